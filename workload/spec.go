@@ -119,7 +119,7 @@ type Spec struct {
 	Inputs      []Input           `cbor:"9,keyasint,omitempty" json:"inputs,omitempty" max:"1024"`
 	Tasks       Tasks             `cbor:"10,keyasint" json:"tasks"`
 	Resources   Resources         `cbor:"11,keyasint" json:"resources"`
-	MaxPrice    int64             `cbor:"12,keyasint" json:"max_price"` // micro-credits per slot-second; 0 is no limit
+	MaxPrice    int64             `cbor:"12,keyasint" json:"max_price"`  // micro-credits per slot-second; 0 is no limit
 	Timeout     int64             `cbor:"13,keyasint" json:"timeout_ms"` // of one attempt
 	Where       string            `cbor:"14,keyasint,omitempty" json:"where,omitempty" max:"1024"`
 	Retries     uint32            `cbor:"15,keyasint" json:"retries"`      // of a task whose program failed; a lost node does not count

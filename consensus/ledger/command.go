@@ -66,15 +66,15 @@ type Accept struct {
 // Award gives slots of a lot to nodes. It carries every input of the clearing,
 // so that any replica, and later any auditor, can replay it.
 type Award struct {
-	Workload workload.ID         `cbor:"1,keyasint"`
-	Auction  workload.AuctionID  `cbor:"2,keyasint"`
-	Wanted   uint32              `cbor:"3,keyasint"`
-	MaxPrice int64               `cbor:"4,keyasint"`
-	Bids     []workload.Signed   `cbor:"5,keyasint" max:"128"` // workload.Bid, DomainBid
-	Scores   []Score             `cbor:"6,keyasint" max:"128"` // one per bid, same order
-	Slots    []AwardSlot         `cbor:"7,keyasint" max:"4096"`
-	Declines []DeclineNote       `cbor:"8,keyasint,omitempty" max:"256"` // for `why`
-	First    uint32              `cbor:"9,keyasint"`                     // tasks of each slot's first range, at least 1
+	Workload workload.ID        `cbor:"1,keyasint"`
+	Auction  workload.AuctionID `cbor:"2,keyasint"`
+	Wanted   uint32             `cbor:"3,keyasint"`
+	MaxPrice int64              `cbor:"4,keyasint"`
+	Bids     []workload.Signed  `cbor:"5,keyasint" max:"128"` // workload.Bid, DomainBid
+	Scores   []Score            `cbor:"6,keyasint" max:"128"` // one per bid, same order
+	Slots    []AwardSlot        `cbor:"7,keyasint" max:"4096"`
+	Declines []DeclineNote      `cbor:"8,keyasint,omitempty" max:"256"` // for `why`
+	First    uint32             `cbor:"9,keyasint"`                     // tasks of each slot's first range, at least 1
 }
 
 // Score is what the leader adds to one bid, as integers, so that the clearing replays.

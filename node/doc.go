@@ -1,0 +1,2 @@
+// Package node builds, runs and stops the parts of one Perrin node.
+package node
