@@ -220,10 +220,13 @@ var sizeUnits = map[string]float64{
 // parseNumber reads an optional minus, digits, an optional point with digits
 // and an optional size suffix in either case: 8, 1.5GiB, -3, 200k.
 func parseNumber(s string) (number, bool) {
+	if len(s) > 40 {
+		return number{}, false
+	}
 	digits := strings.TrimRightFunc(s, unicode.IsLetter)
 	suffix := s[len(digits):]
 	unit, known := sizeUnits[strings.ToLower(suffix)]
-	if !known || len(digits) > 32 || !isDecimal(strings.TrimPrefix(digits, "-")) {
+	if !known || !isDecimal(strings.TrimPrefix(digits, "-")) {
 		return number{}, false
 	}
 	v, err := strconv.ParseFloat(digits, 64)
