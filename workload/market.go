@@ -126,3 +126,23 @@ type Decline struct {
 	Node    PeerID    `cbor:"2,keyasint" json:"node"`
 	Reasons []Reason  `cbor:"3,keyasint" json:"reasons" max:"16"`
 }
+
+// Score is what the leader adds to one bid, as integers, so that a clearing replays.
+type Score struct {
+	RTTMicros int64 `cbor:"1,keyasint" json:"rtt_us"`
+	RiskPPM   int64 `cbor:"2,keyasint" json:"risk_ppm"` // expected share of work that fails
+	DataPrice int64 `cbor:"3,keyasint" json:"data"`     // micro-credits per slot-second for data to move
+}
+
+// AwardSlot is one slot of an award.
+type AwardSlot struct {
+	Node PeerID `cbor:"1,keyasint" json:"node"`
+	Rate int64  `cbor:"2,keyasint" json:"rate"` // settled price, micro-credits per slot-second
+	Ask  int64  `cbor:"3,keyasint" json:"ask"`  // the node's own ask for this slot
+}
+
+// DeclineNote is a node that was asked, or passed over, and why it did not bid.
+type DeclineNote struct {
+	Node    PeerID   `cbor:"1,keyasint" json:"node"`
+	Reasons []Reason `cbor:"2,keyasint" json:"reasons" max:"16"`
+}

@@ -77,25 +77,12 @@ type Award struct {
 	First    uint32             `cbor:"9,keyasint"`                     // tasks of each slot's first range, at least 1
 }
 
-// Score is what the leader adds to one bid, as integers, so that the clearing replays.
-type Score struct {
-	RTTMicros int64 `cbor:"1,keyasint" json:"rtt_us"`
-	RiskPPM   int64 `cbor:"2,keyasint" json:"risk_ppm"` // expected share of failed work
-	DataPrice int64 `cbor:"3,keyasint" json:"data"`     // micro-credits per slot-second for data to move
-}
-
-// AwardSlot is one slot of an award.
-type AwardSlot struct {
-	Node workload.PeerID `cbor:"1,keyasint" json:"node"`
-	Rate int64           `cbor:"2,keyasint" json:"rate"` // settled price, micro-credits per slot-second
-	Ask  int64           `cbor:"3,keyasint" json:"ask"`  // the node's own ask for this slot
-}
-
-// DeclineNote is a node that was asked, or passed over, and why it did not bid.
-type DeclineNote struct {
-	Node    workload.PeerID   `cbor:"1,keyasint" json:"node"`
-	Reasons []workload.Reason `cbor:"2,keyasint" json:"reasons" max:"16"`
-}
+// The nouns of an award that the scheduler shares.
+type (
+	Score       = workload.Score
+	AwardSlot   = workload.AwardSlot
+	DeclineNote = workload.DeclineNote
+)
 
 // Refuse undoes a slot whose worker did not take the award: its open ranges
 // reopen in the same attempt, since nothing started.
