@@ -1,0 +1,169 @@
+// Package runner is the contract between a node and what runs a workload's
+// attempts on it, and the node's side of the supervisor that ends attempts
+// whose lease has run out.
+//
+// A Runner is one way to run programs (workload/process, workload/wasm). A node
+// opens one Session for each slot it was awarded and runs the slot's attempts
+// in it one after another. Everything that comes out of a session was written
+// by a stranger's program: exit codes, streams and the files in an output
+// folder are untrusted; read the latter through Outputs only.
+package runner
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Sentinel errors.
+var (
+	// ErrProgramMissing is returned when this node does not have the host program that a spec names.
+	ErrProgramMissing = errors.New("program missing")
+	// ErrProgramInvalid is returned when a shipped program is not something the runner can run.
+	ErrProgramInvalid = errors.New("program invalid")
+	// ErrUnavailable is returned when the machine lacks what the runner needs for isolation.
+	ErrUnavailable = errors.New("isolation unavailable")
+	// ErrClosed is returned when a session or supervisor is used after its Close.
+	ErrClosed = errors.New("closed")
+	// ErrLeaseEnded is returned when an attempt may not start because its lease has run out.
+	ErrLeaseEnded = errors.New("lease ended")
+)
+
+// Paths and names that every program finds, whatever its runner.
+const (
+	WorkDir  = "/work"             // the working directory: writable scratch, gone after the attempt
+	OutDir   = "/out"              // the output folder
+	TmpDir   = "/tmp"              // private, in memory, counts as the attempt's memory
+	UnitSock = "/perrin/unit.sock" // the unit socket
+
+	EnvOut  = "PERRIN_OUT"
+	EnvUnit = "PERRIN_UNIT"
+)
+
+// Slot is what a session is opened for: one workload's slot on this node.
+type Slot struct {
+	Workload workload.ID
+	Slot     workload.SlotID
+	Spec     *workload.Spec
+
+	// Program is the host path of the verified program file; "" when
+	// Spec.Program.Host is named.
+	Program string
+	// CPUs are the logical CPUs the allocator granted; empty is not pinned.
+	CPUs []int
+	// Dir is a private host folder of this slot, made by the caller and removed
+	// by the caller (with sandbox.RemoveAll) after Close. The runner keeps its
+	// scratch below it.
+	Dir string
+	// Guard, when set, is told of every sandbox before its program runs.
+	Guard Guard
+}
+
+// Mount is a host file or folder that an attempt sees read-only at Target, a
+// slash-separated clean path relative to the working directory. Symlinks in it
+// are shown, never followed by the host. When the daemon runs as root, Source
+// and what lies below it must be readable by others (0644, 0755): the program
+// runs as a user of its own.
+type Mount struct {
+	Source string
+	Target string
+}
+
+// Attempt is one try of one task.
+type Attempt struct {
+	Index  uint32
+	Number uint32 // 1 for the first try
+	Args   []string
+	Env    []string // "NAME=value"; PERRIN_ names are the runner's
+	Mounts []Mount
+
+	// Out is an existing empty host folder, seen as /out. The runner changes
+	// its owner and mode as it needs.
+	Out string
+	// Unit is the host path of a listening unix socket that speaks HTTP, or "".
+	// The runner changes its mode so that the program can connect.
+	Unit string
+
+	// Stdin may be nil (empty). Its Read may be left blocked when the attempt
+	// ends; the caller ends it. Stdout and Stderr may be nil (discarded) and
+	// slow (the program waits); each is written by one goroutine, and neither
+	// is written after Run has returned.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+
+	Timeout time.Duration // of the program's run; 0 is none
+}
+
+// Outcome is how an attempt ended.
+type Outcome struct {
+	Exit   workload.Exit
+	Code   int32  // exit code or signal number
+	Detail string // at most MaxDetail bytes, from untrusted sources
+	Usage  workload.Usage
+	Wall   string // the isolation level it ran at
+}
+
+// MaxDetail bounds Outcome.Detail in bytes.
+const MaxDetail = 1024
+
+// Walls, the isolation levels of this version (DESIGN.md section 8).
+const (
+	WallNamespaces = "namespaces"
+	WallWasm       = "wasm"
+)
+
+// Runner runs programs of one kind. It is safe for concurrent use.
+type Runner interface {
+	// Kind names the programs it runs.
+	Kind() workload.Kind
+	// Probe runs a program that tests the isolation from inside, and returns
+	// the level that held. The error wraps ErrUnavailable when there is none.
+	Probe(ctx context.Context) (wall string, err error)
+	// Available reports whether this node could run spec, without starting
+	// anything: nil, or an error that wraps ErrProgramMissing. A shipped
+	// program is always available.
+	Available(spec *workload.Spec) error
+	// Open prepares slot. The error wraps ErrProgramInvalid when the program is
+	// to blame, ErrProgramMissing when the host lacks it; others are node faults.
+	Open(ctx context.Context, slot Slot) (Session, error)
+}
+
+// Session runs the attempts of one slot, one after another: Run is never
+// called twice at once. Interrupt, Kill and Close may be called at any time
+// from any goroutine.
+type Session interface {
+	// Run runs one attempt to its end and returns how it ended. An error is a
+	// node fault, never the program's failure. Cancelling ctx kills the attempt,
+	// which then ends as StoppedExit. When Run returns, no process of the
+	// attempt is left.
+	Run(ctx context.Context, a Attempt) (Outcome, error)
+	// Interrupt asks the running attempt to end (SIGTERM) and kills it after
+	// grace. It returns at once. The attempt ends as StoppedExit.
+	Interrupt(grace time.Duration)
+	// Kill ends the running attempt at once (SIGKILL); it ends as StoppedExit.
+	Kill()
+	// Close kills what runs and removes everything the session made on the
+	// host: cgroups, mounts, scratch. It is idempotent.
+	Close() error
+}
+
+// Proc is a handle on one sandbox: enough to kill all of it, for sure.
+type Proc struct {
+	// Pidfd refers to the init of the sandbox's pid namespace, whose death ends
+	// every process inside. It stays the session's; duplicate it to keep it.
+	Pidfd *os.File
+	// Cgroups are the absolute folders of the sandbox's cgroups, empty where
+	// cgroups cannot be written.
+	Cgroups []string
+}
+
+// Guard is told of every sandbox that a session starts.
+type Guard interface {
+	// Guard is called when the sandbox stands and its program does not run yet.
+	// An error keeps it from running; Run returns it.
+	Guard(p Proc) (release func(), err error)
+}
