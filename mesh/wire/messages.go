@@ -1,0 +1,291 @@
+package wire
+
+import "github.com/perrin-mesh/perrin/workload"
+
+// The protocols between nodes. Each is one request and one answer, except
+// Attach and Raft, which are streams. docs/protocol.md lists them all.
+const (
+	ProtoSubmit  = "/perrin/submit/1"  // owner's node -> leader
+	ProtoHold    = "/perrin/hold/1"    // leader -> voter: keep these blobs
+	ProtoChunk   = "/perrin/chunk/1"   // anyone -> anyone: a chunk of a blob
+	ProtoOffer   = "/perrin/offer/1"   // member -> voters
+	ProtoCall    = "/perrin/call/1"    // leader -> node
+	ProtoRelease = "/perrin/release/1" // leader -> node: holds not needed
+	ProtoAward   = "/perrin/award/1"   // leader -> node
+	ProtoTake    = "/perrin/take/1"    // node -> leader
+	ProtoReturn  = "/perrin/return/1"  // node -> leader
+	ProtoClose   = "/perrin/close/1"   // node -> leader
+	ProtoDone    = "/perrin/done/1"    // node -> leader: the slot is over
+	ProtoRenew   = "/perrin/renew/1"   // node -> leader
+	ProtoHalt    = "/perrin/halt/1"    // leader -> node: stop these slots
+	ProtoSuited  = "/perrin/suited/1"  // leader -> sibling leader: offers that fit a lot
+	ProtoMember  = "/perrin/member/1"  // node -> leader: take me into the cell
+	ProtoQuery   = "/perrin/query/1"   // any node -> leader: what the ledger says
+	ProtoStop    = "/perrin/stop/1"    // owner's node -> leader
+	ProtoAttach  = "/perrin/attach/1"  // owner's node -> worker, a stream
+	ProtoRaft    = "/perrin/raft/1"    // between the servers of a group, a stream
+)
+
+// Bounds of messages in bytes, frame included.
+const (
+	MaxSmall = 64 << 10 // everything that is not listed below
+	MaxSpec  = 1 << 20  // a signed spec
+	MaxBulk  = 6 << 20  // messages that carry blobs or segments
+)
+
+// InlineLimit is the largest blob in bytes that rides inside a message, and
+// InlineTotal the most of them together.
+const (
+	InlineLimit = 256 << 10
+	InlineTotal = 4 << 20
+)
+
+// Inline is a small blob that rides along.
+type Inline struct {
+	Data []byte `cbor:"1,keyasint" max:"262144"`
+}
+
+// Submit asks the leader of a cell to take a workload on.
+type Submit struct {
+	Spec   workload.Signed `cbor:"1,keyasint"`
+	Home   workload.PeerID `cbor:"2,keyasint"` // where the blobs that do not ride along lie
+	Blobs  []workload.Ref  `cbor:"3,keyasint" max:"65536"`
+	Inline []Inline        `cbor:"4,keyasint,omitempty" max:"256"`
+}
+
+// Submitted answers Submit once the workload is committed.
+type Submitted struct {
+	ID   workload.ID `cbor:"1,keyasint"`
+	Held bool        `cbor:"2,keyasint"`
+}
+
+// Hold asks a voter to keep blobs, durably, on behalf of a workload. The
+// answer, which is Ack, means that they are on its disk.
+type Hold struct {
+	Workload workload.ID       `cbor:"1,keyasint"`
+	Blobs    []workload.Ref    `cbor:"2,keyasint" max:"65536"`
+	Inline   []Inline          `cbor:"3,keyasint,omitempty" max:"256"`
+	Sources  []workload.PeerID `cbor:"4,keyasint" max:"16"`
+}
+
+// Ack is an answer that says nothing but yes.
+type Ack struct{}
+
+// Chunk asks for the manifest (Index -1) or a chunk of a blob.
+type Chunk struct {
+	Blob  workload.Ref `cbor:"1,keyasint"`
+	Index int32        `cbor:"2,keyasint"`
+}
+
+// ChunkData answers Chunk.
+type ChunkData struct {
+	Data []byte `cbor:"1,keyasint" max:"4194304"`
+}
+
+// OfferMsg carries a signed workload.Offer.
+type OfferMsg struct {
+	Offer workload.Signed `cbor:"1,keyasint"`
+}
+
+// CallMsg carries a call for bids.
+type CallMsg struct {
+	Call workload.Call `cbor:"1,keyasint"`
+}
+
+// CallAnswer carries a signed workload.Bid or a decline.
+type CallAnswer struct {
+	Bid     *workload.Signed  `cbor:"1,keyasint,omitempty"`
+	Decline *workload.Decline `cbor:"2,keyasint,omitempty"`
+}
+
+// ReleaseMsg frees holds of auctions that the node did not win.
+type ReleaseMsg struct {
+	Auctions []workload.AuctionID `cbor:"1,keyasint" max:"1024"`
+}
+
+// Awarded is one slot given to a node.
+type Awarded struct {
+	Slot   workload.SlotID  `cbor:"1,keyasint"`
+	Fence  workload.Fence   `cbor:"2,keyasint"`
+	Rate   int64            `cbor:"3,keyasint"`
+	Ranges []workload.Range `cbor:"4,keyasint" max:"64"`
+}
+
+// AwardMsg tells a node of slots that are committed to it. It is signed
+// (DomainAward) by the leader, as the payload of SignedAward.
+type AwardMsg struct {
+	Cell     workload.CellID    `cbor:"1,keyasint"`
+	Term     uint64             `cbor:"2,keyasint"`
+	Workload workload.ID        `cbor:"3,keyasint"`
+	Auction  workload.AuctionID `cbor:"4,keyasint"`
+	Index    uint64             `cbor:"5,keyasint"` // of the log entry
+	Slots    []Awarded          `cbor:"6,keyasint" max:"4096"`
+	After    []AfterOutputs     `cbor:"7,keyasint,omitempty" max:"64"`
+	Holders  []workload.PeerID  `cbor:"8,keyasint" max:"16"` // who has the blobs
+}
+
+// AfterOutputs are the segments of a workload that this one comes after.
+type AfterOutputs struct {
+	Name     string            `cbor:"1,keyasint" max:"255"`
+	Segments []workload.Ref    `cbor:"2,keyasint" max:"65536"`
+	Holders  []workload.PeerID `cbor:"3,keyasint" max:"128"`
+}
+
+// SignedAward carries an AwardMsg and the owner's spec.
+type SignedAward struct {
+	Award workload.Signed `cbor:"1,keyasint"`
+	Spec  workload.Signed `cbor:"2,keyasint"`
+}
+
+// AwardAnswer lists the slots that the node refuses.
+type AwardAnswer struct {
+	Refused []workload.SlotID `cbor:"1,keyasint,omitempty" max:"4096"`
+	Reasons []workload.Reason `cbor:"2,keyasint,omitempty" max:"16"`
+}
+
+// SlotRef names a slot and its fence.
+type SlotRef struct {
+	Workload workload.ID     `cbor:"1,keyasint"`
+	Slot     workload.SlotID `cbor:"2,keyasint"`
+	Fence    workload.Fence  `cbor:"3,keyasint"`
+}
+
+// TakeMsg asks for a slot's next tasks.
+type TakeMsg struct {
+	Ref           SlotRef `cbor:"1,keyasint"`
+	MicrosPerTask int64   `cbor:"2,keyasint"` // measured so far; 0 is not known
+}
+
+// Taken answers TakeMsg. With no ranges the slot is over when its open ranges are.
+type Taken struct {
+	Ranges []workload.Range `cbor:"1,keyasint,omitempty" max:"64"`
+	Over   bool             `cbor:"2,keyasint"`
+}
+
+// ReturnMsg gives back tasks that were not started.
+type ReturnMsg struct {
+	Ref    SlotRef          `cbor:"1,keyasint"`
+	Ranges []workload.Range `cbor:"2,keyasint" max:"64"`
+}
+
+// CloseMsg reports results. Segment is an encoded workload.Segment, signed by
+// the worker (DomainResult); Blobs are what its results refer to.
+type CloseMsg struct {
+	Ref     SlotRef         `cbor:"1,keyasint"`
+	Segment workload.Signed `cbor:"2,keyasint"`
+	Blobs   []workload.Ref  `cbor:"3,keyasint,omitempty" max:"65536"`
+}
+
+// DoneMsg ends a slot.
+type DoneMsg struct {
+	Ref SlotRef `cbor:"1,keyasint"`
+}
+
+// RenewMsg renews every lease that a node has with a cell, and says what it runs.
+type RenewMsg struct {
+	Cell  workload.CellID `cbor:"1,keyasint"`
+	Boot  uint64          `cbor:"2,keyasint"` // of the daemon: a new one runs nothing of the old one's
+	Epoch uint64          `cbor:"3,keyasint"` // as the node knows it
+	Slots []SlotRef       `cbor:"4,keyasint" max:"16384"`
+	Cost  []int64         `cbor:"5,keyasint,omitempty" max:"16384"` // not used to charge
+}
+
+// Renewed answers RenewMsg.
+type Renewed struct {
+	GrantMs int64     `cbor:"1,keyasint"` // counts from when the node sent RENEW
+	Epoch   uint64    `cbor:"2,keyasint"`
+	Term    uint64    `cbor:"3,keyasint"`
+	Gone    []SlotRef `cbor:"4,keyasint,omitempty" max:"16384"` // slots that are not the node's any more: stop them
+}
+
+// HaltMsg asks a worker to stop slots: SIGTERM, and SIGKILL after the grace.
+type HaltMsg struct {
+	Slots   []SlotRef `cbor:"1,keyasint" max:"4096"`
+	GraceMs int64     `cbor:"2,keyasint"`
+	Reason  string    `cbor:"3,keyasint" max:"256"`
+}
+
+// SuitedMsg asks the leader of a sibling cell for nodes that fit a lot.
+type SuitedMsg struct {
+	Owner    workload.PeerID    `cbor:"1,keyasint"`
+	Shape    workload.Resources `cbor:"2,keyasint"`
+	Kind     workload.Kind      `cbor:"3,keyasint" max:"16"`
+	Where    string             `cbor:"4,keyasint" max:"1024"`
+	MaxPrice int64              `cbor:"5,keyasint"`
+	Wanted   uint32             `cbor:"6,keyasint"`
+}
+
+// SuitedOffers answers SuitedMsg with the nodes' own signed offers.
+type SuitedOffers struct {
+	Offers []workload.Signed `cbor:"1,keyasint" max:"64"`
+	Addrs  []PeerAddrs       `cbor:"2,keyasint" max:"64"`
+}
+
+// PeerAddrs is where a peer is reached.
+type PeerAddrs struct {
+	Peer  workload.PeerID `cbor:"1,keyasint"`
+	Addrs []string        `cbor:"2,keyasint" max:"16"`
+}
+
+// MemberMsg asks to be taken into the leader's cell.
+type MemberMsg struct {
+	Name    string           `cbor:"1,keyasint" max:"64"`
+	Addrs   []string         `cbor:"2,keyasint" max:"16"`
+	Direct  bool             `cbor:"3,keyasint"`
+	Version string           `cbor:"4,keyasint" max:"64"`
+	Cell    *workload.CellID `cbor:"5,keyasint,omitempty"` // the one it is a member of
+	Leave   bool             `cbor:"6,keyasint"`
+}
+
+// CellView is what a member needs to know of a cell.
+type CellView struct {
+	Cell    workload.CellID   `cbor:"1,keyasint" json:"cell"`
+	Epoch   uint64            `cbor:"2,keyasint" json:"epoch"`
+	Term    uint64            `cbor:"3,keyasint" json:"term"`
+	Leader  workload.PeerID   `cbor:"4,keyasint" json:"leader"`
+	Voters  []PeerAddrs       `cbor:"5,keyasint" json:"voters" max:"16"`
+	Standby []PeerAddrs       `cbor:"6,keyasint" json:"standby" max:"16"`
+	Members []workload.PeerID `cbor:"7,keyasint" json:"members" max:"128"`
+	Full    bool              `cbor:"8,keyasint" json:"full"` // it does not take the asker: try Siblings
+}
+
+// MemberAnswer answers MemberMsg. Found is set for the first node of a new
+// cell: the mesh's cells are full.
+type MemberAnswer struct {
+	View     CellView   `cbor:"1,keyasint"`
+	Siblings []CellView `cbor:"2,keyasint,omitempty" max:"32"`
+	Found    bool       `cbor:"3,keyasint"`
+}
+
+// QueryMsg asks the leader what its ledger says. Op and the fields it uses are
+// listed in docs/protocol.md.
+type QueryMsg struct {
+	Op        string            `cbor:"1,keyasint" max:"32"`
+	ID        workload.ID       `cbor:"2,keyasint"`
+	Text      string            `cbor:"3,keyasint,omitempty" max:"256"`
+	Task      *uint32           `cbor:"4,keyasint,omitempty"`
+	From      uint32            `cbor:"5,keyasint"`
+	Count     uint32            `cbor:"6,keyasint"`
+	Since     uint64            `cbor:"7,keyasint"`
+	TimeoutMs int64             `cbor:"8,keyasint"`
+	All       bool              `cbor:"9,keyasint"`
+	Labels    map[string]string `cbor:"10,keyasint,omitempty" max:"64"`
+}
+
+// QueryAnswer carries the JSON of a type of node/api.
+type QueryAnswer struct {
+	JSON []byte `cbor:"1,keyasint" max:"4194304"`
+}
+
+// StopMsg asks the leader to stop a workload.
+type StopMsg struct {
+	ID workload.ID `cbor:"1,keyasint"`
+}
+
+// AttachMsg opens an Attach stream; frames follow in both directions.
+type AttachMsg struct {
+	Workload workload.ID `cbor:"1,keyasint"`
+	Task     uint32      `cbor:"2,keyasint"`
+	Follow   bool        `cbor:"3,keyasint"`
+	Stdin    bool        `cbor:"4,keyasint"`
+}
