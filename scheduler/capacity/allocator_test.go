@@ -1,0 +1,435 @@
+package capacity
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	"pgregory.net/rapid"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func tenant(name string) workload.PeerID {
+	var p workload.PeerID
+	copy(p[:], name)
+	return p
+}
+
+func holdID(name string) HoldID {
+	var id HoldID
+	copy(id[:], name)
+	return id
+}
+
+func slotKey(n int) SlotKey {
+	key := SlotKey{Slot: workload.SlotID(n)}
+	key.Workload.Random[0] = 'w'
+	return key
+}
+
+// verify returns what is wrong with the allocator's books, from first principles.
+func verify(a *Allocator) error {
+	used := make([]uint64, len(a.cores))
+	memory, disk, slots := a.total.Memory, a.total.Disk, a.total.Slots
+	claims := make([]claim, 0, len(a.grants))
+	for _, c := range a.grants {
+		claims = append(claims, c)
+	}
+	for _, h := range a.holds {
+		claims = append(claims, h.claims...)
+	}
+	for _, c := range claims {
+		memory, disk, slots = memory-c.memory, disk-c.disk, slots-1
+		for _, p := range c.parts {
+			switch core := &a.cores[p.core]; {
+			case p.mask == 0 || p.mask&^core.all != 0:
+				return fmt.Errorf("core %d: threads %b do not exist", p.core, p.mask)
+			case used[p.core]&p.mask != 0:
+				return fmt.Errorf("core %d: threads %b are given twice", p.core, p.mask)
+			case core.tenant != c.owner:
+				return fmt.Errorf("core %d: tenants %q and %q are mixed", p.core, core.tenant[:1], c.owner[:1])
+			}
+			used[p.core] |= p.mask
+		}
+	}
+	var want workload.Capacity
+	for i := range a.cores {
+		if used[i] != a.cores[i].used {
+			return fmt.Errorf("core %d: threads %b are marked, %b are given", i, a.cores[i].used, used[i])
+		}
+		if used[i] == 0 {
+			want.Threads += int32(a.cores[i].width)
+			if a.cores[i].whole {
+				want.Cores++
+			}
+		}
+	}
+	want.Memory, want.Disk, want.Slots = memory, disk, slots
+	if memory < 0 || disk < 0 || slots < 0 {
+		return fmt.Errorf("over-allocated: %+v", want)
+	}
+	if got := a.Available(); got != want {
+		return fmt.Errorf("available is %+v, should be %+v", got, want)
+	}
+	return nil
+}
+
+// draw prints who uses which thread: one group of letters a core, a dot for an
+// idle thread, a bar between nodes.
+func draw(a *Allocator) string {
+	var b strings.Builder
+	for i, c := range a.cores {
+		if i > 0 && c.node != a.cores[i-1].node {
+			b.WriteString("| ")
+		}
+		for s := range c.width {
+			if c.used&(1<<s) != 0 {
+				b.WriteByte(c.tenant[0])
+			} else {
+				b.WriteByte('.')
+			}
+		}
+		b.WriteByte(' ')
+	}
+	f := a.Available()
+	fmt.Fprintf(&b, "\nfree: cores %d, threads %d, memory %d MiB, slots %d; used %d permille\n", f.Cores, f.Threads, f.Memory>>20, f.Slots, a.Utilisation())
+	return b.String()
+}
+
+// TestAllocator runs transcripts against an allocator with 16 GiB and 16 slots.
+func TestAllocator(t *testing.T) {
+	datadriven.Walk(t, "testdata/allocator", func(t *testing.T, path string) {
+		var a *Allocator
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "machine" {
+				topo := machine(t, d.CmdArgs[0].Key)
+				if d.HasArg("only") {
+					cpus, _ := ParseCPUs(strings.Join(d.CmdArgs[1].Vals, ","))
+					var err error
+					if topo, err = topo.Restrict(cpus); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var err error
+				if a, err = New(topo, Limits{Memory: 16 << 30, Disk: 1 << 40, Slots: 16}); err != nil {
+					t.Fatal(err)
+				}
+				return draw(a)
+			}
+			out := transcript(t, a, d)
+			if err := verify(a); err != nil {
+				t.Errorf("%s: %v", d.Pos, err)
+			}
+			return out + draw(a)
+		})
+	})
+}
+
+func transcript(t *testing.T, a *Allocator, d *datadriven.TestData) string {
+	var b strings.Builder
+	shape := workload.DefaultResources()
+	owner, slots, now, expires, slot := "A", 1, int64(0), int64(2000), 0
+	for _, arg := range d.CmdArgs {
+		n := func() int64 {
+			v, err := strconv.ParseInt(arg.Vals[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		switch arg.Key {
+		case "owner":
+			owner = arg.Vals[0]
+		case "cores":
+			shape.Class, shape.CPUs = workload.Core, int32(n())
+		case "threads":
+			shape.Class, shape.CPUs = workload.Thread, int32(n())
+		case "gib":
+			shape.Memory = n() << 30
+		case "slots":
+			slots = int(n())
+		case "now":
+			now = n()
+		case "expires":
+			expires = n()
+		case "slot":
+			slot = int(n())
+		}
+	}
+	switch d.Cmd {
+	case "hold":
+		got, reasons := a.Hold(holdID(d.CmdArgs[0].Key), tenant(owner), shape, slots, now, expires)
+		fmt.Fprintf(&b, "got %d\n", got)
+		writeReasons(&b, reasons)
+	case "take":
+		writeReasons(&b, a.Take(slotKey(slot), tenant(owner), shape))
+		fmt.Fprintf(&b, "cpus %q nodes %v\n", FormatCPUs(a.CPUs(slotKey(slot))), a.MemoryNodes(slotKey(slot)))
+	case "commit":
+		keys := make([]SlotKey, slots)
+		for i := range keys {
+			keys[i] = slotKey(slot + i)
+		}
+		if err := a.Commit(holdID(d.CmdArgs[0].Key), keys...); err != nil {
+			fmt.Fprintf(&b, "error: %v\n", err)
+		}
+	case "release":
+		fmt.Fprintf(&b, "%t\n", a.Release(holdID(d.CmdArgs[0].Key)))
+	case "expire":
+		fmt.Fprintf(&b, "%d gone\n", len(a.Expire(now)))
+	case "free":
+		fmt.Fprintf(&b, "%t\n", a.Free(slotKey(slot)))
+	default:
+		t.Fatalf("unknown command %q", d.Cmd)
+	}
+	return b.String()
+}
+
+func writeReasons(b *strings.Builder, reasons []workload.Reason) {
+	for _, r := range reasons {
+		fmt.Fprintf(b, "  %s\n", r)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := New(Topology{}, Limits{}); !errors.Is(err, ErrNoCPU) {
+		t.Errorf("no cores: %v", err)
+	}
+	if _, err := New(Uniform(2, 1), Limits{Memory: -1}); err == nil {
+		t.Error("negative memory is accepted")
+	}
+	twice := Topology{Cores: []Core{{CPUs: []int{0}}, {CPUs: []int{0}}}}
+	if _, err := New(twice, Limits{}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a CPU on two cores: %v", err)
+	}
+}
+
+func TestTwoTenantsNeverShareACoreOnDeclaredCapacityEither(t *testing.T) {
+	topo, err := machine(t, "one-socket-smt").Declare(2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(topo, Limits{Memory: 1 << 30, Disk: 4 << 30, Slots: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	thread := workload.Resources{Class: workload.Thread, CPUs: 1, Memory: 1 << 20, Pids: 1}
+	for i, name := range []string{"A", "B", "A"} {
+		if reasons := a.Take(slotKey(i), tenant(name), thread); reasons != nil {
+			t.Fatalf("slot %d: %v", i, reasons)
+		}
+	}
+	if got := []string{FormatCPUs(a.CPUs(slotKey(0))), FormatCPUs(a.CPUs(slotKey(1))), FormatCPUs(a.CPUs(slotKey(2)))}; !slices.Equal(got, []string{"1", "2", "5"}) {
+		t.Errorf("got CPUs %q, want A on both threads of core 1 and B on core 2", got)
+	}
+	if reasons := a.Take(slotKey(3), tenant("C"), thread); len(reasons) != 1 || reasons[0].Code != workload.NoThreads {
+		t.Errorf("a third tenant: %v", reasons)
+	}
+	if got := a.Grants(); !slices.Equal(got, []SlotKey{slotKey(0), slotKey(1), slotKey(2)}) {
+		t.Errorf("grants %v", got)
+	}
+}
+
+// drawTopology makes a small machine: nodes, cores of several widths and tiers,
+// some of them shared.
+func drawTopology(t *rapid.T) Topology {
+	var topo Topology
+	cpu := 0
+	for node := range rapid.IntRange(1, 3).Draw(t, "nodes") {
+		topo.Nodes = append(topo.Nodes, Node{ID: node * 2})
+		for range rapid.IntRange(1, 5).Draw(t, "cores") {
+			c := Core{Node: node * 2, Tier: rapid.IntRange(0, 1).Draw(t, "tier"), Shared: rapid.IntRange(0, 5).Draw(t, "shared") == 0}
+			for range rapid.SampledFrom([]int{1, 2, 2, 4}).Draw(t, "width") {
+				c.CPUs = append(c.CPUs, cpu)
+				cpu++
+			}
+			topo.Cores = append(topo.Cores, c)
+		}
+	}
+	return topo
+}
+
+func drawShape(t *rapid.T) workload.Resources {
+	return workload.Resources{
+		Class: rapid.SampledFrom([]workload.Class{workload.Core, workload.Thread, workload.Thread}).Draw(t, "class"),
+		CPUs:  int32(rapid.IntRange(1, 6).Draw(t, "cpus")), Memory: int64(rapid.IntRange(1, 8).Draw(t, "memory")) << 20,
+		Disk: int64(rapid.IntRange(0, 4).Draw(t, "disk")), Pids: 1,
+	}
+}
+
+// TestAllocatorKeepsItsRules drives random machines with random operations.
+// After each one the books must be right (nothing over-allocated, no tenants
+// mixed); a slot is refused exactly when a reason is given; holds end at their
+// time; and when all is given back, everything is free again.
+func TestAllocatorKeepsItsRules(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, err := New(drawTopology(t), Limits{Memory: 64 << 20, Disk: 32, Slots: 12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, slot := int64(0), 0
+		expires := map[HoldID]int64{}
+		owner := func() workload.PeerID { return tenant(rapid.SampledFrom([]string{"A", "B", "C"}).Draw(t, "owner")) }
+		id := func() HoldID { return holdID(rapid.SampledFrom([]string{"h1", "h2", "h3"}).Draw(t, "hold")) }
+		t.Repeat(map[string]func(*rapid.T){
+			"hold": func(t *rapid.T) {
+				h, o, shape, want := id(), owner(), drawShape(t), rapid.IntRange(0, 4).Draw(t, "slots")
+				end := now + int64(rapid.IntRange(1, 9).Draw(t, "for"))
+				got, reasons := a.Hold(h, o, shape, want, now, end)
+				if got > want || (got < want) != (len(reasons) > 0) || a.Held(h) != got {
+					t.Fatalf("held %d of %d, reasons %v", got, want, reasons)
+				}
+				expires[h] = end
+			},
+			"commit": func(t *rapid.T) {
+				h, n := id(), rapid.IntRange(0, 3).Draw(t, "slots")
+				keys := make([]SlotKey, n)
+				for i := range keys {
+					keys[i] = slotKey(slot + i)
+				}
+				before, held := a.Available(), a.Held(h)
+				err := a.Commit(h, keys...)
+				if (err == nil) != (held > 0 && n <= held) {
+					t.Fatalf("commit %d of %d: %v", n, held, err)
+				}
+				if err != nil && a.Available() != before {
+					t.Fatal("a refused commit changed something")
+				}
+				if err == nil {
+					checkGrants(t, a, keys)
+					slot += n
+				}
+			},
+			"take": func(t *rapid.T) {
+				o, shape, before := owner(), drawShape(t), a.Available()
+				lacks := a.Reasons(o, shape)
+				if got := a.Take(slotKey(slot), o, shape); (got == nil) != (lacks == nil) {
+					t.Fatalf("reasons %v, but taking says %v", lacks, got)
+				}
+				if lacks != nil {
+					if a.Available() != before {
+						t.Fatal("a refused take changed something")
+					}
+					return
+				}
+				checkShape(t, a, slotKey(slot), shape)
+				slot++
+			},
+			"free": func(t *rapid.T) {
+				if slot > 0 {
+					key := slotKey(rapid.IntRange(0, slot-1).Draw(t, "slot"))
+					had := a.CPUs(key) != nil
+					if a.Free(key) != had || a.CPUs(key) != nil {
+						t.Fatal("free does not free")
+					}
+				}
+			},
+			"release": func(t *rapid.T) { a.Release(id()) },
+			"time": func(t *rapid.T) {
+				now += int64(rapid.IntRange(0, 6).Draw(t, "ms"))
+				a.Expire(now)
+				for h, end := range expires {
+					if end <= now && a.Held(h) > 0 {
+						t.Fatalf("hold %q outlives its time", h)
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				if err := verify(a); err != nil {
+					t.Fatal(err)
+				}
+			},
+		})
+		a.Expire(now + 100)
+		for _, key := range a.Grants() {
+			a.Free(key)
+		}
+		if a.Available() != a.Total() || a.Utilisation() != 0 {
+			t.Fatalf("all is given back, but free is %+v of %+v", a.Available(), a.Total())
+		}
+	})
+}
+
+func checkGrants(t *rapid.T, a *Allocator, keys []SlotKey) {
+	for _, key := range keys {
+		if a.CPUs(key) == nil {
+			t.Fatalf("slot %v has no CPUs", key)
+		}
+	}
+}
+
+// checkShape verifies that a slot got what its shape asks: whole cores that may
+// be given whole, or exactly that many threads.
+func checkShape(t *rapid.T, a *Allocator, key SlotKey, shape workload.Resources) {
+	parts := a.grants[key].parts
+	threads := 0
+	for _, p := range parts {
+		threads += bits.OnesCount64(p.mask)
+		if c := a.cores[p.core]; shape.Class == workload.Core && (p.mask != c.all || !c.whole) {
+			t.Fatalf("core %d was not given whole", p.core)
+		}
+	}
+	if shape.Class == workload.Core && len(parts) != int(shape.CPUs) || shape.Class == workload.Thread && threads != int(shape.CPUs) {
+		t.Fatalf("%+v got %d cores, %d threads", shape, len(parts), threads)
+	}
+}
+
+// large is a machine of 128 cores with two threads each on 8 nodes.
+func large(t testing.TB) *Allocator {
+	topo := Uniform(128, 2)
+	for i := range topo.Cores {
+		topo.Cores[i].Node = i / 16
+	}
+	a, err := New(topo, Limits{Memory: 1 << 40, Disk: 1 << 40, Slots: 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// cycle holds two slots, commits one of them and frees an older one.
+func cycle(t testing.TB, a *Allocator, i int, shape workload.Resources) {
+	id := HoldID{byte(i), byte(i >> 8)}
+	if got, reasons := a.Hold(id, tenant(string(rune('A'+i%7))), shape, 2, int64(i), int64(i)+2000); got != 2 {
+		t.Fatalf("cycle %d: got %d: %v", i, got, reasons)
+	}
+	if err := a.Commit(id, slotKey(i)); err != nil {
+		t.Fatal(err)
+	}
+	a.Free(slotKey(i - 80))
+}
+
+var cycleShapes = []workload.Resources{
+	{Class: workload.Core, CPUs: 1, Memory: 1 << 28, Pids: 1},
+	{Class: workload.Thread, CPUs: 1, Memory: 1 << 28, Pids: 1},
+}
+
+// TestAllocatorIsFast allows 10,000 cycles ten times the 100 ms that they are
+// meant to take, so that only an algorithm that got worse fails on a busy machine.
+func TestAllocatorIsFast(t *testing.T) {
+	a := large(t)
+	start := time.Now()
+	for i := range 10_000 {
+		cycle(t, a, i, cycleShapes[i%2])
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("10,000 cycles took %v", took)
+	}
+}
+
+func BenchmarkHoldCommitFree(b *testing.B) {
+	for _, shape := range cycleShapes {
+		b.Run(string(shape.Class), func(b *testing.B) {
+			a := large(b)
+			for i := 0; b.Loop(); i++ {
+				cycle(b, a, i, shape)
+			}
+		})
+	}
+}
