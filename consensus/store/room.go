@@ -1,0 +1,36 @@
+package store
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// freeBytes asks the file system what an unprivileged write may still take.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("statfs: %w", err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// room returns ErrNoSpace when less than need bytes are free.
+func (s *Store) room(need int64) error {
+	free, err := s.opts.Free(s.dir)
+	if err != nil {
+		return err
+	}
+	if free < need {
+		return fmt.Errorf("%w: %d MiB free, %d MiB needed", ErrNoSpace, free>>20, (need+1<<20-1)>>20)
+	}
+	return nil
+}
+
+// share returns the part of the reserve that a write must leave untouched.
+func (s *Store) share(d demand) int64 {
+	if d == demandAppend {
+		return s.opts.Reserve
+	}
+	return s.opts.Reserve / 4
+}
