@@ -1,0 +1,244 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func (s *Server) status(r *http.Request) (any, error) {
+	return s.backend.Status(r.Context(), r.URL.Query().Get("stats") == "1")
+}
+
+// ready answers 200 when the mesh takes work and 503 with the reason otherwise.
+func (s *Server) ready(r *http.Request) (any, error) {
+	st, err := s.backend.Status(r.Context(), false)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Ready {
+		return nil, Errorf(Unavailable, "not ready: %s", st.Why)
+	}
+	return map[string]bool{"ready": true}, nil
+}
+
+func (s *Server) nodes(r *http.Request) (any, error) {
+	find := r.URL.Query().Get("find")
+	if _, err := workload.ParseWhere(find); err != nil {
+		return nil, Errorf(Invalid, "find: %s", strings.TrimPrefix(err.Error(), "where: "))
+	}
+	return s.backend.Nodes(r.Context(), find)
+}
+
+func (s *Server) config(*http.Request) (any, error) { return s.backend.Config(), nil }
+
+func (s *Server) putBlob(r *http.Request) (any, error) {
+	return s.backend.PutBlob(r.Context(), r.Body)
+}
+
+func (s *Server) openBlob(w http.ResponseWriter, r *http.Request) error {
+	digest, err := workload.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		return Errorf(Invalid, "%s", err.Error())
+	}
+	size, err := queryUint(r, "size", 63, 0)
+	if err != nil {
+		return err
+	}
+	blob, err := s.backend.OpenBlob(r.Context(), workload.Ref{Digest: digest, Size: int64(size)})
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, blob)
+	return nil
+}
+
+func (s *Server) submit(r *http.Request) (any, error) {
+	var spec workload.Spec
+	if err := readJSON(r, &spec); err != nil {
+		return nil, err
+	}
+	return s.backend.Submit(r.Context(), spec)
+}
+
+func (s *Server) list(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	labels := map[string]string{}
+	for _, l := range q["label"] {
+		name, value, ok := strings.Cut(l, "=")
+		if !ok || len(labels) >= workload.MaxLabels {
+			return nil, Errorf(Invalid, "label: want at most %d of NAME=VALUE, got %.80q", workload.MaxLabels, l)
+		}
+		labels[name] = value
+	}
+	return s.backend.List(r.Context(), q.Get("all") == "1", labels)
+}
+
+func (s *Server) resolve(r *http.Request) (any, error) {
+	text := r.URL.Query().Get("text")
+	if text == "" || len(text) > 255 {
+		return nil, Errorf(Invalid, "want an ID, a prefix of one or a name of 1 to 255 bytes")
+	}
+	return s.backend.Resolve(r.Context(), text)
+}
+
+func (s *Server) inspect(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.backend.Inspect(r.Context(), id)
+}
+
+func (s *Server) wait(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	since, err := queryUint(r, "since", 64, 0)
+	if err != nil {
+		return nil, err
+	}
+	ms, err := queryUint(r, "timeout_ms", 31, 0)
+	if err != nil {
+		return nil, err
+	}
+	return s.backend.Wait(r.Context(), id, since, min(time.Duration(ms)*time.Millisecond, maxWait))
+}
+
+// taskPage is one page of tasks. Data is the small content that rides inside
+// the results, by digest: the JSON form of a result leaves it out.
+type taskPage struct {
+	Tasks []Task            `json:"tasks"`
+	Data  map[string][]byte `json:"data,omitempty"`
+}
+
+func (s *Server) tasks(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	from, err := queryUint(r, "from", 32, 0)
+	if err != nil {
+		return nil, err
+	}
+	count, err := queryUint(r, "count", 32, maxTaskPage)
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := s.backend.Tasks(r.Context(), id, uint32(from), uint32(min(count, maxTaskPage)))
+	if err != nil {
+		return nil, err
+	}
+	return pack(tasks), nil
+}
+
+// small calls visit with every place in the results of tasks that may hold
+// content.
+func small(tasks []Task, visit func(ref workload.Ref, data *[]byte)) {
+	for i := range tasks {
+		res := tasks[i].Result
+		if res == nil {
+			continue
+		}
+		visit(res.Stdout.Blob, &res.Stdout.Data)
+		visit(res.Stderr.Blob, &res.Stderr.Data)
+		for k := range res.Outputs {
+			visit(res.Outputs[k].Blob, &res.Outputs[k].Data)
+		}
+	}
+}
+
+func pack(tasks []Task) taskPage {
+	page := taskPage{Tasks: tasks, Data: map[string][]byte{}}
+	small(tasks, func(ref workload.Ref, data *[]byte) {
+		if len(*data) > 0 {
+			page.Data[ref.Digest.Hex()] = *data
+		}
+	})
+	return page
+}
+
+func (p taskPage) unpack() []Task {
+	small(p.Tasks, func(ref workload.Ref, data *[]byte) {
+		if d, ok := p.Data[ref.Digest.Hex()]; ok {
+			*data = d
+		}
+	})
+	return p.Tasks
+}
+
+func (s *Server) why(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	if r.URL.Query().Get("task") == "" {
+		return s.backend.Why(r.Context(), id, nil)
+	}
+	n, err := queryUint(r, "task", 32, 0)
+	if err != nil {
+		return nil, err
+	}
+	task := uint32(n)
+	return s.backend.Why(r.Context(), id, &task)
+}
+
+func (s *Server) stop(r *http.Request) (any, error) {
+	id, err := pathID(r)
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.backend.Stop(r.Context(), id)
+}
+
+// inviteRequest is the body of an invitation.
+type inviteRequest struct {
+	Uses  int   `json:"uses"`
+	TTLms int64 `json:"ttl_ms"`
+}
+
+func (s *Server) invite(r *http.Request) (any, error) {
+	var req inviteRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	return s.backend.Invite(r.Context(), req.Uses, time.Duration(req.TTLms)*time.Millisecond)
+}
+
+func (s *Server) drain(r *http.Request) (any, error) {
+	return struct{}{}, s.backend.Drain(r.Context())
+}
+
+// metrics answers in the Prometheus text format. A failure after the first
+// byte cuts the connection, so that half an answer is never taken for a whole.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	sent := &countingWriter{w: w}
+	err := s.backend.Metrics(sent)
+	if err != nil && sent.n > 0 {
+		s.log.Error("metrics cut short", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
