@@ -1,0 +1,55 @@
+package ledger
+
+import (
+	"math"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Account is what an owner spent and a node earned, in micro-credits. Over all
+// accounts the two sums are equal.
+type Account struct {
+	Peer   workload.PeerID `cbor:"1,keyasint" json:"peer"`
+	Spent  int64           `cbor:"2,keyasint" json:"spent"`
+	Earned int64           `cbor:"3,keyasint" json:"earned"`
+	Limit  int64           `cbor:"4,keyasint" json:"limit"` // of Spent; negative is none
+	Forgot int64           `cbor:"5,keyasint" json:"-"`     // specs signed up to then are refused; -1 is none
+}
+
+// account returns the account of peer, a new one at need.
+func (s *State) account(peer workload.PeerID) *Account {
+	a := s.accounts[peer]
+	if a == nil {
+		a = &Account{Peer: peer, Limit: noLimit, Forgot: -1}
+		s.accounts[peer] = a
+	}
+	return a
+}
+
+func (s *State) quota(c *Quota) *Reject {
+	if s.accounts[c.Account] == nil && len(s.accounts) >= MaxAccounts {
+		return rejectf(Full, "%d accounts", len(s.accounts))
+	}
+	s.account(c.Account).Limit = max(c.Limit, noLimit)
+	return nil
+}
+
+// charge moves the price of a Close from the owner to the node and returns it.
+// No task counts for more wall time than the spec's timeout.
+func (s *State) charge(l *load, sl *slot, wallMs int64, tasks uint32) int64 {
+	wallMs = min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)))
+	owner, earner := s.account(l.owner()), s.account(sl.Node)
+	cost := max(0, min(s.rules.Charge(sl.Rate, wallMs), maxCharge))
+	cost = min(cost, math.MaxInt64-owner.Spent, math.MaxInt64-earner.Earned)
+	owner.Spent += cost
+	earner.Earned += cost
+	return cost
+}
+
+// saturatedMul multiplies numbers that are not negative.
+func saturatedMul(a, b int64) int64 {
+	if a > 0 && b > math.MaxInt64/a {
+		return math.MaxInt64
+	}
+	return a * b
+}

@@ -1,0 +1,234 @@
+package ledger
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// The bounds of a ledger. Apply keeps them on every replica alike.
+const (
+	MaxLive      = 100_000          // workloads that have not ended
+	MaxKept      = 2 * MaxLive      // workloads in all; the leader compacts long before
+	KeepEnded    = 10_000           // ended workloads that the leader's rule keeps
+	MaxSpecBytes = 1 << 30          // of all signed specs together
+	MaxMembers   = 128              // of a cell
+	MaxAccounts  = 1 << 20          // owners and nodes that ever traded
+	MaxTakeRuns  = 64               // ranges that one Take or Award gives a slot
+	MaxSlotRuns  = 4096             // ranges that a slot holds at once
+	MaxFaults    = 16               // attempts of one task that nodes may fail before it counts as failed
+	MaxAhead     = int64(3_600_000) // ms that a spec may be signed after the ledger's time
+	maxCharge    = int64(1) << 50   // micro-credits of one Close
+	maxWall      = int64(1)<<53 - 1 // ms of one Close
+	keptSig      = 1024             // bytes of a worker's statement that a segment keeps
+	keptRetried  = 4096             // ranges of retried tasks that a workload's segments keep
+	keptAuctions = 4                // auctions of a workload kept whole
+	keptUsed     = 16               // auctions of a workload whose award is known as applied
+	keptSteps    = 64               // of a workload's trail
+	maxTallies   = 1024             // nodes of a workload that are counted by name
+	noLimit      = int64(-1)        // of an account
+	firstFence   = uint64(1)        // the first generation and the first epoch
+)
+
+// Rules are the parts of Apply that need what this package must not import:
+// signatures over encodings, the clearing and the tariff. All are pure: the
+// same input gives the same answer on every replica, for ever.
+type Rules struct {
+	// OpenSpec verifies the owner's signature (workload.DomainSpec), decodes the
+	// spec and validates it. An error that wraps workload.ErrSignature rejects
+	// the command as BadSignature, any other as BadSpec. Required.
+	OpenSpec func(workload.Signed) (workload.Spec, error)
+	// Replay verifies the bids' signatures, replays the clearing and returns an
+	// error when it gives other slots than the award. Required.
+	Replay func(*Award) error
+	// Charge is the price in micro-credits of ms of a slot at rate micro-credits
+	// per second. What it gives outside of 0 to 2^50 is moved inside. Required.
+	Charge func(rate, ms int64) int64
+	// OpenResult verifies the statement of the node that a Close comes from.
+	// Without it the leader's check has to do.
+	OpenResult func(c *Close, node workload.PeerID) error
+	// OpenBid decodes a bid that Replay has accepted, for Why. Without it Why
+	// shows who bid, not what.
+	OpenBid func(workload.Signed) (workload.Bid, error)
+}
+
+// State is the ledger of one cell. It is not safe for concurrent use; what a
+// query returns stays valid and is never changed by a later Apply.
+type State struct {
+	rules Rules
+
+	founded  bool
+	mesh     workload.MeshID
+	cell     workload.CellID
+	epoch    uint64
+	maxSize  int
+	index    uint64
+	head     workload.Digest
+	time     int64
+	nextSeq  uint64 // of the next workload
+	nextEnd  uint64 // of the next workload that ends
+	floor    uint64 // no forgotten node had a higher epoch
+	applied  uint64
+	rejects  map[Code]uint64
+	members  map[workload.PeerID]*Member
+	nodes    map[workload.PeerID]*node
+	accounts map[workload.PeerID]*Account
+	loads    map[workload.ID]*load
+
+	// What follows is derived from the above.
+	nonces    map[nonceKey]*load
+	waiters   map[workload.ID][]*load // in order of acceptance
+	all       ordered[*load]          // by Seq
+	lots      ordered[*load]          // by Seq: those that want slots
+	ended     ordered[*load]          // by EndSeq
+	phases    map[workload.Phase]int
+	live      int // workloads that have not ended
+	slots     int
+	specBytes int64
+}
+
+type nonceKey struct {
+	owner workload.PeerID
+	nonce [16]byte
+}
+
+// New returns an empty ledger, which accepts only Genesis.
+func New(rules Rules) *State {
+	return &State{
+		rules:    rules,
+		nextSeq:  1,
+		rejects:  map[Code]uint64{},
+		members:  map[workload.PeerID]*Member{},
+		nodes:    map[workload.PeerID]*node{},
+		accounts: map[workload.PeerID]*Account{},
+		loads:    map[workload.ID]*load{},
+		nonces:   map[nonceKey]*load{},
+		waiters:  map[workload.ID][]*load{},
+		phases:   map[workload.Phase]int{},
+	}
+}
+
+// entry is one command on its way through Apply.
+type entry struct {
+	index uint64
+	at    int64
+	res   Result
+}
+
+// Apply applies the log's entry at index. raw is the entry's bytes, which the
+// hash chain runs over; cmd is what they decode to, nil when they do not. A
+// rejected command changes nothing but the hash chain and the counters of
+// rejections. An index that was applied before changes nothing at all. The
+// state keeps parts of cmd: the caller must not change it afterwards.
+func (s *State) Apply(index uint64, cmd *Command, raw []byte) Result {
+	if index <= s.index {
+		rej := rejectf(Replayed, "entry %d: the ledger is at %d", index, s.index)
+		return Result{Index: index, At: s.time, Reject: rej}
+	}
+	s.chain(index, raw)
+	e := &entry{index: index, at: s.time}
+	rej := s.admissible(cmd)
+	if rej == nil {
+		e.at = max(s.time, cmd.At)
+		rej = s.dispatch(e, cmd)
+	}
+	if rej != nil {
+		s.rejects[rej.Code]++
+		return Result{Index: index, At: s.time, Reject: rej, ID: e.res.ID, Phase: s.phaseOf(e.res.ID)}
+	}
+	s.time = e.at
+	s.applied++
+	e.res.Index, e.res.At, e.res.Phase = index, e.at, s.phaseOf(e.res.ID)
+	return e.res
+}
+
+// chain moves the head on: SHA-256(head || index, 8 bytes big-endian || raw).
+func (s *State) chain(index uint64, raw []byte) {
+	h := sha256.New()
+	h.Write(s.head[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, index))
+	h.Write(raw)
+	h.Sum(s.head[:0])
+	s.index = index
+}
+
+func (s *State) phaseOf(id workload.ID) workload.Phase {
+	if l := s.loads[id]; l != nil {
+		return l.Phase
+	}
+	return ""
+}
+
+// admissible checks what all commands have in common.
+func (s *State) admissible(c *Command) *Reject {
+	switch {
+	case c == nil:
+		return rejectf(Malformed, "not a command")
+	case c.Version > CommandVersion:
+		return rejectf(NewerVersion, "version %d, this one knows up to %d", c.Version, CommandVersion)
+	case c.Version == 0 || c.parts() != 1:
+		return rejectf(Malformed, "version %d with %d commands in one", c.Version, c.parts())
+	case c.Genesis == nil && !s.founded:
+		return rejectf(NoGenesis, "the cell is not founded")
+	}
+	return nil
+}
+
+// parts returns how many of the pointers are set.
+func (c *Command) parts() int {
+	n := 0
+	for _, set := range []bool{
+		c.Genesis != nil, c.MemberAdd != nil, c.MemberRemove != nil, c.Accept != nil, c.Award != nil,
+		c.Refuse != nil, c.Take != nil, c.Return != nil, c.Close != nil, c.Release != nil,
+		c.Expire != nil, c.Stop != nil, c.Quota != nil, c.Compact != nil,
+	} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *State) dispatch(e *entry, c *Command) *Reject {
+	switch {
+	case c.Genesis != nil:
+		return s.genesis(c.Genesis)
+	case c.MemberAdd != nil:
+		return s.memberAdd(e, c.MemberAdd)
+	case c.MemberRemove != nil:
+		return s.memberRemove(c.MemberRemove)
+	case c.Accept != nil:
+		return s.accept(e, c.Accept)
+	case c.Award != nil:
+		return s.award(e, c.Award)
+	case c.Refuse != nil:
+		return s.refuse(e, c.Refuse)
+	case c.Take != nil:
+		return s.take(e, c.Take)
+	case c.Return != nil:
+		return s.giveBack(e, c.Return)
+	case c.Close != nil:
+		return s.close(e, c.Close)
+	case c.Release != nil:
+		return s.release(e, c.Release)
+	case c.Expire != nil:
+		return s.expire(e, c.Expire)
+	case c.Stop != nil:
+		return s.stop(e, c.Stop)
+	case c.Quota != nil:
+		return s.quota(c.Quota)
+	}
+	return s.compact(e, c.Compact)
+}
+
+func (s *State) genesis(g *Genesis) *Reject {
+	switch {
+	case s.founded:
+		return rejectf(Founded, "the cell is %s", s.cell)
+	case g.Cell.IsZero() || g.MaxSize < 1 || g.MaxSize > MaxMembers:
+		return rejectf(Malformed, "cell %s of up to %d members, want 1 to %d", g.Cell, g.MaxSize, MaxMembers)
+	}
+	s.founded, s.mesh, s.cell, s.epoch, s.maxSize = true, g.Mesh, g.Cell, g.Epoch, int(g.MaxSize)
+	return nil
+}

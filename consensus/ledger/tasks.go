@@ -1,0 +1,247 @@
+package ledger
+
+import (
+	"math"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// take gives a slot its next tasks.
+func (s *State) take(e *entry, c *Take) *Reject {
+	l, sl, rej := s.fenced(e, c.Workload, c.Slot, c.Fence)
+	switch {
+	case rej != nil:
+		return rej
+	case l.Phase.Ended():
+		return rejectf(Ended, "%s has ended as %s", c.Workload, l.Phase)
+	case c.Count < 1:
+		return rejectf(Malformed, "a range of no task")
+	case sl.Spent:
+		return rejectf(SlotSpent, "slot %d of %s: its node failed a task", c.Slot, c.Workload)
+	}
+	runs := l.popOpen(c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
+	sl.hold(runs)
+	l.mark(sl)
+	e.res.Ranges = wireRanges(runs)
+	s.relist(l)
+	return nil
+}
+
+// giveBack reopens tasks that were taken and not started.
+func (s *State) giveBack(e *entry, c *Return) *Reject {
+	l, sl, rej := s.fenced(e, c.Workload, c.Slot, c.Fence)
+	if rej != nil {
+		return rej
+	}
+	rest := sl.open.clone()
+	var back []Run
+	for _, r := range c.Ranges {
+		runs, ok := rest.cut(r)
+		if !ok {
+			return notTaken(c.Workload, c.Slot, r)
+		}
+		back = append(back, runs...)
+	}
+	count := sl.open.n - rest.n
+	if count == 0 {
+		return rejectf(Malformed, "no task is returned")
+	}
+	sl.open = rest
+	l.reopen(back)
+	l.note(Step{
+		At: e.at, Index: e.index, Kind: StepReturned, Slot: sl.ID, Node: sl.Node, Count: count, Ranges: clipRanges(c.Ranges),
+	})
+	s.afterTasks(e, l, sl)
+	return nil
+}
+
+func notTaken(id workload.ID, slotID workload.SlotID, r workload.Range) *Reject {
+	return rejectf(NotTaken, "slot %d of %s does not hold %d tasks from %d in attempt %d", slotID, id, r.Count, r.From, r.Attempt)
+}
+
+// afterTasks follows on tasks leaving a slot. A slot of an ended workload, or
+// one whose node failed, ends with its last task.
+func (s *State) afterTasks(e *entry, l *load, sl *slot) {
+	l.mark(sl)
+	if sl.open.n == 0 && (l.Phase.Ended() || sl.Spent) {
+		s.free(e, l, sl)
+	}
+	s.settle(e, l)
+}
+
+// closing is a Close that has been checked and not yet applied.
+type closing struct {
+	rest           runSet // what the slot still holds
+	done, again    []Run
+	failed         []FailedTask
+	failures       []Run // of failed
+	retried        []workload.Range
+	faults, misses uint32 // attempts that the node, and that the program, failed
+}
+
+// close ends tasks of a slot and charges for them.
+func (s *State) close(e *entry, c *Close) *Reject {
+	if l := s.loads[c.Workload]; l != nil && l.closedBefore(c) {
+		e.res.ID, e.res.Duplicate = c.Workload, true
+		return nil
+	}
+	l, sl, rej := s.fenced(e, c.Workload, c.Slot, c.Fence)
+	if rej != nil {
+		return rej
+	}
+	x, rej := s.checkClose(l, sl, c)
+	if rej != nil {
+		return rej
+	}
+	tasks := sl.open.n - x.rest.n
+	sl.open = x.rest
+	sl.Closed += tasks
+	sl.Spent = sl.Spent || x.faults > 0
+	for _, r := range x.done {
+		l.done.add(Run{From: r.From, Count: r.Count})
+	}
+	for _, r := range x.failures {
+		l.failed.add(Run{From: r.From, Count: r.Count})
+	}
+	l.reopen(x.again)
+	l.Retries += uint64(len(x.again))
+	e.res.Charged = s.charge(l, sl, c.Usage.WallMs, tasks)
+	e.res.Retried = wireRanges(x.again)
+	l.countClose(sl, x, c.Usage.WallMs, e.res.Charged)
+	l.keepSegment(e, sl, c, x)
+	l.noteClose(e, sl, c, x)
+	s.afterTasks(e, l, sl)
+	return nil
+}
+
+// closedBefore reports whether c was applied before: a worker that did not
+// hear the answer says it again.
+func (l *load) closedBefore(c *Close) bool {
+	for i := len(l.Segments) - 1; i >= max(0, len(l.Segments)-64); i-- {
+		if l.Segments[i].Slot == c.Slot && l.Segments[i].Ref == c.Segment && !c.Segment.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *State) checkClose(l *load, sl *slot, c *Close) (*closing, *Reject) {
+	switch {
+	case len(c.Done)+len(c.Failed) == 0:
+		return nil, rejectf(Malformed, "no task is closed")
+	case c.Segment.IsZero() || c.Segment.Size < 0:
+		return nil, rejectf(Malformed, "no segment")
+	case c.Usage.WallMs < 0 || c.Usage.WallMs > maxWall || c.Usage.CPUMs < 0 || c.Usage.PeakMem < 0:
+		return nil, rejectf(Malformed, "usage %+v", c.Usage)
+	}
+	x := &closing{rest: sl.open.clone()}
+	for _, r := range c.Done {
+		runs, ok := x.rest.cut(r)
+		if !ok {
+			return nil, notTaken(c.Workload, c.Slot, r)
+		}
+		x.done = append(x.done, runs...)
+	}
+	for _, f := range c.Failed {
+		r := workload.Range{From: f.Index, Count: 1, Attempt: f.Attempt}
+		runs, ok := x.rest.cut(r)
+		if !ok {
+			return nil, notTaken(c.Workload, c.Slot, r)
+		}
+		x.fail(l, f, runs[0])
+	}
+	if s.rules.OpenResult != nil {
+		if err := s.rules.OpenResult(c, sl.Node); err != nil {
+			return nil, rejectf(BadSignature, "%v", err)
+		}
+	}
+	return x, nil
+}
+
+// fail decides whether a failed task is tried again: after the node's fault up
+// to MaxFaults times, after the program's own as often as the spec's retries.
+func (x *closing) fail(l *load, f FailedTask, r Run) {
+	again := false
+	switch f.Exit {
+	case workload.NodeFault, workload.StoppedExit:
+		r.Faults++
+		again = r.Faults <= MaxFaults
+	default:
+		r.Fails++
+		again = r.Fails <= l.Spec.Retries
+	}
+	if f.Exit == workload.NodeFault {
+		x.faults++
+	} else {
+		x.misses++
+	}
+	if !again || l.Phase.Ended() {
+		x.failed = append(x.failed, f)
+		x.failures = append(x.failures, r)
+		return
+	}
+	x.retried = appendTask(x.retried, f.Index, f.Attempt)
+	r.Attempt++
+	x.again = append(x.again, r)
+}
+
+// appendTask adds one task to ranges, to the last one where it continues that.
+func appendTask(ranges []workload.Range, index, attempt uint32) []workload.Range {
+	if n := len(ranges); n > 0 && ranges[n-1].End() == index && ranges[n-1].Attempt == attempt {
+		ranges[n-1].Count++
+		return ranges
+	}
+	return append(ranges, workload.Range{From: index, Count: 1, Attempt: attempt})
+}
+
+// countClose adds a Close to the tally of its node.
+func (l *load) countClose(sl *slot, x *closing, wallMs, cost int64) {
+	t := &l.Tallies[sl.Tally]
+	for _, r := range x.done {
+		t.Done += r.Count
+	}
+	t.Failed += x.faults + x.misses
+	t.Faults += x.faults
+	t.WallMs = saturate(t.WallMs, wallMs)
+	t.Cost = saturate(t.Cost, cost)
+	l.Cost = saturate(l.Cost, cost)
+}
+
+func saturate(a, b int64) int64 { return a + min(b, math.MaxInt64-a) }
+
+// keepSegment records where the results lie. A segment of nothing but attempts
+// that are tried again is kept only while there are few such.
+func (l *load) keepSegment(e *entry, sl *slot, c *Close, x *closing) {
+	kept := x.retried
+	if int(l.KeptRetry)+len(kept) > keptRetried {
+		kept = nil
+	}
+	if len(x.done)+len(x.failed)+len(kept) == 0 {
+		return
+	}
+	l.KeptRetry += uint32(len(kept))
+	sig := c.Sig
+	if len(sig.Payload) > keptSig {
+		sig.Payload = nil
+	}
+	l.Segments = append(l.Segments, Segment{
+		Ref: c.Segment, Slot: sl.ID, Node: sl.Node, At: e.at, Rate: sl.Rate, Cost: e.res.Charged, Usage: c.Usage,
+		Done: c.Done, Failed: x.failed, Retried: kept, Held: c.Held, Sig: sig,
+	})
+}
+
+// release ends a slot. One that holds tasks can be released only once its
+// workload has ended: the tasks then count as not run.
+func (s *State) release(e *entry, c *Release) *Reject {
+	l, sl, rej := s.fenced(e, c.Workload, c.Slot, c.Fence)
+	switch {
+	case rej != nil:
+		return rej
+	case sl.open.n > 0 && !l.Phase.Ended():
+		return rejectf(HoldsTasks, "slot %d of %s holds %d tasks", c.Slot, c.Workload, sl.open.n)
+	}
+	l.reopen(sl.open.runs)
+	s.free(e, l, sl)
+	s.settle(e, l)
+	return nil
+}

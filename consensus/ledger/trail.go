@@ -1,0 +1,211 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// StepKind is what happened to a workload.
+type StepKind string
+
+// The steps of a trail.
+const (
+	StepAccepted StepKind = "accepted" // Node is where it was submitted, Count its tasks
+	StepReady    StepKind = "ready"    // all that it waited for has succeeded
+	StepAwarded  StepKind = "awarded"  // Slot is the first of Count new ones of Auction
+	StepUnplaced StepKind = "unplaced" // Auction gave no slot
+	StepRefused  StepKind = "refused"  // Node did not take the slot, for Reasons
+	StepExpired  StepKind = "expired"  // Node was given up with Count tasks of the slot
+	StepReturned StepKind = "returned" // Node gave Count tasks back
+	StepRetried  StepKind = "retried"  // Count attempts failed and are tried again; Exit and Code are the first one's
+	StepFailed   StepKind = "failed"   // Count tasks failed for good; Exit and Code are the first one's
+	StepStopped  StepKind = "stopped"  // by Node
+	StepEnded    StepKind = "ended"    // Note says how
+)
+
+// Step is one entry of a workload's trail, which keeps the last 64. Ranges are
+// the first eight at most; Count counts the tasks of all.
+type Step struct {
+	At      int64              `cbor:"1,keyasint" json:"at_ms"`
+	Index   uint64             `cbor:"2,keyasint" json:"index"` // of the log's entry
+	Kind    StepKind           `cbor:"3,keyasint" json:"kind" max:"16"`
+	Slot    workload.SlotID    `cbor:"4,keyasint,omitempty" json:"slot,omitempty"`
+	Node    workload.PeerID    `cbor:"5,keyasint" json:"node"`
+	Auction workload.AuctionID `cbor:"6,keyasint" json:"-"`
+	Count   uint32             `cbor:"7,keyasint,omitempty" json:"count,omitempty"`
+	Ranges  []workload.Range   `cbor:"8,keyasint,omitempty" json:"ranges,omitempty" max:"8"`
+	Exit    workload.Exit      `cbor:"9,keyasint,omitempty" json:"exit,omitempty" max:"16"`
+	Code    int32              `cbor:"10,keyasint,omitempty" json:"code,omitempty"`
+	Reasons []workload.Reason  `cbor:"11,keyasint,omitempty" json:"reasons,omitempty" max:"4"`
+	Note    string             `cbor:"12,keyasint,omitempty" json:"note,omitempty" max:"512"`
+}
+
+// Auction is one auction of a workload with all that its clearing looked at.
+// The last four of a workload are kept.
+type Auction struct {
+	ID       workload.AuctionID `cbor:"1,keyasint"`
+	At       int64              `cbor:"2,keyasint"`
+	Index    uint64             `cbor:"3,keyasint"`
+	Wanted   uint32             `cbor:"4,keyasint"`
+	MaxPrice int64              `cbor:"5,keyasint"`
+	Bids     []workload.Signed  `cbor:"6,keyasint,omitempty" max:"128"`
+	Scores   []Score            `cbor:"7,keyasint,omitempty" max:"128"`
+	Slots    []AwardSlot        `cbor:"8,keyasint,omitempty" max:"4096"`
+	Declines []DeclineNote      `cbor:"9,keyasint,omitempty" max:"256"`
+	Granted  uint32             `cbor:"10,keyasint"` // of Slots, the first ones
+	First    workload.SlotID    `cbor:"11,keyasint"` // the number of the first one
+}
+
+const (
+	stepRanges  = 8
+	stepReasons = 4
+)
+
+// note adds a step to the trail. The oldest one falls out of a full trail.
+func (l *load) note(step Step) {
+	if len(l.Steps) == keptSteps {
+		l.Steps = slices.Delete(l.Steps, 0, 1)
+	}
+	l.Steps = append(l.Steps, step)
+}
+
+func clipRanges(r []workload.Range) []workload.Range {
+	return slices.Clone(r[:min(len(r), stepRanges)])
+}
+
+func clipReasons(r []workload.Reason) []workload.Reason {
+	return slices.Clone(r[:min(len(r), stepReasons)])
+}
+
+// recordAuction keeps an award that applied, of which granted slots were given.
+func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
+	if len(l.Used) == keptUsed {
+		l.Used = slices.Delete(l.Used, 0, 1)
+	}
+	l.Used = append(l.Used, c.Auction)
+	if len(l.Auctions) == keptAuctions {
+		l.Auctions = slices.Delete(l.Auctions, 0, 1)
+	}
+	a := Auction{
+		ID: c.Auction, At: e.at, Index: e.index, Wanted: c.Wanted, MaxPrice: c.MaxPrice,
+		Bids: c.Bids, Scores: c.Scores, Slots: c.Slots, Declines: c.Declines, Granted: granted,
+	}
+	step := Step{At: e.at, Index: e.index, Kind: StepUnplaced, Auction: c.Auction}
+	if granted > 0 {
+		a.First = l.LastSlot + 1
+		step.Kind, step.Slot, step.Count = StepAwarded, a.First, granted
+	}
+	l.Auctions = append(l.Auctions, a)
+	l.note(step)
+}
+
+// noteClose adds what went wrong in a Close; success leaves no step.
+func (l *load) noteClose(e *entry, sl *slot, c *Close, x *closing) {
+	step := Step{At: e.at, Index: e.index, Slot: sl.ID, Node: sl.Node}
+	if len(x.again) > 0 {
+		step.Kind, step.Count, step.Ranges = StepRetried, uint32(len(x.again)), clipRanges(x.retried)
+		first := failedTask(c.Failed, x.again[0].From)
+		step.Exit, step.Code = first.Exit, first.Code
+		l.note(step)
+	}
+	if len(x.failed) > 0 {
+		var ranges []workload.Range
+		for _, f := range x.failed {
+			ranges = appendTask(ranges, f.Index, f.Attempt)
+		}
+		step.Kind, step.Count, step.Ranges = StepFailed, uint32(len(x.failed)), clipRanges(ranges)
+		step.Exit, step.Code = x.failed[0].Exit, x.failed[0].Code
+		l.note(step)
+	}
+}
+
+func failedTask(list []FailedTask, index uint32) FailedTask {
+	for _, f := range list {
+		if f.Index == index {
+			return f
+		}
+	}
+	return FailedTask{}
+}
+
+// TaskState is where a task stands.
+type TaskState string
+
+// The states of a task.
+const (
+	TaskOpen   TaskState = "open"   // no slot has it, and it has not been tried
+	TaskRetry  TaskState = "retry"  // no slot has it, to be tried again
+	TaskTaken  TaskState = "taken"  // a slot has it
+	TaskDone   TaskState = "done"   // its program exited with 0
+	TaskFailed TaskState = "failed" // not to be tried again
+)
+
+// Task is where one task of a workload stands.
+type Task struct {
+	Index   uint32          `json:"index"`
+	State   TaskState       `json:"state"`
+	Attempt uint32          `json:"attempt,omitempty"` // the one to come, running, or that closed it
+	Fails   uint32          `json:"fails,omitempty"`   // while it is not closed
+	Faults  uint32          `json:"faults,omitempty"`  // while it is not closed
+	Slot    workload.SlotID `json:"slot,omitempty"`    // that has it or closed it
+	Node    workload.PeerID `json:"node"`
+	Rate    int64           `json:"rate,omitempty"`
+	Segment *Segment        `json:"segment,omitempty"` // where its result lies, once closed
+}
+
+// Task returns where a task stands; false when there is no such task.
+func (s *State) Task(id workload.ID, index uint32) (Task, bool) {
+	l := s.loads[id]
+	if l == nil || index >= l.total() {
+		return Task{}, false
+	}
+	if r, ok := l.fresh.at(index); ok {
+		return openTask(index, TaskOpen, r), true
+	}
+	if r, ok := l.retry.at(index); ok {
+		return openTask(index, TaskRetry, r), true
+	}
+	for _, sl := range l.slots {
+		if r, ok := sl.open.at(index); ok {
+			t := openTask(index, TaskTaken, r)
+			t.Slot, t.Node, t.Rate = sl.ID, sl.Node, sl.Rate
+			return t, true
+		}
+	}
+	return l.closedTask(index), true
+}
+
+func openTask(index uint32, state TaskState, r Run) Task {
+	return Task{Index: index, State: state, Attempt: r.Attempt, Fails: r.Fails, Faults: r.Faults}
+}
+
+func (l *load) closedTask(index uint32) Task {
+	t := Task{Index: index, State: TaskDone}
+	if _, failed := l.failed.at(index); failed {
+		t.State = TaskFailed
+	}
+	for i := len(l.Segments) - 1; i >= 0; i-- {
+		seg := l.Segments[i]
+		if attempt, ok := seg.closes(index); ok {
+			t.Attempt, t.Slot, t.Node, t.Rate, t.Segment = attempt, seg.Slot, seg.Node, seg.Rate, &seg
+			return t
+		}
+	}
+	return t
+}
+
+// closes returns the attempt in which the segment closed a task for good.
+func (g *Segment) closes(index uint32) (uint32, bool) {
+	for _, r := range g.Done {
+		if r.From <= index && index < r.End() {
+			return r.Attempt, true
+		}
+	}
+	for _, f := range g.Failed {
+		if f.Index == index {
+			return f.Attempt, true
+		}
+	}
+	return 0, false
+}

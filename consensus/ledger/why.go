@@ -1,0 +1,117 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Why explains where a workload, or one of its tasks, is and how it came there.
+type Why struct {
+	ID       workload.ID    `json:"id"`
+	Phase    workload.Phase `json:"phase"`
+	Reason   string         `json:"reason,omitempty"`
+	Waits    []workload.ID  `json:"waits_for,omitempty"`
+	Wanted   uint32         `json:"wanted"` // slots that it could use now
+	Task     *Task          `json:"task,omitempty"`
+	Steps    []Step         `json:"steps"`    // of a task: its own and the workload's
+	Auctions []AuctionView  `json:"auctions"` // the last four, oldest first
+}
+
+// AuctionView is an auction as people read it.
+type AuctionView struct {
+	At       int64         `json:"at_ms"`
+	Index    uint64        `json:"index"`
+	Wanted   uint32        `json:"wanted"`
+	MaxPrice int64         `json:"max_price"`
+	Bids     []BidView     `json:"bids"`
+	Winners  []Winner      `json:"winners"`
+	Short    uint32        `json:"short,omitempty"` // cleared and not given: too few tasks were open
+	Declines []DeclineNote `json:"declines,omitempty"`
+}
+
+// BidView is one bid with what the leader added. Asks are empty where the
+// Rules have no OpenBid.
+type BidView struct {
+	Node    workload.PeerID `json:"node"`
+	Asks    []int64         `json:"asks,omitempty"`
+	StartMs int64           `json:"start_ms,omitempty"`
+	Data    int64           `json:"data,omitempty"`
+	Score   Score           `json:"score"`
+	Won     uint32          `json:"won"` // slots
+}
+
+// Winner is one slot that an auction gave.
+type Winner struct {
+	Slot workload.SlotID `json:"slot"`
+	Node workload.PeerID `json:"node"`
+	Rate int64           `json:"rate"`
+	Ask  int64           `json:"ask"`
+}
+
+// Why explains a workload; false when it is not known.
+func (s *State) Why(id workload.ID) (Why, bool) {
+	l := s.loads[id]
+	if l == nil {
+		return Why{}, false
+	}
+	w := Why{ID: id, Phase: l.Phase, Reason: l.Reason, Waits: s.waitsFor(l), Wanted: l.wanted(), Steps: slices.Clone(l.Steps)}
+	for i := range l.Auctions {
+		w.Auctions = append(w.Auctions, s.viewAuction(&l.Auctions[i]))
+	}
+	return w, true
+}
+
+// WhyTask explains one task; false when it is not known.
+func (s *State) WhyTask(id workload.ID, index uint32) (Why, bool) {
+	t, ok := s.Task(id, index)
+	if !ok {
+		return Why{}, false
+	}
+	w, _ := s.Why(id)
+	w.Task = &t
+	w.Steps = slices.DeleteFunc(w.Steps, func(step Step) bool { return !step.concerns(index) })
+	return w, true
+}
+
+// concerns reports whether a step may be about a task: one of its ranges holds
+// it, or it has none or not all.
+func (t *Step) concerns(index uint32) bool {
+	if len(t.Ranges) == 0 || len(t.Ranges) == stepRanges {
+		return true
+	}
+	return slices.ContainsFunc(t.Ranges, func(r workload.Range) bool { return r.From <= index && index < r.End() })
+}
+
+// waitsFor returns the workloads that l still waits for.
+func (s *State) waitsFor(l *load) []workload.ID {
+	if l.Phase != workload.Waiting {
+		return nil
+	}
+	return slices.DeleteFunc(l.after(), func(id workload.ID) bool {
+		dep := s.loads[id]
+		return dep != nil && dep.Phase == workload.Succeeded
+	})
+}
+
+func (s *State) viewAuction(a *Auction) AuctionView {
+	v := AuctionView{
+		At: a.At, Index: a.Index, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+		Short: uint32(len(a.Slots)) - a.Granted, Declines: a.Declines,
+	}
+	won := map[workload.PeerID]uint32{}
+	for i, sl := range a.Slots[:a.Granted] {
+		v.Winners = append(v.Winners, Winner{a.First + workload.SlotID(i), sl.Node, sl.Rate, sl.Ask})
+		won[sl.Node]++
+	}
+	for i, signed := range a.Bids {
+		b := BidView{Node: signed.By, Score: a.Scores[i], Won: won[signed.By]}
+		if s.rules.OpenBid != nil {
+			if bid, err := s.rules.OpenBid(signed); err == nil {
+				b.Asks, b.StartMs, b.Data = bid.Asks, bid.StartMs, bid.Data
+			}
+		}
+		v.Bids = append(v.Bids, b)
+	}
+	return v
+}
