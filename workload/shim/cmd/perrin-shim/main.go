@@ -1,0 +1,12 @@
+// Command perrin-shim is the part of Perrin that runs in and beside a sandbox:
+// the sandbox's init and entry, the wasm worker, the supervisor and the
+// isolation self-test. It is small because it is started for every attempt.
+package main
+
+import (
+	"os"
+
+	"github.com/perrin-mesh/perrin/workload/shim/role"
+)
+
+func main() { os.Exit(role.Run(os.Args[1:])) }

@@ -1,0 +1,32 @@
+// Package role is what the shim can be: one small program with several lives,
+// told apart by its first argument. It is linked into the shim itself and, for
+// builds that carry no shim, into perrin and the tests.
+package role
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/perrin-mesh/perrin/workload/sandbox/inside"
+)
+
+// Name is argv[0] of every shim process.
+const Name = inside.ShimName
+
+// Run lives the life that args[0] names and returns the exit code of the process.
+func Run(args []string) int {
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, Name+": started by a Perrin node, not by hand")
+		return 2
+	}
+	switch args[0] {
+	case inside.RoleInit:
+		return inside.Init()
+	case inside.RoleEnter:
+		return inside.Enter()
+	case inside.RoleProbe:
+		return inside.Probe()
+	}
+	fmt.Fprintf(os.Stderr, "%s: no role %.40q\n", Name, args[0])
+	return 2
+}

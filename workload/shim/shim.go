@@ -1,0 +1,111 @@
+// Package shim finds and starts the shim: the small program that a node runs
+// as sandbox init, wasm worker, supervisor and self-test.
+//
+// A release build carries the shim inside perrin (workload/shim/embedded). A
+// plain `go build` or `go test` does not; then the running program takes the
+// shim's place, so its main function or TestMain must call Main first. Either
+// way the shim runs from a sealed copy in memory: nothing inside a sandbox can
+// reach or change a file of the host through /proc/self/exe.
+package shim
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/workload/shim/role"
+)
+
+//go:embed all:embedded
+var embedded embed.FS
+
+const embeddedName = "embedded/perrin-shim"
+
+// Main lives the life of the shim when this process was started as one, and
+// does not return then. It must come before anything else in main and TestMain.
+func Main() {
+	if len(os.Args) > 1 && os.Args[0] == role.Name {
+		os.Exit(role.Run(os.Args[1:]))
+	}
+}
+
+// Embedded reports whether this build carries the small shim.
+func Embedded() bool {
+	f, err := embedded.Open(embeddedName)
+	if err != nil {
+		return false
+	}
+	f.Close()
+	return true
+}
+
+// Path returns a path that executes the shim, valid in this process and, until
+// they execute something, in its children.
+func Path() (string, error) {
+	f, err := image()
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil
+}
+
+// Command returns a command that starts the shim in the given role, with an
+// empty environment. The caller sets the rest.
+func Command(name string, args ...string) (*exec.Cmd, error) {
+	path, err := Path()
+	if err != nil {
+		return nil, err
+	}
+	return &exec.Cmd{Path: path, Args: append([]string{role.Name, name}, args...), Env: []string{}}, nil
+}
+
+// image is the sealed copy, made when it is first needed and kept for the life
+// of the process.
+var image = sync.OnceValues(func() (*os.File, error) {
+	src, err := source()
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	defer src.Close()
+	f, err := sealedCopy(src)
+	if err != nil {
+		return nil, fmt.Errorf("shim: copy to memory: %w", err)
+	}
+	return f, nil
+})
+
+func source() (io.ReadCloser, error) {
+	if f, err := embedded.Open(embeddedName); err == nil {
+		return f, nil
+	}
+	return os.Open("/proc/self/exe")
+}
+
+const memfdExec = 0x10 // MFD_EXEC, Linux 6.3; older kernels refuse it
+
+func sealedCopy(src io.Reader) (*os.File, error) {
+	fd, err := unix.MemfdCreate(role.Name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|memfdExec)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(role.Name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), role.Name)
+	if _, err := io.Copy(f, src); err != nil {
+		f.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
