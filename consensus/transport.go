@@ -1,0 +1,120 @@
+package consensus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// transport is the library's network transport with four additions: it notes
+// when which follower answered, bounds the bytes in a message, checks what
+// comes in, and counts.
+type transport struct {
+	*raft.NetworkTransport
+	layer    *layer
+	contacts *contacts
+	batch    int
+	rpcs     chan raft.RPC
+}
+
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+func newTransport(cfg *Config, rpc time.Duration, log hclog.Logger) *transport {
+	l := newLayer(cfg)
+	t := &transport{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+			Stream: l, MaxPool: 3, Timeout: rpc, Logger: log, MsgpackUseNewTimeFormat: true,
+		}),
+		layer: l, contacts: newContacts(), batch: cfg.MaxBatch, rpcs: make(chan raft.RPC),
+	}
+	go t.screen()
+	return t
+}
+
+// Consumer returns the requests that passed the checks.
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+func (t *transport) screen() {
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			if err := checkRequest(rpc.Command); err != nil {
+				rpc.Respond(nil, err)
+				continue
+			}
+			select {
+			case t.rpcs <- rpc:
+			case <-t.layer.ctx.Done():
+				return
+			}
+		case <-t.layer.ctx.Done():
+			return
+		}
+	}
+}
+
+// checkRequest refuses a snapshot whose configuration the library would panic on.
+// Entries are checked when they are stored.
+func checkRequest(command any) error {
+	req, ok := command.(*raft.InstallSnapshotRequest)
+	if !ok {
+		return nil
+	}
+	if req.SnapshotVersion < 1 || len(req.Configuration) > maxConfigBytes || req.Size < 0 {
+		return fmt.Errorf("%w: snapshot of version %d, %d bytes, configuration of %d bytes",
+			ErrMalformed, req.SnapshotVersion, req.Size, len(req.Configuration))
+	}
+	_, err := decodeConfiguration(req.ConfigurationIndex, req.Configuration)
+	return err
+}
+
+// AppendEntries sends entries or a heartbeat and notes the answer.
+func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
+	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
+) error {
+	t.trim(req)
+	sent := time.Now()
+	if err := t.NetworkTransport.AppendEntries(id, to, req, resp); err != nil {
+		return err
+	}
+	t.contacts.note(id, req.Term, sent, resp)
+	return nil
+}
+
+// AppendEntriesPipeline opens a pipeline whose messages are bounded too.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	p, err := t.NetworkTransport.AppendEntriesPipeline(id, to)
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline{AppendPipeline: p, trim: t.trim}, nil
+}
+
+type pipeline struct {
+	raft.AppendPipeline
+	trim func(*raft.AppendEntriesRequest)
+}
+
+// AppendEntries sends entries without waiting for the answer.
+func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.trim(req)
+	return p.AppendPipeline.AppendEntries(req, resp)
+}
+
+// trim leaves out the entries that are too many bytes for one message, but at
+// least one stays. The library goes on behind the last entry of the request.
+func (t *transport) trim(req *raft.AppendEntriesRequest) {
+	size := 0
+	for i, e := range req.Entries {
+		if size += len(e.Data) + len(e.Extensions); size > t.batch && i > 0 {
+			req.Entries = req.Entries[:i]
+			return
+		}
+	}
+}
