@@ -35,7 +35,8 @@ func (s *State) quota(c *Quota) *Reject {
 }
 
 // charge moves the price of a Close from the owner to the node and returns it.
-// No task counts for more wall time than the spec's timeout.
+// tasks are those that the node did not fail; none of them counts for more wall
+// time than the spec's timeout.
 func (s *State) charge(l *load, sl *slot, wallMs int64, tasks uint32) int64 {
 	wallMs = min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)))
 	owner, earner := s.account(l.owner()), s.account(sl.Node)

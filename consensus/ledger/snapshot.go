@@ -97,7 +97,15 @@ func Restore(rules Rules, snap *Snapshot) (*State, error) {
 	for _, lease := range snap.Leases {
 		s.nodes[lease.Node] = &node{epoch: lease.Epoch, slots: map[slotKey]*load{}}
 	}
-	return s, s.restoreRecords(snap.Records)
+	for peer := range s.members {
+		if s.nodes[peer] == nil {
+			return nil, fmt.Errorf("%w: a member has no lease", ErrSnapshot)
+		}
+	}
+	if err := s.restoreRecords(snap.Records); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *State) restoreRecords(records []Record) error {
@@ -105,8 +113,7 @@ func (s *State) restoreRecords(records []Record) error {
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
 	for i := range records {
 		r := &records[i]
-		switch {
-		case r.Spec == nil || s.loads[r.ID] != nil || r.Seq == 0 || r.Seq >= s.nextSeq || i > 0 && r.Seq == records[i-1].Seq:
+		if r.Spec == nil || s.loads[r.ID] != nil || r.Seq == 0 || r.Seq >= s.nextSeq || i > 0 && r.Seq == records[i-1].Seq {
 			return fmt.Errorf("%w: workload %s, number %d, is incomplete or there twice", ErrSnapshot, r.ID, r.Seq)
 		}
 		if err := s.restoreRecord(r); err != nil {
@@ -139,6 +146,9 @@ func (s *State) restoreRecord(r *Record) error {
 	if tasks != uint64(l.total()) {
 		return fmt.Errorf("%d tasks, the spec has %d", tasks, l.total())
 	}
+	if !known(l.Phase) {
+		return fmt.Errorf("phase %q", l.Phase)
+	}
 	if !l.Phase.Ended() {
 		for _, id := range l.after() {
 			if s.loads[id] == nil {
@@ -149,4 +159,8 @@ func (s *State) restoreRecord(r *Record) error {
 	s.insert(l)
 	s.relist(l)
 	return nil
+}
+
+func known(p workload.Phase) bool {
+	return p == workload.Waiting || p == workload.Pending || p == workload.Running || p.Ended()
 }

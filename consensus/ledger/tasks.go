@@ -105,7 +105,7 @@ func (s *State) close(e *entry, c *Close) *Reject {
 	}
 	l.reopen(x.again)
 	l.Retries += uint64(len(x.again))
-	e.res.Charged = s.charge(l, sl, c.Usage.WallMs, tasks)
+	e.res.Charged = s.charge(l, sl, c.Usage.WallMs, tasks-x.faults)
 	e.res.Retried = wireRanges(x.again)
 	l.countClose(sl, x, c.Usage.WallMs, e.res.Charged)
 	l.keepSegment(e, sl, c, x)

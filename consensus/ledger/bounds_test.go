@@ -1,0 +1,215 @@
+package ledger
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func TestTrailKeepsTheLastSteps(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	w.accept("w", "alice", nil)
+	for i := range uint32(200) {
+		w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), i, 1, 5, "n1") })
+		w.apply(func(c *Command) {
+			c.Refuse = &Refuse{
+				Workload: loadID("w"), Slot: workload.SlotID(i + 1), Fence: workload.Fence{Generation: 1, Epoch: 1},
+				Reasons: make([]workload.Reason, 16),
+			}
+		})
+	}
+	why, _ := w.Why(loadID("w"))
+	if len(why.Steps) != keptSteps || len(why.Auctions) != keptAuctions {
+		t.Fatalf("%d steps and %d auctions, want %d and %d", len(why.Steps), len(why.Auctions), keptSteps, keptAuctions)
+	}
+	last := why.Steps[keptSteps-1]
+	if last.Kind != StepRefused || last.Slot != 200 || len(last.Reasons) != stepReasons {
+		t.Errorf("the last step is %+v", last)
+	}
+	if rec := w.Snapshot().Records[0]; len(rec.Used) != keptUsed || len(rec.Tallies) != 1 {
+		t.Errorf("%d used auctions and %d tallies", len(rec.Used), len(rec.Tallies))
+	}
+}
+
+func TestSlotHoldsABoundedNumberOfRanges(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1", "n2")
+	const tasks = 3 * MaxTakeRuns
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count = tasks })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, tasks, 5, "n1") })
+	cl := &Close{Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(1)}
+	for i := uint32(0); i < tasks; i += 2 {
+		cl.Done = append(cl.Done, workload.Range{From: i, Count: 1, Attempt: 1})
+	}
+	w.apply(func(c *Command) { c.Close = cl })
+	w.apply(func(c *Command) { c.Expire = &Expire{Node: peer("n1"), Epoch: 1} })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 2, 1, 5, "n2") })
+	r := w.apply(func(c *Command) {
+		c.Take = &Take{Workload: loadID("w"), Slot: 2, Fence: workload.Fence{Generation: 1, Epoch: 1}, Count: tasks}
+	})
+	if r.Reject != nil || len(r.Ranges) != MaxTakeRuns {
+		t.Fatalf("%v, %d ranges, want %d", r.Reject, len(r.Ranges), MaxTakeRuns)
+	}
+	w.checkInvariants(t)
+}
+
+func TestTalliesBeyondTheLimitShareOne(t *testing.T) {
+	var l load
+	for i := range maxTallies + 10 {
+		l.Tallies[l.tally(peer(fmt.Sprint(i)))].award(1)
+	}
+	if len(l.Tallies) != maxTallies || l.Tallies[maxTallies-1].Slots != 11 || !l.Tallies[maxTallies-1].Node.IsZero() {
+		t.Errorf("%d tallies, the last %+v", len(l.Tallies), l.Tallies[len(l.Tallies)-1])
+	}
+}
+
+func TestChargesNeverOverflow(t *testing.T) {
+	rules := testRules()
+	rules.Charge = func(rate, ms int64) int64 { return math.MaxInt64 }
+	w := &world{State: New(rules)}
+	w.found(t, "n1")
+	w.account(peer("alice")).Spent, w.account(peer("n1")).Earned = math.MaxInt64-maxCharge-5, math.MaxInt64-maxCharge-5
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count = 3 })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 3, 5, "n1") })
+	var got []int64
+	for i := range uint32(3) {
+		r := w.apply(func(c *Command) {
+			c.Close = &Close{
+				Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(uint64(i)),
+				Done: []workload.Range{{From: i, Count: 1, Attempt: 1}}, Usage: workload.Usage{WallMs: maxWall},
+			}
+		})
+		got = append(got, r.Charged)
+	}
+	if want := fmt.Sprint([]int64{maxCharge, 5, 0}); fmt.Sprint(got) != want {
+		t.Errorf("charged %v, want %s", got, want)
+	}
+	w.checkInvariants(t)
+}
+
+func TestLedgerTakesOnOnlySoMuch(t *testing.T) {
+	w := newWorld()
+	w.found(t)
+	w.live = MaxLive
+	if r := w.accept("w", "alice", nil); r.Reject == nil || r.Reject.Code != Full {
+		t.Errorf("beyond MaxLive: %v", r.Reject)
+	}
+	w.live, w.specBytes = 0, MaxSpecBytes
+	if r := w.accept("w", "alice", nil); r.Reject == nil || r.Reject.Code != Full {
+		t.Errorf("beyond MaxSpecBytes: %v", r.Reject)
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	w.accept("a", "alice", func(s *workload.Spec) { s.Labels = map[string]string{"team": "red", "x": "1"} })
+	w.accept("b", "bob", func(s *workload.Spec) { s.Labels = map[string]string{"team": "red"} })
+	w.accept("c", "alice", nil)
+	w.apply(func(c *Command) { c.Stop = &Stop{ID: loadID("c")} })
+	for want, f := range map[string]Filter{
+		"abc": {}, "bc": {After: 1}, "ac": {Owner: peer("alice")}, "ab": {Labels: map[string]string{"team": "red"}},
+		"a": {Labels: map[string]string{"team": "red", "x": "1"}}, "c": {Phases: []workload.Phase{workload.Stopped}},
+		"b": {Live: true, Owner: peer("bob")}, "": {Labels: map[string]string{"y": ""}},
+	} {
+		got := ""
+		for v := range w.List(f) {
+			got += loadName(v.ID)
+		}
+		if got != want {
+			t.Errorf("%+v lists %q, want %q", f, got, want)
+		}
+	}
+	if id, ok := w.Lookup(peer("bob"), [16]byte{'b'}); !ok || id != loadID("b") {
+		t.Errorf("Lookup gave %v %v", id, ok)
+	}
+}
+
+// million returns a ledger with one workload of a million tasks on one slot.
+func million(b testing.TB) *world {
+	w := newWorld()
+	w.found(b, "n1")
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count = workload.MaxTasks })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 64, 5, "n1") })
+	return w
+}
+
+func TestMillionTasksStaySmall(t *testing.T) {
+	w := million(t)
+	fence := workload.Fence{Generation: 1, Epoch: 1}
+	for i := uint32(0); i+64 <= workload.MaxTasks; i += 64 {
+		r := w.apply(func(c *Command) {
+			c.Close = &Close{Workload: loadID("w"), Slot: 1, Fence: fence, Segment: segmentRef(uint64(i)), Done: []workload.Range{{From: i, Count: 64, Attempt: 1}}}
+		})
+		if r.Reject != nil {
+			t.Fatal(r.Reject)
+		}
+		w.apply(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: 1, Fence: fence, Count: 64} })
+	}
+	v, _ := w.Workload(loadID("w"))
+	rec := w.Snapshot().Records[0]
+	if v.Phase != workload.Succeeded || len(rec.Done) != 1 || len(rec.Fresh)+len(rec.Retry)+len(rec.Failed) != 0 {
+		t.Errorf("%s with %d runs done", v.Phase, len(rec.Done))
+	}
+}
+
+// BenchmarkTakeClose is one Take and one Close of 64 tasks; the workload is
+// replaced when its million tasks are done.
+func BenchmarkTakeClose(b *testing.B) {
+	w, at := million(b), uint32(0)
+	fence := workload.Fence{Generation: 1, Epoch: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		if at+128 > workload.MaxTasks {
+			b.StopTimer()
+			w, at = million(b), 0
+			b.StartTimer()
+		}
+		w.apply(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: 1, Fence: fence, Count: 64} })
+		r := w.apply(func(c *Command) {
+			c.Close = &Close{Workload: loadID("w"), Slot: 1, Fence: fence, Segment: segmentRef(uint64(at)), Done: []workload.Range{{From: at, Count: 64, Attempt: 1}}}
+		})
+		if r.Reject != nil {
+			b.Fatal(r.Reject)
+		}
+		at += 64
+	}
+}
+
+// BenchmarkAccept is one Accept, with 100,000 live workloads that all want
+// slots, and the Stop and Compact that make room for it.
+func BenchmarkAccept(b *testing.B) {
+	spec := workload.DefaultSpec()
+	spec.Mesh = testMesh
+	rules := testRules()
+	n, created := uint64(0), int64(0)
+	rules.OpenSpec = func(workload.Signed) (workload.Spec, error) {
+		s := spec
+		s.Created = created
+		copy(s.Nonce[:], fmt.Sprint(n))
+		return s, nil
+	}
+	w := &world{State: New(rules)}
+	w.found(b)
+	accept := func() workload.ID {
+		n++
+		created = w.at
+		id := loadID(fmt.Sprint(n))
+		if r := w.apply(func(c *Command) { c.Accept = &Accept{ID: id, Spec: workload.Signed{By: peer("alice")}} }); r.Reject != nil {
+			b.Fatal(r.Reject)
+		}
+		return id
+	}
+	for range MaxLive - 1 {
+		accept()
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		id := accept()
+		w.apply(func(c *Command) { c.Stop = &Stop{ID: id} })
+		w.apply(func(c *Command) { c.Compact = &Compact{IDs: []workload.ID{id}} })
+	}
+}

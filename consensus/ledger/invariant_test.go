@@ -1,0 +1,109 @@
+package ledger
+
+import (
+	"slices"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// blank takes out what also a rejected command changes.
+func blank(snap *Snapshot) *Snapshot {
+	snap.Index, snap.Head, snap.Rejects = 0, workload.Digest{}, nil
+	return snap
+}
+
+// failer is what *testing.T and *rapid.T share.
+type failer interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
+// checkInvariants recounts all that the ledger keeps count of.
+func (s *State) checkInvariants(t failer) {
+	t.Helper()
+	var spent, earned int64
+	for _, a := range s.Accounts() {
+		spent, earned = spent+a.Spent, earned+a.Earned
+	}
+	if spent != earned {
+		t.Errorf("spent %d, earned %d", spent, earned)
+	}
+	phases, live, slots, lots := map[workload.Phase]int{}, 0, 0, 0
+	for _, l := range s.loads {
+		s.checkTasks(t, l)
+		s.checkSlots(t, l)
+		phases[l.Phase]++
+		slots += len(l.slots)
+		if !l.Phase.Ended() {
+			live++
+		}
+		if l.wanted() > 0 {
+			lots++
+		}
+		if l.listed != (l.wanted() > 0) {
+			t.Errorf("%s: listed=%v, wants %d", loadName(l.ID), l.listed, l.wanted())
+		}
+		if l.Phase == workload.Running && len(l.slots) == 0 || l.Phase == workload.Pending && len(l.slots) > 0 {
+			t.Errorf("%s: %s with %d slots", loadName(l.ID), l.Phase, len(l.slots))
+		}
+	}
+	for p, n := range s.phases {
+		if phases[p] != n {
+			t.Errorf("%d workloads are %s, counted %d", phases[p], p, n)
+		}
+	}
+	if live != s.live || slots != s.slots || lots != s.lots.n || len(s.loads) != s.all.n || len(s.loads)-live != s.ended.n {
+		t.Errorf("live %d/%d slots %d/%d lots %d/%d all %d/%d ended %d/%d", live, s.live, slots, s.slots, lots, s.lots.n, len(s.loads), s.all.n, len(s.loads)-live, s.ended.n)
+	}
+}
+
+// checkTasks holds the rule that every task is in exactly one place.
+func (s *State) checkTasks(t failer, l *load) {
+	t.Helper()
+	where := make([]int, l.total())
+	sets := []*runSet{&l.fresh, &l.retry, &l.done, &l.failed}
+	for _, sl := range l.slots {
+		sets = append(sets, &sl.open)
+	}
+	for i, set := range sets {
+		n := uint32(0)
+		for j, r := range set.runs {
+			n += r.Count
+			for k := r.From; k < r.end(); k++ {
+				where[k]++
+			}
+			if j > 0 && (set.runs[j-1].end() > r.From || set.runs[j-1].end() == r.From && set.runs[j-1].sameHistory(r)) || r.Count == 0 {
+				t.Errorf("%s: set %d is not in order: %v", loadName(l.ID), i, set.runs)
+			}
+			if i != 2 && i != 3 && r.Attempt < 1+r.Fails+r.Faults {
+				t.Errorf("%s: attempt %d after %d failures and %d faults", loadName(l.ID), r.Attempt, r.Fails, r.Faults)
+			}
+		}
+		if n != set.n {
+			t.Errorf("%s: set %d counts %d, holds %d", loadName(l.ID), i, set.n, n)
+		}
+	}
+	if i := slices.IndexFunc(where, func(n int) bool { return n != 1 }); i >= 0 {
+		t.Errorf("%s: task %d is in %d places", loadName(l.ID), i, where[i])
+	}
+}
+
+func (s *State) checkSlots(t failer, l *load) {
+	t.Helper()
+	idle := uint32(0)
+	for id, sl := range l.slots {
+		if sl.idle {
+			idle++
+		}
+		n := s.nodes[sl.Node]
+		if n == nil || n.slots[slotKey{l.Seq, id}] != l || n.epoch != sl.Fence.Epoch {
+			t.Errorf("%s: slot %d is not with its node", loadName(l.ID), id)
+		}
+		if sl.idle != (sl.open.n == 0 && !sl.Spent) || sl.open.n == 0 && l.Phase.Ended() {
+			t.Errorf("%s: slot %d idle=%v with %d tasks", loadName(l.ID), id, sl.idle, sl.open.n)
+		}
+	}
+	if idle != l.idle {
+		t.Errorf("%s: %d idle slots, counted %d", loadName(l.ID), idle, l.idle)
+	}
+}
