@@ -107,5 +107,7 @@ func sealedCopy(src io.Reader) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	return f, nil
+	// A file that anyone has open for writing cannot be executed.
+	defer f.Close()
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }

@@ -1,0 +1,62 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// SelfTest runs the shim in the given role inside a sandbox, with scratch in
+// dir, and returns an error that wraps ErrUnavailable and says what it found
+// unless it exits with 0.
+func (h *Host) SelfTest(ctx context.Context, dir string, host bool, role string) (err error) {
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o755); err != nil {
+		return err
+	}
+	g, err := h.NewGroup("probe-"+filepath.Base(dir), Limits{Memory: 256 << 20, Pids: 64, Disk: 1 << 20})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	said, code, err := g.runRole(ctx, Program{Host: host, Work: work, Role: role})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if code != 0 {
+		return fmt.Errorf("%w: a program inside %s", ErrUnavailable, strings.Join(strings.Split(strings.TrimSpace(said), "\n"), "; "))
+	}
+	return nil
+}
+
+// maxSaid bounds what is kept of a self-test's words, in bytes.
+const maxSaid = 4096
+
+func (g *Group) runRole(ctx context.Context, p Program) (said string, code int, err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return "", 0, err
+	}
+	defer r.Close()
+	p.Stdout, p.Stderr = w, w
+	proc, err := g.Start(p, nil)
+	w.Close()
+	if err != nil {
+		return "", 0, err
+	}
+	defer proc.Close()
+	stop := context.AfterFunc(ctx, proc.Kill)
+	defer stop()
+	var buf bytes.Buffer
+	_, _ = io.Copy(&buf, io.LimitReader(r, maxSaid))
+	end, err := proc.Wait()
+	if end.Signal != 0 {
+		return buf.String(), 0, fmt.Errorf("the self-test was killed (%s)", end.Signal)
+	}
+	return buf.String(), end.Code, err
+}
