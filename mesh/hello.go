@@ -80,33 +80,30 @@ func (h *Host) judge(m hello, who workload.PeerID) (admission.Identity, error) {
 	return body.Bundle.Verify(h.mesh, who, h.cfg.Now())
 }
 
-// sayHello is the dialer's side.
+// sayHello is the dialer's side. It disconnects a peer that either side refuses.
 func (h *Host) sayHello(c network.Conn) {
 	who, err := fromLibp2p(c.RemotePeer())
-	if err == nil {
-		err = h.openHello(c, who)
-	}
 	if err != nil {
-		h.endHello(c, who, err)
+		_ = c.CloseWithError(network.ConnGated)
+		return
 	}
-}
-
-func (h *Host) openHello(c network.Conn, who workload.PeerID) error {
 	ctx, cancel := context.WithTimeout(h.ctx, HelloTimeout)
 	defer cancel()
 	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, "perrin"))
 	if err != nil {
-		return fmt.Errorf("hello with %s: %w", who.Short(), err)
+		h.record(c, who, fmt.Errorf("hello with %s: %w", who.Short(), err))
+		_ = c.CloseWithError(network.ConnGated)
+		return
 	}
 	_ = s.SetDeadline(time.Now().Add(HelloTimeout))
 	if err := h.exchange(s, who); err != nil {
-		_ = s.Reset()
-		return err
+		h.leave(s, who, err)
+		return
 	}
-	return s.Close()
+	_ = s.Close()
 }
 
-// exchange is the dialer's three messages.
+// exchange is the dialer's three messages, the last of them only if it is content.
 func (h *Host) exchange(s network.Stream, who workload.PeerID) error {
 	begin := time.Now()
 	answer, err := askHello(s, h.helloMessage())
@@ -114,14 +111,12 @@ func (h *Host) exchange(s network.Stream, who workload.PeerID) error {
 		return fmt.Errorf("hello with %s: %w: %w", who.Short(), admission.ErrNotAdmitted, err)
 	}
 	if answer.Err != nil {
-		return verdict{fmt.Errorf("peer %s refuses this node: %w", who.Short(), answer.Err)}
+		return verdict{error: fmt.Errorf("peer %s refuses this node: %w", who.Short(), answer.Err)}
 	}
 	h.base.Peerstore().RecordLatency(s.Conn().RemotePeer(), time.Since(begin))
 	identity, err := h.judge(answer, who)
 	if err != nil {
-		_ = writeFrame(s, wire.MustMarshal(refusal(err)))
-		part(s)
-		return verdict{err}
+		return verdict{err, true}
 	}
 	h.admitted(s.Conn(), identity)
 	if err := writeFrame(s, wire.MustMarshal(hello{Newest: newestVersion, Oldest: oldestVersion})); err != nil {
@@ -145,60 +140,68 @@ func askHello(s network.Stream, m hello) (hello, error) {
 
 // hearHello is the listener's side.
 func (h *Host) hearHello(s network.Stream) {
-	defer s.Close()
 	_ = s.SetDeadline(time.Now().Add(HelloTimeout))
-	c := s.Conn()
-	who, err := fromLibp2p(c.RemotePeer())
+	who, err := fromLibp2p(s.Conn().RemotePeer())
 	if err == nil {
 		err = h.answerHello(s, who)
 	}
-	if err == nil {
+	if err != nil {
+		h.leave(s, who, err)
 		return
 	}
-	part(s)
-	h.endHello(c, who, err)
-}
-
-// verdict is an error that one side decided on, not a connection that broke.
-type verdict struct{ error }
-
-func (v verdict) Unwrap() error { return v.error }
-
-// endHello ends a connection whose hello did not succeed.
-func (h *Host) endHello(c network.Conn, who workload.PeerID, err error) {
-	var decided verdict
-	if errors.As(err, &decided) {
-		h.stats.refused.Add(1)
-		h.roster.refuse(c.RemotePeer(), decided.error)
-		h.log.Warn("peer refused, or refuses this node", "peer", who, "addr", c.RemoteMultiaddr(), "reason", decided.error)
-	} else {
-		h.roster.fail(c.RemotePeer(), err)
-		h.log.Info("hello broke off", "peer", who, "addr", c.RemoteMultiaddr(), "reason", err)
-	}
-	_ = c.CloseWithError(network.ConnGated)
+	_ = s.Close()
 }
 
 func (h *Host) answerHello(s network.Stream, who workload.PeerID) error {
 	m, err := readHello(s)
 	if err != nil {
-		err = fmt.Errorf("hello of %s: %w", who.Short(), err)
+		return verdict{fmt.Errorf("hello of %s: %w", who.Short(), err), true}
 	}
-	var identity admission.Identity
-	if err == nil {
-		identity, err = h.judge(m, who)
-	}
+	identity, err := h.judge(m, who)
 	if err != nil {
-		_ = writeFrame(s, wire.MustMarshal(refusal(err)))
-		return verdict{err}
+		return verdict{err, true}
 	}
 	h.admitted(s.Conn(), identity)
 	if err := writeFrame(s, wire.MustMarshal(h.helloMessage())); err != nil {
 		return fmt.Errorf("hello of %s: %w", who.Short(), err)
 	}
 	if last, err := readHello(s); err == nil && last.Err != nil {
-		return verdict{fmt.Errorf("peer %s refuses this node: %w", who.Short(), last.Err)}
+		return verdict{error: fmt.Errorf("peer %s refuses this node: %w", who.Short(), last.Err)}
 	}
 	return nil
+}
+
+// verdict is an error that a side decided on, not a connection that broke.
+type verdict struct {
+	error
+	ours bool // this side decided
+}
+
+func (v verdict) Unwrap() error { return v.error }
+
+// leave ends a connection whose hello did not succeed. What became of it is
+// on record before the peer hears of it, and the peer hears why.
+func (h *Host) leave(s network.Stream, who workload.PeerID, err error) {
+	h.record(s.Conn(), who, err)
+	var decided verdict
+	if errors.As(err, &decided) && decided.ours {
+		_ = writeFrame(s, wire.MustMarshal(refusal(decided.error)))
+		part(s)
+	}
+	_ = s.Reset()
+	_ = s.Conn().CloseWithError(network.ConnGated)
+}
+
+func (h *Host) record(c network.Conn, who workload.PeerID, err error) {
+	var decided verdict
+	if !errors.As(err, &decided) {
+		h.roster.fail(c.RemotePeer(), err)
+		h.log.Info("hello broke off", "peer", who, "addr", c.RemoteMultiaddr(), "reason", err)
+		return
+	}
+	h.stats.refused.Add(1)
+	h.roster.refuse(c.RemotePeer(), decided.error)
+	h.log.Warn("peer refused, or refuses this node", "peer", who, "addr", c.RemoteMultiaddr(), "reason", decided.error)
 }
 
 // part gives the other side a moment to read the refusal.

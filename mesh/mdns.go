@@ -1,11 +1,15 @@
 package mesh
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+	"github.com/libp2p/zeroconf/v2"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -47,3 +51,62 @@ func announce(base host.Host, mesh workload.MeshID, found func(peer.AddrInfo)) (
 type notifee func(peer.AddrInfo)
 
 func (n notifee) HandlePeerFound(pi peer.AddrInfo) { n(pi) }
+
+// browse looks for members of the mesh until found reports true, with success,
+// or ctx ends. It announces nothing.
+func browse(ctx context.Context, mesh workload.MeshID, found func(peer.AddrInfo) bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	entries := make(chan *zeroconf.ServiceEntry, 64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cancel(zeroconf.Browse(ctx, mdnsService(mesh), "local", entries))
+	}()
+	defer func() {
+		cancel(nil)
+		drain(entries, done)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("mdns: %w", context.Cause(ctx))
+		case e, ok := <-entries:
+			if !ok {
+				return fmt.Errorf("mdns: %w", context.Canceled)
+			}
+			if slices.ContainsFunc(announced(e.Text), found) {
+				return nil
+			}
+		}
+	}
+}
+
+// drain receives until done is closed, so that the sender never blocks.
+func drain(entries <-chan *zeroconf.ServiceEntry, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case _, ok := <-entries:
+			if !ok {
+				entries = nil
+			}
+		}
+	}
+}
+
+// announced reads the addresses of a DNS-SD answer; anyone on the network may
+// have written it.
+func announced(txts []string) []peer.AddrInfo {
+	var addrs []string
+	for _, txt := range txts[:min(len(txts), MaxAddrs)] {
+		if a, ok := strings.CutPrefix(txt, "dnsaddr="); ok {
+			addrs = append(addrs, a)
+		}
+	}
+	infos, err := addrInfos(addrs)
+	if err != nil {
+		return nil
+	}
+	return infos
+}

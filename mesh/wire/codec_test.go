@@ -15,7 +15,7 @@ func messages() []any {
 	return []any{
 		&Submit{}, &Submitted{}, &Hold{}, &Ack{}, &Chunk{}, &ChunkData{}, &OfferMsg{}, &CallMsg{},
 		&CallAnswer{}, &ReleaseMsg{}, &AwardMsg{}, &SignedAward{}, &AwardAnswer{}, &TakeMsg{}, &Taken{},
-		&ReturnMsg{}, &CloseMsg{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
+		&ReturnMsg{}, &CloseMsg{}, &Statement{}, &Closed{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
 		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{},
 		&workload.Spec{}, &workload.TaskTable{}, &workload.Offer{}, &workload.Bid{}, &workload.Segment{},
 	}

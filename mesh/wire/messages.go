@@ -122,6 +122,7 @@ type AwardMsg struct {
 	Slots    []Awarded          `cbor:"6,keyasint" max:"4096"`
 	After    []AfterOutputs     `cbor:"7,keyasint,omitempty" max:"64"`
 	Holders  []workload.PeerID  `cbor:"8,keyasint" max:"16"` // who has the blobs
+	GrantMs  int64              `cbor:"9,keyasint"`          // of the first lease, which counts from when the bid was sent
 }
 
 // AfterOutputs are the segments of a workload that this one comes after.
@@ -168,12 +169,25 @@ type ReturnMsg struct {
 	Ranges []workload.Range `cbor:"2,keyasint" max:"64"`
 }
 
-// CloseMsg reports results. Segment is an encoded workload.Segment, signed by
-// the worker (DomainResult); Blobs are what its results refer to.
+// CloseMsg reports results. Segment is an encoded workload.Segment; Sig is the
+// worker's signature (DomainResult) over a Statement that names it.
 type CloseMsg struct {
 	Ref     SlotRef         `cbor:"1,keyasint"`
-	Segment workload.Signed `cbor:"2,keyasint"`
-	Blobs   []workload.Ref  `cbor:"3,keyasint,omitempty" max:"65536"`
+	Segment []byte          `cbor:"2,keyasint" max:"4194304"`
+	Sig     workload.Signed `cbor:"3,keyasint"`
+	Blobs   []workload.Ref  `cbor:"4,keyasint,omitempty" max:"65536"` // what the results refer to
+}
+
+// Statement is what a worker signs about its results.
+type Statement struct {
+	Ref     SlotRef      `cbor:"1,keyasint"`
+	Segment workload.Ref `cbor:"2,keyasint"`
+}
+
+// Closed answers CloseMsg: the results are committed. Held means that they and
+// all that they refer to lie on a majority of the voters.
+type Closed struct {
+	Held bool `cbor:"1,keyasint"`
 }
 
 // DoneMsg ends a slot.
@@ -187,7 +201,6 @@ type RenewMsg struct {
 	Boot  uint64          `cbor:"2,keyasint"` // of the daemon: a new one runs nothing of the old one's
 	Epoch uint64          `cbor:"3,keyasint"` // as the node knows it
 	Slots []SlotRef       `cbor:"4,keyasint" max:"16384"`
-	Cost  []int64         `cbor:"5,keyasint,omitempty" max:"16384"` // not used to charge
 }
 
 // Renewed answers RenewMsg.
