@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -15,9 +16,10 @@ type Lot struct {
 	Kind     workload.Kind
 	Host     string // a program that the node must have, or ""
 	Where    string
-	MaxPrice int64  // micro-credits per slot-second; 0 is no limit
-	Wanted   uint32 // slots now
-	Since    int64  // ms, when it began to want: the oldest is served first
+	MaxPrice int64             // micro-credits per slot-second; 0 is no limit
+	Wanted   uint32            // slots now
+	Since    int64             // ms, when it began to want: the oldest is served first
+	Avoid    []workload.PeerID // nodes that failed it: called only when nobody else fits
 }
 
 // entry is one node's standing offer in the book.
@@ -82,7 +84,17 @@ func (b *book) search(lot *Lot, now int64) (fit []candidate, declined []workload
 	slices.SortStableFunc(fit, func(x, y candidate) int {
 		return cmp.Or(cmp.Compare(x.floor, y.floor), slices.Compare(x.node[:], y.node[:]))
 	})
-	return fit, declined
+	return avoid(fit, lot.Avoid), declined
+}
+
+// avoid leaves out the nodes that failed a lot, unless nobody else fits.
+func avoid(fit []candidate, nodes []workload.PeerID) []candidate {
+	others := slices.Clone(fit)
+	others = slices.DeleteFunc(others, func(c candidate) bool { return slices.Contains(nodes, c.node) })
+	if len(others) == 0 {
+		return fit
+	}
+	return others
 }
 
 // order returns the known nodes in a fixed order.
@@ -99,21 +111,8 @@ func (e *entry) candidate(lot *Lot) candidate {
 	score := workload.Score{RTTMicros: e.rtt, RiskPPM: e.risk}
 	return candidate{
 		node: e.offer.Node, slots: fits(e.offer.Free, lot.Shape), score: score,
-		floor: cost(Rate(e.offer.Asks, lot.Shape), score),
+		floor: Cost(pricing.SlotRate(e.offer.Asks, lot.Shape), score),
 	}
-}
-
-// Rate is the price of one slot of a shape in micro-credits per slot-second:
-// its cores or threads and its memory, rounded up.
-func Rate(a workload.Asks, r workload.Resources) int64 {
-	cpu := a.Core
-	if r.Class == workload.Thread {
-		cpu = a.Thread
-	}
-	const gib = 1 << 30
-	memory := r.Memory / gib * a.Memory
-	memory += (r.Memory%gib*a.Memory + gib - 1) / gib
-	return int64(r.CPUs)*cpu + memory
 }
 
 // fits returns how many slots of shape the free capacity seems to allow.
@@ -141,7 +140,7 @@ func (b *book) misfit(lot *Lot, e *entry, now int64) []workload.Reason {
 	}
 	reasons := Unsuited(&o.Machine, lot.Kind, b.condition(lot.Where))
 	reasons = append(reasons, short(o.Free, lot.Shape)...)
-	if ask := Rate(o.Asks, lot.Shape); lot.MaxPrice > 0 && ask > lot.MaxPrice {
+	if ask := pricing.SlotRate(o.Asks, lot.Shape); lot.MaxPrice > 0 && ask > lot.MaxPrice {
 		reasons = append(reasons, workload.Reason{Code: workload.PriceAboveMax, Want: lot.MaxPrice, Have: ask})
 	}
 	return reasons

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -17,20 +18,20 @@ const (
 	maxAsk  = 1 << 40 // a micro-credit rate above this is nonsense and is not cleared
 )
 
-// cost is what a buyer compares: the ask, and on top of it the expected price
+// Cost is what a buyer compares: the ask, and on top of it the expected price
 // of failed work, of distance and of data to move. Micro-credits per slot-second.
-func cost(ask int64, s workload.Score) int64 {
+func Cost(ask int64, s workload.Score) int64 {
 	risk := min(max(s.RiskPPM, 0), million)
 	rtt := min(max(s.RTTMicros, 0), million)
 	return ask + ask*risk/million + ask*rtt/rttParts + max(s.DataPrice, 0)
 }
 
-// askAt is the largest ask whose cost is at most limit under s: the inverse of cost.
+// askAt is the largest ask whose cost is at most limit under s: the inverse of Cost.
 func askAt(limit int64, s workload.Score) int64 {
 	lo, hi := int64(0), min(limit, maxAsk)
 	for lo < hi {
 		mid := lo + (hi-lo+1)/2
-		if cost(mid, s) <= limit {
+		if Cost(mid, s) <= limit {
 			lo = mid
 		} else {
 			hi = mid - 1
@@ -78,7 +79,7 @@ func rank(bids []workload.Bid, scores []workload.Score, maxPrice int64) []unit {
 			if ask < 0 || ask > maxPrice || ask > maxAsk || j > 0 && ask < b.Asks[j-1] {
 				break // the curve never falls, so nothing after it competes
 			}
-			units = append(units, unit{bid: i, step: j, ask: ask, cost: cost(ask, scores[i])})
+			units = append(units, unit{bid: i, step: j, ask: ask, cost: Cost(ask, scores[i])})
 		}
 	}
 	slices.SortFunc(units, func(a, b unit) int {
@@ -99,10 +100,10 @@ func rejected(losers []unit, bid int) int64 {
 }
 
 func settle(u unit, runnerUp int64, s workload.Score, limit int64) int64 {
-	if runnerUp < 0 {
-		return u.ask
+	if runnerUp >= 0 {
+		runnerUp = askAt(runnerUp, s)
 	}
-	return max(u.ask, min(askAt(runnerUp, s), u.ask+u.ask/4, limit))
+	return pricing.Settle(u.ask, runnerUp, limit)
 }
 
 // decided reports whether no bid of a node whose asks start at floors (with

@@ -1,0 +1,244 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// callPatience bounds one call for bids; the desk closes the auction earlier.
+const callPatience = 2 * time.Second
+
+// call sends a call for bids and feeds the answer to the desk.
+func (l *Leader) call(out *scheduler.CallOut) {
+	l.count(func(s *Stats) { s.Calls++ })
+	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	defer cancel()
+	decline := func(code workload.Code, note string) {
+		l.feed(scheduler.Input{Decline: &workload.Decline{
+			Auction: out.Call.Auction, Node: out.Node,
+			Reasons: []workload.Reason{{Code: code, Note: note[:min(len(note), 256)]}},
+		}})
+	}
+	var answer wire.CallAnswer
+	err := l.cfg.Caller.Call(ctx, out.Node, wire.ProtoCall, &wire.CallMsg{Call: out.Call}, &answer)
+	switch {
+	case err != nil:
+		decline(workload.NotReached, err.Error())
+	case answer.Decline != nil:
+		d := *answer.Decline
+		d.Auction, d.Node = out.Call.Auction, out.Node
+		if len(d.Reasons) == 0 {
+			d.Reasons = []workload.Reason{{Code: workload.Refused}}
+		}
+		l.feed(scheduler.Input{Decline: &d})
+	case answer.Bid != nil:
+		bid, err := OpenBid(*answer.Bid)
+		if err != nil || bid.Node != out.Node || bid.Auction != out.Call.Auction {
+			decline(workload.Refused, "its bid is not valid")
+			return
+		}
+		l.feed(scheduler.Input{Bid: &scheduler.BidIn{Bid: bid, Signed: *answer.Bid}})
+	default:
+		decline(workload.Refused, "its answer is neither bid nor decline")
+	}
+}
+
+// OpenBid verifies and decodes a signed bid. It is pure.
+func OpenBid(s workload.Signed) (workload.Bid, error) {
+	var bid workload.Bid
+	if err := s.Verify(workload.DomainBid); err != nil {
+		return bid, err
+	}
+	if err := wire.Unmarshal(s.Payload, &bid); err != nil {
+		return bid, err
+	}
+	if bid.Node != s.By {
+		return bid, errors.New("the bid names another node than its signer")
+	}
+	return bid, nil
+}
+
+// award commits an award and tells the winners.
+func (l *Leader) award(a *scheduler.Award) {
+	defer l.feed(scheduler.Input{Committed: &a.Workload})
+	res, err := l.propose(l.ctx, &ledger.Command{Award: &ledger.Award{
+		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1,
+	}})
+	if err != nil {
+		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
+		l.releaseAll(a)
+		return
+	}
+	l.count(func(s *Stats) { s.Awards += uint64(len(res.Slots)) })
+	for node, slots := range byNode(res.Slots) {
+		l.group.Go(func() { l.tell(node, a.Workload, a.Auction, res.Index, slots) })
+	}
+}
+
+// releaseAll gives back the holds of an award that was not committed.
+func (l *Leader) releaseAll(a *scheduler.Award) {
+	l.post(func(int64) {
+		for _, s := range a.Slots {
+			l.pending[s.Node] = append(l.pending[s.Node], a.Auction)
+		}
+	})
+}
+
+func byNode(slots []ledger.SlotGrant) map[workload.PeerID][]ledger.SlotGrant {
+	out := map[workload.PeerID][]ledger.SlotGrant{}
+	for _, s := range slots {
+		out[s.Node] = append(out[s.Node], s)
+	}
+	return out
+}
+
+// tell pushes committed slots to their worker until it has answered or the
+// first lease, which counts from its bid, has run out. Slots that it refuses
+// are undone, and the lot goes back on the desk, where the runner-up wins.
+func (l *Leader) tell(node workload.PeerID, id workload.ID, auction workload.AuctionID, index uint64, slots []ledger.SlotGrant) {
+	ctx, cancel := context.WithTimeout(l.ctx, time.Duration(l.cfg.Lease.TTL)*time.Millisecond)
+	defer cancel()
+	var grant int64
+	lost := func(err error) bool { return !errors.Is(err, wire.Unavailable) }
+	err := patient(ctx, func() error { return l.grant(ctx, node, slots[0].Fence.Epoch, &grant) }, lost)
+	if err != nil {
+		l.cfg.Log.Warn("award not told: no lease to give; it will run out", "node", node.Short(), "err", err)
+		return
+	}
+	msg, err := l.awardMessage(id, auction, index, grant, slots)
+	if err != nil {
+		l.cfg.Log.Error("award not told", "workload", id.Short(), "err", err)
+		return
+	}
+	var answer wire.AwardAnswer
+	err = patient(ctx, func() error {
+		each, stop := context.WithTimeout(ctx, callPatience)
+		defer stop()
+		return l.cfg.Caller.Call(each, node, wire.ProtoAward, msg, &answer)
+	}, refusesForGood)
+	if refusesForGood(err) {
+		answer = wire.AwardAnswer{Reasons: []workload.Reason{{Code: workload.Refused, Note: err.Error()}}}
+		for _, s := range slots {
+			answer.Refused = append(answer.Refused, s.Slot)
+		}
+	} else if err != nil {
+		l.cfg.Log.Warn("award not answered; the lease will run out", "node", node.Short(), "err", err)
+		return
+	}
+	for _, slot := range answer.Refused {
+		l.refused(id, slot, slots, answer.Reasons)
+	}
+}
+
+// refusesForGood reports whether a worker answered and will not take an award.
+func refusesForGood(err error) bool {
+	for _, kind := range []wire.Kind{wire.Refused, wire.Malformed, wire.Unauthorized, wire.Version, wire.NotFound} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Leader) refused(id workload.ID, slot workload.SlotID, slots []ledger.SlotGrant, reasons []workload.Reason) {
+	for _, s := range slots {
+		if s.Slot != slot {
+			continue
+		}
+		l.count(func(s *Stats) { s.Refused++ })
+		l.feed(scheduler.Input{Decline: &workload.Decline{Node: s.Node, Reasons: reasons}})
+		_, err := l.propose(l.ctx, &ledger.Command{Refuse: &ledger.Refuse{
+			Workload: id, Slot: slot, Fence: s.Fence, Reasons: reasons[:min(len(reasons), 16)],
+		}})
+		if err != nil {
+			l.cfg.Log.Warn("refusal not recorded", "workload", id.Short(), "slot", slot, "err", err)
+		}
+	}
+}
+
+// awardMessage signs what the worker needs to start.
+func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index uint64, grant int64, slots []ledger.SlotGrant) (*wire.SignedAward, error) {
+	msg := wire.AwardMsg{
+		Cell: l.cfg.Cell.ID(), Term: l.term, Workload: id, Auction: auction, Index: index, GrantMs: grant,
+	}
+	for _, s := range slots {
+		msg.Slots = append(msg.Slots, wire.Awarded{Slot: s.Slot, Fence: s.Fence, Rate: s.Rate, Ranges: s.Ranges})
+	}
+	var spec workload.Signed
+	err := l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
+		spec = v.Signed
+		msg.Holders = holders(l.cfg.Cell.Voters(), v.Home)
+		msg.After = afterOutputs(s, v, l.cfg.Cell.Voters())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.SignedAward{Award: workload.Sign(workload.DomainAward, wire.MustMarshal(msg), l.cfg.Key), Spec: spec}, nil
+}
+
+func holders(voters []workload.PeerID, home workload.PeerID) []workload.PeerID {
+	out := append([]workload.PeerID{}, voters[:min(len(voters), 15)]...)
+	return append(out, home)
+}
+
+// afterOutputs lists where the outputs lie that a workload comes after.
+func afterOutputs(s *ledger.State, v *ledger.View, voters []workload.PeerID) []wire.AfterOutputs {
+	var out []wire.AfterOutputs
+	for _, a := range v.Spec.After {
+		dep, ok := s.Workload(a.Workload)
+		if !ok {
+			continue
+		}
+		outs := wire.AfterOutputs{Name: a.Name, Holders: append([]workload.PeerID{}, voters...)}
+		seen := map[workload.PeerID]bool{}
+		for _, seg := range s.Segments(dep.ID) {
+			outs.Segments = append(outs.Segments, seg.Ref)
+			if !seen[seg.Node] && len(outs.Holders) < 128 {
+				seen[seg.Node] = true
+				outs.Holders = append(outs.Holders, seg.Node)
+			}
+		}
+		out = append(out, outs)
+	}
+	return out
+}
+
+// askSiblings looks for nodes outside of the cell that fit a lot.
+func (l *Leader) askSiblings(lot *scheduler.Lot) {
+	ctx, cancel := context.WithTimeout(l.ctx, 5*time.Second)
+	defer cancel()
+	offers, dht := l.cfg.Siblings.Suited(ctx, lot)
+	in := &scheduler.SiblingsIn{Workload: lot.Workload, DHT: dht}
+	for _, o := range offers {
+		in.Offers = append(in.Offers, scheduler.OfferIn{Offer: o, RTTMicros: l.cfg.Caller.RTT(o.Node).Microseconds()})
+	}
+	if len(in.Offers) > 0 {
+		l.feed(scheduler.Input{Siblings: in})
+	}
+}
+
+// HandleSuited answers a sibling cell's leader with offers that fit its lot.
+func (l *Leader) HandleSuited(ctx context.Context, m *wire.SuitedMsg) (offers []workload.PeerID, err error) {
+	lot := scheduler.Lot{
+		Owner: m.Owner, Shape: m.Shape, Kind: m.Kind, Where: m.Where, MaxPrice: m.MaxPrice, Wanted: m.Wanted,
+	}
+	if err := m.Shape.Validate(); err != nil {
+		return nil, wire.Errorf(wire.Malformed, "shape: %v", err)
+	}
+	if _, err := workload.ParseWhere(m.Where); err != nil {
+		return nil, wire.Errorf(wire.Malformed, "where: %v", err)
+	}
+	err = l.ask(ctx, func(now int64) {
+		for _, o := range l.desk.Suited(&lot, now, 16) {
+			offers = append(offers, o.Node)
+		}
+	})
+	return offers, err
+}

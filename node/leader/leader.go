@@ -1,0 +1,370 @@
+package leader
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/clock"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Cell is the replicated ledger as the leader uses it.
+type Cell interface {
+	ID() workload.CellID
+	Term() uint64
+	// Propose commits a command and returns what applying it did. An error that
+	// is a wire.Kind says whether to ask elsewhere; a rejection is in the result.
+	Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error)
+	// Read lets f look at the ledger. f must not keep what it sees.
+	Read(f func(*ledger.State))
+	// VerifyLeader returns when a majority has confirmed this leader in a round
+	// that began after the call.
+	VerifyLeader(ctx context.Context) error
+	Voters() []workload.PeerID
+}
+
+// Caller sends one request to a peer and decodes the answer.
+type Caller interface {
+	Call(ctx context.Context, to workload.PeerID, proto string, req, resp any) error
+	RTT(peer workload.PeerID) time.Duration
+}
+
+// Siblings finds nodes outside of the cell that fit a lot.
+type Siblings interface {
+	Suited(ctx context.Context, lot *scheduler.Lot) (offers []workload.Offer, dht bool)
+}
+
+// Config is what a leader is made of.
+type Config struct {
+	Self     workload.PeerID
+	Key      ed25519.PrivateKey
+	Mesh     workload.MeshID
+	Cell     Cell
+	Caller   Caller
+	Siblings Siblings
+	Store    Blobs
+	Desk     scheduler.Config
+	Lease    lease.Config
+	Log      *slog.Logger
+}
+
+// Leader leads a cell for one term. Its Handle methods are safe for concurrent
+// use; Run must be running.
+type Leader struct {
+	cfg    Config
+	term   uint64
+	start  time.Time
+	clock  clock.Clock
+	events chan func(now int64) // run by the owner
+	ctx    context.Context
+	group  sync.WaitGroup
+
+	// owned by Run's goroutine
+	desk    *scheduler.Desk
+	leases  *lease.Desk
+	wakeAt  int64
+	pending map[workload.PeerID][]workload.AuctionID // releases to send
+
+	watchMu  sync.Mutex
+	versions map[workload.ID]uint64 // log index of the last change, of those that changed in this term
+	watchers map[workload.ID]chan struct{}
+	first    uint64 // log index at which the term began
+
+	statsMu sync.Mutex
+	stats   Stats
+}
+
+// Stats counts what the leader did in its term.
+type Stats struct {
+	Submitted uint64 `json:"submitted"`
+	Calls     uint64 `json:"calls"`
+	Awards    uint64 `json:"awards"`
+	Refused   uint64 `json:"refused"`
+	Takes     uint64 `json:"takes"`
+	Closes    uint64 `json:"closes"`
+	Expired   uint64 `json:"expired"`
+}
+
+// New returns a leader for a term that begins now. ctx ends with the term.
+func New(ctx context.Context, cfg Config) *Leader {
+	term := cfg.Cell.Term()
+	return &Leader{
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(), ctx: ctx, events: make(chan func(int64), 1024),
+		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
+		leases:   lease.NewDesk(cfg.Lease),
+		pending:  map[workload.PeerID][]workload.AuctionID{},
+		versions: map[workload.ID]uint64{}, watchers: map[workload.ID]chan struct{}{},
+	}
+}
+
+// now is ms since the term began, the clock of both desks.
+func (l *Leader) now() int64 { return l.clock.Now() }
+
+// releaseEvery is how long releases of losing holds wait to share a message.
+const releaseEvery = 5 * time.Millisecond
+
+// Run owns the desks until ctx ends.
+func (l *Leader) Run() error {
+	defer l.group.Wait()
+	l.inherit()
+	l.group.Go(l.keepVerified)
+	tick := time.NewTimer(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return nil
+		case f := <-l.events:
+			f(l.now())
+		case <-tick.C:
+		}
+		l.drainEvents()
+		l.step(scheduler.Input{})
+		l.expire()
+		tick.Reset(l.nextWake())
+	}
+}
+
+// drainEvents takes what else is waiting, so that one pass serves many.
+func (l *Leader) drainEvents() {
+	for range cap(l.events) {
+		select {
+		case f := <-l.events:
+			f(l.now())
+		default:
+			return
+		}
+	}
+}
+
+func (l *Leader) nextWake() time.Duration {
+	wait := 250 * time.Millisecond
+	if l.wakeAt > 0 {
+		wait = min(wait, time.Duration(max(l.wakeAt-l.now(), 1))*time.Millisecond)
+	}
+	if len(l.pending) > 0 {
+		wait = min(wait, releaseEvery)
+	}
+	return wait
+}
+
+// post hands f to the owner. It drops f when the term is over.
+func (l *Leader) post(f func(now int64)) {
+	select {
+	case l.events <- f:
+	case <-l.ctx.Done():
+	}
+}
+
+// feed hands an input to the desk.
+func (l *Leader) feed(in scheduler.Input) { l.post(func(int64) { l.step(in) }) }
+
+// inherit reads from the ledger what the term begins with: every lot that wants
+// slots, and every lease that may still be out, at its full length.
+func (l *Leader) inherit() {
+	var lots []ledger.Lot
+	var holders []lease.Held
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		lots = slices.Collect(s.Lots(0))
+		l.first, _ = s.Head()
+		for _, n := range s.Nodes() {
+			if len(n.Slots) > 0 {
+				holders = append(holders, lease.Held{Node: n.Node, Epoch: n.Epoch})
+			}
+		}
+	})
+	l.leases.Inherit(l.now(), holders)
+	for _, lot := range lots {
+		l.step(scheduler.Input{Lot: deskLot(lot)})
+	}
+}
+
+// step runs the desk and carries out what it says.
+func (l *Leader) step(in scheduler.Input) {
+	l.wakeAt = 0
+	for _, out := range l.desk.Step(l.now(), in) {
+		switch {
+		case out.Call != nil:
+			l.group.Go(func() { l.call(out.Call) })
+		case out.Award != nil:
+			l.group.Go(func() { l.award(out.Award) })
+		case out.Release != nil:
+			l.pending[out.Release.Node] = append(l.pending[out.Release.Node], out.Release.Auction)
+		case out.Ask != nil:
+			l.group.Go(func() { l.askSiblings(&out.Ask.Lot) })
+		case out.WakeAtMs > 0:
+			l.wakeAt = out.WakeAtMs
+		}
+	}
+	l.sendReleases()
+}
+
+func (l *Leader) sendReleases() {
+	for node, auctions := range l.pending {
+		delete(l.pending, node)
+		l.group.Go(func() {
+			ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
+			defer cancel()
+			msg := wire.ReleaseMsg{Auctions: auctions[:min(len(auctions), 1024)]}
+			if err := l.cfg.Caller.Call(ctx, node, wire.ProtoRelease, &msg, &wire.Ack{}); err != nil {
+				l.cfg.Log.Debug("release not told; the hold runs out by itself", "node", node.Short(), "err", err)
+			}
+		})
+	}
+}
+
+// propose stamps and commits a command; a rejection becomes a wire error.
+func (l *Leader) propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
+	cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, time.Now().UnixMilli(), l.cfg.Self
+	res, err := l.cfg.Cell.Propose(ctx, cmd)
+	if err != nil {
+		return res, err
+	}
+	l.follow(&res)
+	if res.Reject != nil {
+		return res, wire.Errorf(rejectKind(res.Reject.Code), "%s", res.Reject.Error())
+	}
+	return res, nil
+}
+
+// follow tells the desk of every workload whose wants a command changed.
+func (l *Leader) follow(res *ledger.Result) {
+	ids := append([]workload.ID{}, res.Ready...)
+	if !res.ID.IsZero() {
+		ids = append(ids, res.ID)
+	}
+	for _, lost := range res.Lost {
+		ids = append(ids, lost.Workload)
+	}
+	ids = append(ids, res.Ends...)
+	for _, id := range ids {
+		l.changed(id, res.Index)
+		l.refresh(id)
+	}
+}
+
+// refresh reads what a workload wants now and puts it on the desk.
+func (l *Leader) refresh(id workload.ID) {
+	l.post(func(int64) {
+		lot := scheduler.Lot{Workload: id}
+		l.cfg.Cell.Read(func(s *ledger.State) {
+			if want, ok := s.Lot(id); ok {
+				lot = *deskLot(want)
+			}
+		})
+		l.step(scheduler.Input{Lot: &lot})
+	})
+}
+
+func deskLot(lot ledger.Lot) *scheduler.Lot {
+	p := lot.Spec.Program
+	return &scheduler.Lot{
+		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host,
+		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since, Avoid: lot.Faulted,
+	}
+}
+
+func rejectKind(code ledger.Code) wire.Kind {
+	switch code {
+	case ledger.UnknownWorkload, ledger.UnknownSlot, ledger.UnknownNode:
+		return wire.NotFound
+	case ledger.BadSignature:
+		return wire.Unauthorized
+	case ledger.StaleFence:
+		return wire.Expired
+	case ledger.Malformed, ledger.BadSpec:
+		return wire.Malformed
+	}
+	return wire.Refused
+}
+
+// keepVerified confirms with a majority, four times a lease third, that this
+// node still leads: no lease is granted on an older word (DESIGN.md section 6).
+func (l *Leader) keepVerified() {
+	every := time.NewTicker(250 * time.Millisecond)
+	defer every.Stop()
+	for {
+		ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
+		begin := l.now()
+		err := l.cfg.Cell.VerifyLeader(ctx)
+		cancel()
+		if err == nil {
+			l.post(func(int64) { l.leases.Verified(begin) })
+		}
+		select {
+		case <-every.C:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// Offer posts a member's offer on the book.
+func (l *Leader) Offer(o workload.Offer) {
+	rtt := l.cfg.Caller.RTT(o.Node).Microseconds()
+	l.feed(scheduler.Input{Offer: &scheduler.OfferIn{Offer: o, RTTMicros: rtt, RiskPPM: 0}})
+}
+
+// Gone takes a node off the book.
+func (l *Leader) Gone(node workload.PeerID) { l.feed(scheduler.Input{Gone: &node}) }
+
+// ask runs f on the owner's goroutine and waits for it.
+func (l *Leader) ask(ctx context.Context, f func(now int64)) error {
+	done := make(chan struct{})
+	l.post(func(now int64) { f(now); close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.ctx.Done():
+		return fmt.Errorf("leader: %w", wire.NotLeader)
+	}
+}
+
+// Offers returns the offers that stand.
+func (l *Leader) Offers(ctx context.Context) (offers []workload.Offer, err error) {
+	err = l.ask(ctx, func(now int64) { offers = l.desk.Offers(now) })
+	return offers, err
+}
+
+// Stats returns the counters of the term.
+func (l *Leader) Stats() Stats {
+	l.statsMu.Lock()
+	defer l.statsMu.Unlock()
+	return l.stats
+}
+
+func (l *Leader) count(f func(*Stats)) {
+	l.statsMu.Lock()
+	defer l.statsMu.Unlock()
+	f(&l.stats)
+}
+
+// patient retries f, with a growing pause, until it succeeds, fails for good or
+// ctx ends.
+func patient(ctx context.Context, f func() error, final func(error) bool) error {
+	pause := 20 * time.Millisecond
+	for {
+		err := f()
+		if err == nil || final(err) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}

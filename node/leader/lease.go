@@ -1,0 +1,130 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// HandleRenew renews every lease of a node with the cell, and reconciles what
+// the node runs with what the ledger says.
+func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.RenewMsg) (*wire.Renewed, error) {
+	var node ledger.NodeView
+	var slots []ledger.Slot
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		node, _ = s.Node(from)
+		for _, ref := range node.Slots {
+			if slot, ok := s.Slot(ref.Workload, ref.Slot); ok {
+				slots = append(slots, slot)
+			}
+		}
+	})
+	if len(m.Slots) == 0 && len(slots) > 0 {
+		return l.restarted(ctx, from, node)
+	}
+	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots)}
+	l.forgotten(from, m.Slots, node, slots)
+	if err := l.grant(ctx, from, node.Epoch, &answer.GrantMs); err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// grant asks the lease desk for the length of a lease of node.
+func (l *Leader) grant(ctx context.Context, node workload.PeerID, epoch uint64, ms *int64) error {
+	var refused error
+	err := l.ask(ctx, func(now int64) { *ms, refused = l.leases.Grant(now, node, epoch) })
+	switch {
+	case err != nil:
+		return err
+	case errors.Is(refused, lease.ErrUnverified):
+		return wire.Errorf(wire.Unavailable, "no majority has confirmed this leader lately")
+	case refused != nil:
+		return wire.Errorf(wire.Expired, "%v", refused)
+	}
+	return nil
+}
+
+// idle takes a node off the lease desk once it holds nothing.
+func (l *Leader) idle(node workload.PeerID) {
+	l.post(func(int64) {
+		empty := false
+		l.cfg.Cell.Read(func(s *ledger.State) {
+			n, ok := s.Node(node)
+			empty = !ok || len(n.Slots) == 0
+		})
+		if empty {
+			l.leases.Drop(node)
+		}
+	})
+}
+
+// restarted gives up at once what a node held before its daemon was started
+// anew: the node itself says that it runs nothing of it.
+func (l *Leader) restarted(ctx context.Context, from workload.PeerID, node ledger.NodeView) (*wire.Renewed, error) {
+	res, err := l.propose(ctx, &ledger.Command{Expire: &ledger.Expire{Node: from, Epoch: node.Epoch}})
+	if err != nil {
+		return nil, err
+	}
+	l.post(func(int64) { l.leases.Expired(from, node.Epoch) })
+	return &wire.Renewed{Epoch: res.Epoch, Term: l.term}, nil
+}
+
+// gone lists the slots that a node believes it has and has not.
+func gone(has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) []wire.SlotRef {
+	var out []wire.SlotRef
+	for _, ref := range has {
+		i := slices.IndexFunc(node.Slots, func(s ledger.SlotRef) bool { return s.Workload == ref.Workload && s.Slot == ref.Slot })
+		if i < 0 || i >= len(slots) || slots[i].Fence != ref.Fence {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
+// forgotten undoes slots that the ledger gives to a node which has never heard
+// of them: the award was told by nobody, and its first lease is long over.
+func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) {
+	long := time.Now().UnixMilli() - 2*l.cfg.Lease.TTL
+	for i, slot := range slots {
+		ref := node.Slots[i]
+		known := slices.ContainsFunc(has, func(h wire.SlotRef) bool { return h.Workload == ref.Workload && h.Slot == ref.Slot })
+		if known || slot.Awarded > long {
+			continue
+		}
+		l.group.Go(func() {
+			l.refused(ref.Workload, ref.Slot, []ledger.SlotGrant{{Slot: ref.Slot, Node: from, Fence: slot.Fence}},
+				[]workload.Reason{{Code: workload.LeaseTooLate, Note: "the award never reached the node"}})
+		})
+	}
+}
+
+// expire gives up the nodes whose every lease is over for certain. The owner
+// calls it.
+func (l *Leader) expire() {
+	for _, held := range l.leases.Due(l.now()) {
+		l.group.Go(func() { l.giveUp(held) })
+	}
+}
+
+func (l *Leader) giveUp(held lease.Held) {
+	var node ledger.NodeView
+	l.cfg.Cell.Read(func(s *ledger.State) { node, _ = s.Node(held.Node) })
+	if len(node.Slots) > 0 && node.Epoch == held.Epoch {
+		l.cfg.Log.Warn("node given up: its lease is over", "node", held.Node.Short(), "slots", len(node.Slots))
+		cmd := &ledger.Command{Expire: &ledger.Expire{Node: held.Node, Epoch: held.Epoch}}
+		if _, err := l.propose(l.ctx, cmd); err != nil {
+			l.cfg.Log.Warn("expiry not committed", "node", held.Node.Short(), "err", err)
+			return // it is due again soon
+		}
+		l.count(func(s *Stats) { s.Expired++ })
+		l.Gone(held.Node)
+	}
+	l.post(func(int64) { l.leases.Expired(held.Node, held.Epoch) })
+}

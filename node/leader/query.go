@@ -1,0 +1,349 @@
+package leader
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// The queries that a leader answers, and what each answer is the JSON of.
+const (
+	QueryInspect  = "inspect"  // ID -> api.Workload
+	QueryWait     = "wait"     // ID, Since, TimeoutMs -> api.Workload
+	QueryList     = "list"     // All, Labels -> []api.Workload
+	QueryResolve  = "resolve"  // Text -> workload.ID
+	QueryWhy      = "why"      // ID, Task -> api.Why
+	QueryPlaces   = "places"   // ID, From, Count -> []Place
+	QuerySegments = "segments" // ID -> []ledger.Segment
+	QueryOffers   = "offers"   // -> []workload.Offer
+)
+
+// maxListed bounds a list.
+const maxListed = 1000
+
+// HandleQuery answers from the ledger and the desk.
+func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+	v, err := l.query(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("query %s: %w", m.Op, err)
+	}
+	return &wire.QueryAnswer{JSON: b}, nil
+}
+
+func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
+	switch m.Op {
+	case QueryInspect:
+		return l.inspect(m.ID)
+	case QueryWait:
+		l.await(ctx, m.ID, m.Since, time.Duration(m.TimeoutMs)*time.Millisecond)
+		return l.inspect(m.ID)
+	case QueryList:
+		return l.list(m), nil
+	case QueryResolve:
+		return l.resolve(m.Text)
+	case QueryWhy:
+		return l.why(ctx, m.ID, m.Task)
+	case QueryPlaces:
+		return l.places(m)
+	case QuerySegments:
+		var segments []ledger.Segment
+		err := l.withWorkload(m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
+		return segments, err
+	case QueryOffers:
+		return l.Offers(ctx)
+	}
+	return nil, wire.Errorf(wire.NotFound, "query %.32q is not known", m.Op)
+}
+
+func (l *Leader) inspect(id workload.ID) (w *api.Workload, err error) {
+	err = l.withWorkload(id, func(s *ledger.State, v *ledger.View) { w = l.view(s, v) })
+	return w, err
+}
+
+// view is a workload as the API shows it.
+func (l *Leader) view(s *ledger.State, v *ledger.View) *api.Workload {
+	w := &api.Workload{
+		ID: v.ID, Name: v.Spec.Name, Labels: v.Spec.Labels, Owner: v.Owner, Phase: v.Phase, Reason: v.Reason,
+		Program: v.Spec.Program, Cost: v.Cost, Retries: v.Retries, Lost: v.Lost, Held: v.Held, Home: v.Home,
+		Created: time.UnixMilli(v.Accepted), Version: l.version(v.ID), Spec: v.Spec,
+		Tasks: api.Counts{Total: v.Tasks.Total, Open: v.Tasks.Open, Taken: v.Tasks.Taken, Done: v.Tasks.Done, Failed: v.Tasks.Failed},
+	}
+	if v.Ended > 0 {
+		w.Ended = time.UnixMilli(v.Ended)
+	}
+	for _, slot := range v.Slots {
+		w.Slots = append(w.Slots, api.Slot{ID: slot.ID, Node: slot.Node, Name: nameOf(s, slot.Node), Rate: slot.Rate, Ranges: ranges(slot.Open)})
+	}
+	for _, t := range v.Nodes {
+		w.Placed = append(w.Placed, api.Placed{Node: t.Node, Name: nameOf(s, t.Node), Slots: t.Slots, Tasks: t.Done, Rate: t.High, Cost: t.Cost})
+	}
+	if v.Tasks.Total == 1 && v.Phase.Ended() {
+		w.ExitCode, w.ExitDetail = exitCode(s.Segments(v.ID), v.Phase)
+	}
+	return w
+}
+
+func ranges(runs []ledger.Run) []workload.Range {
+	out := make([]workload.Range, 0, min(len(runs), 64))
+	for _, r := range runs[:min(len(runs), 64)] {
+		out = append(out, workload.Range{From: r.From, Count: r.Count, Attempt: max(r.Attempt, 1)})
+	}
+	return out
+}
+
+// nameOf is a node's name, or the end of its identity for a node of another cell.
+func nameOf(s *ledger.State, peer workload.PeerID) string {
+	if m, ok := s.Member(peer); ok && m.Name != "" {
+		return m.Name
+	}
+	return peer.Short()
+}
+
+// exitCode is what the only task of an ended workload exited with.
+func exitCode(segments []ledger.Segment, phase workload.Phase) (*int, string) {
+	code := 0
+	switch phase {
+	case workload.Stopped:
+		code = (&workload.TaskResult{Exit: workload.StoppedExit}).ExitCode()
+	case workload.Failed:
+		code = 125
+	}
+	for _, seg := range segments {
+		for _, f := range seg.Failed {
+			r := workload.TaskResult{Exit: f.Exit, Code: f.Code}
+			code = r.ExitCode()
+			return &code, string(f.Exit)
+		}
+	}
+	return &code, ""
+}
+
+func (l *Leader) list(m *wire.QueryMsg) []api.Workload {
+	out := []api.Workload{}
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		for v := range s.List(ledger.Filter{Labels: m.Labels, Live: !m.All}) {
+			w := l.view(s, &v)
+			w.Spec, w.Slots = nil, nil
+			if len(out) == maxListed {
+				out = out[1:]
+			}
+			out = append(out, *w)
+		}
+	})
+	return out
+}
+
+// resolve finds a workload by the beginning of its ID or by its name.
+func (l *Leader) resolve(text string) (workload.ID, error) {
+	if id, err := workload.ParseID(text); err == nil {
+		return id, l.withWorkload(id, func(*ledger.State, *ledger.View) {})
+	}
+	var found []workload.ID
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		for v := range s.List(ledger.Filter{}) {
+			if strings.HasPrefix(v.ID.String(), text) || v.Spec.Name == text {
+				found = append(found, v.ID)
+			}
+		}
+	})
+	switch len(found) {
+	case 0:
+		return workload.ID{}, wire.Errorf(wire.NotFound, "no workload whose ID begins with, or whose name is, %q", text)
+	case 1:
+		return found[0], nil
+	}
+	return workload.ID{}, wire.Errorf(wire.Exists, "%d workloads match %q: give more of the ID", len(found), text)
+}
+
+// Place is where one task is.
+type Place struct {
+	Index uint32          `json:"index"`
+	Phase workload.Phase  `json:"phase"`
+	Node  workload.PeerID `json:"node"`
+	Name  string          `json:"name"`
+}
+
+func (l *Leader) places(m *wire.QueryMsg) (out []Place, err error) {
+	err = l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
+		end := min(uint64(m.From)+uint64(min(m.Count, maxListed)), uint64(v.Tasks.Total))
+		for i := uint64(m.From); i < end; i++ {
+			t, _ := s.Task(m.ID, uint32(i))
+			p := Place{Index: uint32(i), Phase: phaseOf(t.State), Node: t.Node}
+			if !t.Node.IsZero() {
+				p.Name = nameOf(s, t.Node)
+			}
+			out = append(out, p)
+		}
+	})
+	return out, err
+}
+
+// phaseOf says where a task stands in the words of a workload.
+func phaseOf(state ledger.TaskState) workload.Phase {
+	switch state {
+	case ledger.TaskTaken:
+		return workload.Running
+	case ledger.TaskDone:
+		return workload.Succeeded
+	case ledger.TaskFailed:
+		return workload.Failed
+	}
+	return workload.Pending
+}
+
+// why explains a workload, with the last auction of one that still wants slots.
+func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Why, error) {
+	var out *api.Why
+	var round *scheduler.Round
+	if err := l.ask(ctx, func(int64) { round = l.desk.Last(id) }); err != nil {
+		return nil, err
+	}
+	err := l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
+		w, ok := s.Why(id)
+		if task != nil {
+			w, ok = s.WhyTask(id, *task)
+		}
+		if ok {
+			out = explain(s, v, &w, task)
+		}
+		if ok && round != nil && v.Wanted > 0 && !v.Phase.Ended() {
+			out.Pending = l.pendingRound(s, round)
+			out.Summary = summary(v, out)
+		}
+	})
+	if err == nil && out == nil {
+		err = wire.Errorf(wire.NotFound, "no task %d in %s", *task, id.Short())
+	}
+	return out, err
+}
+
+func explain(s *ledger.State, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
+	out := &api.Why{ID: w.ID, Phase: w.Phase, Task: task}
+	if w.Task != nil {
+		out.Phase = phaseOf(w.Task.State)
+	}
+	for _, step := range w.Steps {
+		out.Steps = append(out.Steps, explainStep(s, w, &step))
+	}
+	out.Summary = summary(v, out)
+	return out
+}
+
+func explainStep(s *ledger.State, w *ledger.Why, step *ledger.Step) api.WhyStep {
+	out := api.WhyStep{At: time.UnixMilli(step.At), What: string(step.Kind), Slot: step.Slot, Node: step.Node, Reasons: step.Reasons, Detail: detail(step)}
+	if !step.Node.IsZero() {
+		out.Name = nameOf(s, step.Node)
+	}
+	i := slices.IndexFunc(w.Auctions, func(a ledger.AuctionView) bool { return a.Index == step.Index })
+	if i >= 0 {
+		out.Auction = explainAuction(s, &w.Auctions[i])
+	}
+	return out
+}
+
+func detail(step *ledger.Step) string {
+	var parts []string
+	if step.Count > 0 {
+		parts = append(parts, fmt.Sprintf("%d %s", step.Count, map[bool]string{true: "slot(s)", false: "task(s)"}[step.Kind == ledger.StepAwarded]))
+	}
+	if step.Exit != "" {
+		parts = append(parts, fmt.Sprintf("%s %d", step.Exit, step.Code))
+	}
+	if step.Note != "" {
+		parts = append(parts, step.Note)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func explainAuction(s *ledger.State, a *ledger.AuctionView) *api.WhyAuction {
+	out := &api.WhyAuction{At: time.UnixMilli(a.At), Wanted: a.Wanted, MaxPrice: a.MaxPrice, Declines: declines(s, a.Declines)}
+	for _, b := range a.Bids {
+		bid := api.WhyBid{Node: b.Node, Name: nameOf(s, b.Node), Slots: len(b.Asks), Won: int(b.Won)}
+		if len(b.Asks) > 0 {
+			bid.Ask = b.Asks[0]
+			bid.Score = scheduler.Cost(b.Asks[0], b.Score)
+		}
+		for _, w := range a.Winners {
+			if w.Node == b.Node {
+				bid.Rate = w.Rate
+				break
+			}
+		}
+		if bid.Won == 0 {
+			bid.Reason = string(workload.Outbid)
+		}
+		out.Bids = append(out.Bids, bid)
+	}
+	return out
+}
+
+func declines(s *ledger.State, notes []workload.DeclineNote) []api.WhyDecline {
+	var out []api.WhyDecline
+	for _, d := range notes {
+		out = append(out, api.WhyDecline{Node: d.Node, Name: nameOf(s, d.Node), Reasons: d.Reasons})
+	}
+	return out
+}
+
+func (l *Leader) pendingRound(s *ledger.State, r *scheduler.Round) *api.WhyAuction {
+	out := &api.WhyAuction{
+		At: l.start.Add(time.Duration(r.At) * time.Millisecond), Wanted: r.Wanted, MaxPrice: r.MaxPrice,
+		Declines: declines(s, r.Declines), Sibling: r.Siblings, DHT: r.DHT,
+	}
+	for i, b := range r.Bids {
+		bid := api.WhyBid{Node: b.Node, Name: nameOf(s, b.Node), Slots: len(b.Asks)}
+		if len(b.Asks) > 0 {
+			bid.Ask, bid.Score = b.Asks[0], scheduler.Cost(b.Asks[0], r.Scores[i])
+		}
+		out.Bids = append(out.Bids, bid)
+	}
+	return out
+}
+
+// summary is one sentence about where a workload stands.
+func summary(v *ledger.View, w *api.Why) string {
+	t := v.Tasks
+	switch {
+	case v.Phase == workload.Waiting:
+		return fmt.Sprintf("it waits for %d other workload(s) to succeed", len(v.Waits))
+	case v.Phase.Ended():
+		return strings.TrimSuffix(fmt.Sprintf("%s: %d of %d tasks succeeded, %d failed; %s", v.Phase, t.Done, t.Total, t.Failed, v.Reason), "; ")
+	case len(v.Slots) == 0 && w.Pending != nil:
+		return fmt.Sprintf("pending: it wants %d slot(s) and no node gives one: %s", v.Wanted, tally(w.Pending))
+	case len(v.Slots) == 0:
+		return "pending: its auction is open"
+	}
+	return fmt.Sprintf("running in %d slot(s): %d of %d tasks done", len(v.Slots), t.Done, t.Total)
+}
+
+// tally counts the reasons of a round: "3 no-cores, 1 price-above-max".
+func tally(a *api.WhyAuction) string {
+	counts := map[workload.Code]int{}
+	for _, d := range a.Declines {
+		for _, r := range d.Reasons {
+			counts[r.Code]++
+		}
+	}
+	if len(counts) == 0 {
+		return "no node is known"
+	}
+	var parts []string
+	for code, n := range counts {
+		parts = append(parts, fmt.Sprintf("%d %s", n, code))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,151 @@
+package leader
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Blobs keeps blobs on a majority of the cell's voters.
+type Blobs interface {
+	// Replicate returns when the blobs lie, durably, on a majority of the
+	// voters, kept on behalf of the workload.
+	Replicate(ctx context.Context, m *wire.Hold) error
+}
+
+// OpenSpec verifies, decodes and validates an owner's signed spec. It is pure.
+func OpenSpec(s workload.Signed) (workload.Spec, error) {
+	var spec workload.Spec
+	if err := s.Verify(workload.DomainSpec); err != nil {
+		return spec, err
+	}
+	if err := wire.Unmarshal(s.Payload, &spec); err != nil {
+		return spec, err
+	}
+	return spec, spec.Validate()
+}
+
+// idOf names the workload of a signed spec: submitting it again names the same one.
+func idOf(cell workload.CellID, s workload.Signed) workload.ID {
+	h := sha256.New()
+	h.Write(s.By[:])
+	h.Write(s.Payload)
+	id := workload.ID{Cell: cell}
+	copy(id.Random[:], h.Sum(nil))
+	return id
+}
+
+// HandleSubmit takes a workload on. When it answers, the workload is committed,
+// and what it needs lies on a majority of the voters, or the answer says that
+// it leans on the node it came from.
+func (l *Leader) HandleSubmit(ctx context.Context, m *wire.Submit) (*wire.Submitted, error) {
+	spec, err := OpenSpec(m.Spec)
+	if err != nil {
+		return nil, wire.Errorf(wire.Malformed, "spec: %v", err)
+	}
+	if spec.Mesh != l.cfg.Mesh {
+		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
+	}
+	id := idOf(l.cfg.Cell.ID(), m.Spec)
+	if known, ok := l.known(m.Spec.By, &spec); ok {
+		return known, nil
+	}
+	held := spec.Keep == workload.KeepAll || total(m.Blobs) <= workload.KeepAutoLimit
+	if err := l.keepInputs(ctx, id, m, held); err != nil {
+		return nil, err
+	}
+	res, err := l.propose(ctx, &ledger.Command{Accept: &ledger.Accept{ID: id, Spec: m.Spec, Held: held, Home: m.Home}})
+	if err != nil {
+		return nil, err
+	}
+	l.count(func(s *Stats) { s.Submitted++ })
+	return &wire.Submitted{ID: res.ID, Held: held}, nil
+}
+
+// known returns the answer to a spec that was submitted before.
+func (l *Leader) known(owner workload.PeerID, spec *workload.Spec) (answer *wire.Submitted, ok bool) {
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		var id workload.ID
+		if id, ok = s.Lookup(owner, spec.Nonce); ok {
+			v, _ := s.Workload(id)
+			answer = &wire.Submitted{ID: id, Held: v.Held}
+		}
+	})
+	return answer, ok
+}
+
+// keepInputs copies what the workload needs to a majority of the voters; when
+// that is too much, only what rode along.
+func (l *Leader) keepInputs(ctx context.Context, id workload.ID, m *wire.Submit, all bool) error {
+	hold := &wire.Hold{Workload: id, Inline: m.Inline, Sources: []workload.PeerID{m.Home}}
+	if all {
+		hold.Blobs = m.Blobs
+	} else {
+		for _, in := range m.Inline {
+			hold.Blobs = append(hold.Blobs, workload.Ref{Digest: workload.DigestOf(in.Data), Size: int64(len(in.Data))})
+		}
+	}
+	if len(hold.Blobs) == 0 {
+		return nil
+	}
+	return l.cfg.Store.Replicate(ctx, hold)
+}
+
+func total(refs []workload.Ref) (n int64) {
+	for _, r := range refs {
+		n += max(r.Size, 0)
+	}
+	return n
+}
+
+// HandleStop stops a workload: its owner's node asks.
+func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, id workload.ID) error {
+	if _, err := l.propose(ctx, &ledger.Command{Stop: &ledger.Stop{ID: id, By: by}}); err != nil {
+		return err
+	}
+	l.halt(id, "its owner stopped it")
+	return nil
+}
+
+// haltGrace is how long a program has between SIGTERM and SIGKILL.
+const haltGrace = 5 * time.Second
+
+// halt tells every worker of a workload to stop it. A worker that does not hear
+// it hears at its next RENEW.
+func (l *Leader) halt(id workload.ID, reason string) {
+	perNode := map[workload.PeerID][]wire.SlotRef{}
+	l.withWorkload(id, func(_ *ledger.State, v *ledger.View) { //nolint:errcheck // unknown: nothing runs
+		for _, s := range v.Slots {
+			perNode[s.Node] = append(perNode[s.Node], wire.SlotRef{Workload: id, Slot: s.ID, Fence: s.Fence})
+		}
+	})
+	for node, slots := range perNode {
+		l.group.Go(func() {
+			ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+			defer cancel()
+			msg := wire.HaltMsg{Slots: slots, GraceMs: haltGrace.Milliseconds(), Reason: reason}
+			if err := l.cfg.Caller.Call(ctx, node, wire.ProtoHalt, &msg, &wire.Ack{}); err != nil {
+				l.cfg.Log.Warn("halt not told", "node", node.Short(), "err", err)
+			}
+		})
+	}
+}
+
+// withWorkload reads one workload.
+func (l *Leader) withWorkload(id workload.ID, f func(*ledger.State, *ledger.View)) error {
+	found := false
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		var v ledger.View
+		if v, found = s.Workload(id); found {
+			f(s, &v)
+		}
+	})
+	if !found {
+		return wire.Errorf(wire.NotFound, "no workload %s in cell %s", id, l.cfg.Cell.ID())
+	}
+	return nil
+}

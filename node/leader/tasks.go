@@ -1,0 +1,152 @@
+package leader
+
+import (
+	"context"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
+)
+
+// owns checks that from is the node that holds a slot.
+func (l *Leader) owns(from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot, err error) {
+	found := false
+	l.cfg.Cell.Read(func(s *ledger.State) { slot, found = s.Slot(ref.Workload, ref.Slot) })
+	switch {
+	case !found:
+		return slot, wire.Errorf(wire.NotFound, "slot %d of %s is over", ref.Slot, ref.Workload.Short())
+	case slot.Node != from || slot.Fence != ref.Fence:
+		return slot, wire.Errorf(wire.Expired, "slot %d of %s is not node %s's any more", ref.Slot, ref.Workload.Short(), from.Short())
+	}
+	return slot, nil
+}
+
+// HandleTake gives a slot its next tasks, or says that there are none.
+func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.TakeMsg) (*wire.Taken, error) {
+	if _, err := l.owns(from, m.Ref); err != nil {
+		return nil, err
+	}
+	var open uint32
+	var slots int
+	err := l.withWorkload(m.Ref.Workload, func(_ *ledger.State, v *ledger.View) {
+		if !v.Phase.Ended() {
+			open, slots = v.Tasks.Open, len(v.Slots)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if open == 0 {
+		return &wire.Taken{Over: true}, nil
+	}
+	l.count(func(s *Stats) { s.Takes++ })
+	res, err := l.propose(ctx, &ledger.Command{Take: &ledger.Take{
+		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence,
+		Count: scheduler.RangeSize(open, slots, m.MicrosPerTask),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Taken{Ranges: res.Ranges, Over: len(res.Ranges) == 0}, nil
+}
+
+// HandleReturn takes back tasks that were not started.
+func (l *Leader) HandleReturn(ctx context.Context, from workload.PeerID, m *wire.ReturnMsg) error {
+	if _, err := l.owns(from, m.Ref); err != nil {
+		return err
+	}
+	_, err := l.propose(ctx, &ledger.Command{Return: &ledger.Return{
+		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence, Ranges: m.Ranges,
+	}})
+	return err
+}
+
+// HandleDone ends a slot.
+func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.DoneMsg) error {
+	if _, err := l.owns(from, m.Ref); err != nil {
+		return err
+	}
+	_, err := l.propose(ctx, &ledger.Command{Release: &ledger.Release{
+		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence,
+	}})
+	l.idle(from)
+	return err
+}
+
+// HandleClose records results: the segment, and up to a bound all that it
+// refers to, is on a majority of the voters before the close is committed.
+func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.CloseMsg) (*wire.Closed, error) {
+	if _, err := l.owns(from, m.Ref); err != nil {
+		return nil, err
+	}
+	segment, ref, err := openSegment(from, m)
+	if err != nil {
+		return nil, err
+	}
+	held := total(m.Blobs) <= workload.KeepAutoLimit
+	hold := &wire.Hold{Workload: m.Ref.Workload, Blobs: []workload.Ref{ref}, Sources: []workload.PeerID{from}}
+	if len(m.Segment) <= wire.InlineLimit {
+		hold.Inline = []wire.Inline{{Data: m.Segment}}
+	}
+	if held {
+		hold.Blobs = append(hold.Blobs, m.Blobs...)
+	}
+	if err := l.cfg.Store.Replicate(ctx, hold); err != nil {
+		return nil, err
+	}
+	l.count(func(s *Stats) { s.Closes++ })
+	cmd := closeCommand(m, segment, ref, held)
+	if _, err := l.propose(ctx, &ledger.Command{Close: cmd}); err != nil {
+		return nil, err
+	}
+	return &wire.Closed{Held: held}, nil
+}
+
+// openSegment checks that the worker signed what it sent.
+func openSegment(from workload.PeerID, m *wire.CloseMsg) (*workload.Segment, workload.Ref, error) {
+	var statement wire.Statement
+	var segment workload.Segment
+	if m.Sig.By != from {
+		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "results are reported by the node that signed them")
+	}
+	if err := m.Sig.Verify(workload.DomainResult); err != nil {
+		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "%v", err)
+	}
+	if err := wire.Unmarshal(m.Sig.Payload, &statement); err != nil {
+		return nil, workload.Ref{}, err
+	}
+	if err := wire.Unmarshal(m.Segment, &segment); err != nil {
+		return nil, workload.Ref{}, err
+	}
+	ref := blob.RefOf(m.Segment)
+	if statement.Ref != m.Ref || statement.Segment != ref ||
+		segment.Node != from || segment.Workload != m.Ref.Workload || segment.Slot != m.Ref.Slot {
+		return nil, ref, wire.Errorf(wire.Malformed, "the signed statement is about something else")
+	}
+	return &segment, ref, nil
+}
+
+// closeCommand sums a segment up for the ledger.
+func closeCommand(m *wire.CloseMsg, segment *workload.Segment, ref workload.Ref, held bool) *ledger.Close {
+	c := &ledger.Close{
+		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence, Segment: ref, Held: held, Sig: m.Sig,
+	}
+	for i := range segment.Results {
+		r := &segment.Results[i]
+		c.Usage.WallMs += max(r.Usage.WallMs, 0)
+		c.Usage.CPUMs += max(r.Usage.CPUMs, 0)
+		c.Usage.PeakMem = max(c.Usage.PeakMem, r.Usage.PeakMem)
+		if !r.OK() {
+			c.Failed = append(c.Failed, ledger.FailedTask{Index: r.Index, Attempt: r.Attempt, Exit: r.Exit, Code: r.Code})
+			continue
+		}
+		if n := len(c.Done); n > 0 && c.Done[n-1].End() == r.Index && c.Done[n-1].Attempt == r.Attempt {
+			c.Done[n-1].Count++
+			continue
+		}
+		c.Done = append(c.Done, workload.Range{From: r.Index, Count: 1, Attempt: r.Attempt})
+	}
+	return c
+}

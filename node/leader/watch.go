@@ -1,0 +1,63 @@
+package leader
+
+import (
+	"context"
+	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// changed wakes everybody who waits for a workload.
+func (l *Leader) changed(id workload.ID, index uint64) {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.versions[id] = max(l.versions[id], index)
+	if w := l.watchers[id]; w != nil {
+		close(w)
+		delete(l.watchers, id)
+	}
+}
+
+// version is the log index of a workload's last change, as far as this term knows.
+func (l *Leader) version(id workload.ID) uint64 {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	return max(l.versions[id], l.first)
+}
+
+// watch returns a channel that is closed at the workload's next change.
+func (l *Leader) watch(id workload.ID) <-chan struct{} {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	w := l.watchers[id]
+	if w == nil {
+		w = make(chan struct{})
+		l.watchers[id] = w
+	}
+	return w
+}
+
+// maxWait bounds how long a query may wait for a change.
+const maxWait = 60 * time.Second
+
+// await returns when the workload has changed since a version, or after
+// timeout.
+func (l *Leader) await(ctx context.Context, id workload.ID, since uint64, timeout time.Duration) {
+	timer := time.NewTimer(min(max(timeout, 0), maxWait))
+	defer timer.Stop()
+	for {
+		change := l.watch(id)
+		if l.version(id) > since {
+			return
+		}
+		select {
+		case <-change:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}

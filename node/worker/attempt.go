@@ -1,0 +1,307 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+)
+
+// Bounds of what one attempt may produce.
+const (
+	maxStream    = 1 << 30  // bytes of stdout, and of stderr
+	maxOutputs   = 2048     // files
+	inlineOutput = 16 << 10 // bytes of a stream or file that ride in the segment
+	inlineAll    = 256 << 10
+)
+
+// attempt is one running try of one task: what attach and the unit's protocol
+// look at.
+type attempt struct {
+	s      *slot
+	task   uint32
+	number uint32
+	began  time.Time
+	dir    string
+	stdout *spool
+	stderr *spool
+	stdin  *stdinPipe
+	over   chan struct{} // closed when the result is known
+	inputs []workload.Input
+	unit   *unitBackend
+}
+
+// attempt runs one task and returns how it ended. It never fails: what goes
+// wrong on this side is a NodeFault.
+func (s *slot) attempt(task, number uint32) *workload.TaskResult {
+	a, err := s.newAttempt(task, number)
+	if err != nil {
+		return failure(task, number, err)
+	}
+	defer a.close()
+	own, err := s.stage.task(task)
+	if err != nil {
+		return failure(task, number, err)
+	}
+	mounts, err := s.stage.mounts(own.Inputs)
+	if err != nil {
+		return failure(task, number, err)
+	}
+	defer s.stage.drop(own.Inputs)
+	a.inputs = append(slices.Clone(s.spec.Inputs), own.Inputs...)
+	s.show(a)
+	defer s.hide(a)
+	outcome, err := a.run(own, append(slices.Clone(s.stage.shared), mounts...))
+	if err != nil {
+		return failure(task, number, err)
+	}
+	return a.result(outcome)
+}
+
+func failure(task, number uint32, err error) *workload.TaskResult {
+	detail := err.Error()
+	return &workload.TaskResult{
+		Index: task, Attempt: number, Exit: workload.NodeFault,
+		Detail: detail[:min(len(detail), runner.MaxDetail)], Started: time.Now().UnixMilli(),
+	}
+}
+
+func (s *slot) newAttempt(task, number uint32) (*attempt, error) {
+	dir := filepath.Join(s.dir, fmt.Sprintf("t%d", task))
+	if err := os.MkdirAll(filepath.Join(dir, "out"), 0o755); err != nil {
+		return nil, err
+	}
+	a := &attempt{
+		s: s, task: task, number: number, dir: dir, began: time.Now(), over: make(chan struct{}),
+		stdout: newSpool(filepath.Join(dir, "stdout"), maxStream), stderr: newSpool(filepath.Join(dir, "stderr"), maxStream),
+	}
+	if s.spec.Interactive {
+		a.stdin = newStdinPipe()
+	}
+	return a, nil
+}
+
+func (s *slot) show(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[a.task] = a
+}
+
+func (s *slot) hide(a *attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, a.task)
+}
+
+func (a *attempt) close() {
+	close(a.over)
+	a.stdout.close()
+	a.stderr.close()
+	if a.unit != nil {
+		a.unit.close()
+	}
+	if a.stdin != nil {
+		a.stdin.close()
+	}
+	if err := os.RemoveAll(a.dir); err != nil {
+		a.s.log.Warn("remove attempt folder", "err", err)
+	}
+}
+
+func (a *attempt) run(own workload.Task, mounts []runner.Mount) (runner.Outcome, error) {
+	s := a.s
+	stdin, closeStdin, err := a.input()
+	if err != nil {
+		return runner.Outcome{}, err
+	}
+	defer closeStdin()
+	socket, err := a.openUnit(own)
+	if err != nil {
+		return runner.Outcome{}, err
+	}
+	outcome, err := s.session.Run(s.ctx, runner.Attempt{
+		Index: a.task, Number: a.number, Args: append(slices.Clone(s.spec.Args), own.Args...), Env: environment(s.spec.Env),
+		Mounts: mounts, Out: filepath.Join(a.dir, "out"), Unit: socket, Stdin: stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Timeout: time.Duration(s.spec.Timeout) * time.Millisecond,
+	})
+	a.stdout.finish()
+	a.stderr.finish()
+	if errors.Is(err, errSpoolFull) {
+		outcome.Exit, outcome.Detail, err = workload.OutputTooBig, fmt.Sprintf("a stream went over %d bytes", int64(maxStream)), nil
+	}
+	return outcome, err
+}
+
+func environment(env map[string]string) []string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		if !strings.HasPrefix(k, "PERRIN_") {
+			out = append(out, k+"="+env[k])
+		}
+	}
+	return out
+}
+
+// input opens what the program reads from stdin.
+func (a *attempt) input() (io.Reader, func(), error) {
+	spec := a.s.spec
+	switch {
+	case a.stdin != nil:
+		return a.stdin, a.stdin.close, nil
+	case spec.Stdin.IsZero():
+		return nil, func() {}, nil
+	}
+	if err := a.s.stage.fetch(spec.Stdin); err != nil {
+		return nil, nil, fmt.Errorf("stdin: %w", err)
+	}
+	r, err := a.s.w.cfg.Blobs.Open(spec.Stdin)
+	if err != nil {
+		return nil, nil, fmt.Errorf("stdin: %w", err)
+	}
+	return r, func() { r.Close() }, nil
+}
+
+// result turns an outcome into what is reported: small streams and files ride
+// along, the rest become blobs.
+func (a *attempt) result(o runner.Outcome) *workload.TaskResult {
+	r := &workload.TaskResult{
+		Index: a.task, Attempt: a.number, Exit: o.Exit, Code: o.Code, Detail: o.Detail[:min(len(o.Detail), runner.MaxDetail)],
+		Usage: o.Usage, Wall: o.Wall, Started: a.began.UnixMilli(),
+	}
+	room := inlineAll
+	var err error
+	if r.Stdout, err = a.stream(a.stdout, &room); err == nil {
+		if r.Stderr, err = a.stream(a.stderr, &room); err == nil {
+			r.Outputs, err = a.outputs(&room)
+		}
+	}
+	if errors.Is(err, runner.ErrTooManyOutputs) {
+		r.Exit, r.Detail, err = workload.OutputTooBig, fmt.Sprintf("more than %d output files", maxOutputs), nil
+	}
+	if err != nil {
+		return failure(a.task, a.number, fmt.Errorf("gather outputs: %w", err))
+	}
+	return r
+}
+
+func (a *attempt) stream(sp *spool, room *int) (workload.Stream, error) {
+	data, ref, err := a.store(sp.reader(), sp.size, room)
+	return workload.Stream{Data: data, Blob: ref}, err
+}
+
+// store returns small content itself, and the blob of anything larger.
+func (a *attempt) store(r io.Reader, size int64, room *int) ([]byte, workload.Ref, error) {
+	if size <= inlineOutput && int(size) <= *room {
+		data, err := io.ReadAll(io.LimitReader(r, inlineOutput))
+		*room -= len(data)
+		return data, workload.Ref{}, err
+	}
+	ref, err := a.s.w.cfg.Blobs.PutPinned(context.Background(), resultOwner(a.s.key), r)
+	return nil, ref, err
+}
+
+func (a *attempt) outputs(room *int) ([]workload.Output, error) {
+	dir := filepath.Join(a.dir, "out")
+	files, err := runner.Outputs(dir, maxOutputs)
+	if err != nil {
+		return nil, err
+	}
+	published := a.unit.outputs()
+	out := slices.SortedFunc(maps.Values(published), func(x, y workload.Output) int { return strings.Compare(x.Path, y.Path) })
+	if len(out)+len(files) > maxOutputs {
+		return nil, runner.ErrTooManyOutputs
+	}
+	for _, f := range files {
+		if _, again := published[f.Path]; again {
+			continue
+		}
+		if len(f.Path) > 1024 {
+			return nil, runner.ErrTooManyOutputs
+		}
+		o := workload.Output{Path: f.Path, Exec: f.Exec}
+		if o.Data, o.Blob, err = a.storeFile(dir, f, room); err != nil {
+			return nil, err
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+func (a *attempt) storeFile(dir string, f runner.OutputFile, room *int) ([]byte, workload.Ref, error) {
+	file, err := runner.OpenOutput(dir, f.Path)
+	if err != nil {
+		return nil, workload.Ref{}, err
+	}
+	defer file.Close()
+	return a.store(file, f.Size, room)
+}
+
+// slotGuard puts every sandbox of a slot under the supervisor's watch.
+type slotGuard struct{ s *slot }
+
+// Guard implements runner.Guard.
+func (g slotGuard) Guard(p runner.Proc) (func(), error) {
+	s := g.s
+	s.mu.Lock()
+	key := fmt.Sprintf("%s/%d", keyText(s.key), len(s.guards))
+	for s.guards[key] {
+		key += "+"
+	}
+	if s.guards == nil {
+		s.guards = map[string]bool{}
+	}
+	s.guards[key] = true
+	end := s.lease
+	s.mu.Unlock()
+	deadline := s.w.clock.Boot(end)
+	if s.spec.OnPartition == workload.Continue {
+		deadline += workload.MaxTimeout
+	}
+	if err := s.w.cfg.Supervisor.Watch(key, p, deadline); err != nil {
+		return nil, fmt.Errorf("supervisor: %w", err)
+	}
+	return func() { g.release(key) }, nil
+}
+
+func (g slotGuard) release(key string) {
+	g.s.mu.Lock()
+	delete(g.s.guards, key)
+	g.s.mu.Unlock()
+	if err := g.s.w.cfg.Supervisor.Forget(key); err != nil {
+		g.s.log.Warn("end the supervisor's watch", "err", err)
+	}
+}
+
+// stdinPipe carries an attached user's input to the program. Only the first to
+// attach feeds it.
+type stdinPipe struct {
+	*io.PipeReader
+	w    *io.PipeWriter
+	once sync.Once
+}
+
+func newStdinPipe() *stdinPipe {
+	r, w := io.Pipe()
+	return &stdinPipe{PipeReader: r, w: w}
+}
+
+// claim returns the writing end to the first who asks, nil to others.
+func (p *stdinPipe) claim() (w *io.PipeWriter) {
+	p.once.Do(func() { w = p.w })
+	return w
+}
+
+func (p *stdinPipe) close() {
+	p.PipeReader.Close()
+	p.w.Close()
+}

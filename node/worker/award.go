@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler/capacity"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// HandleAward starts the slots that the leader has committed to this node, or
+// refuses them with a reason. Telling it twice is harmless.
+func (w *Worker) HandleAward(_ context.Context, from workload.PeerID, m *wire.SignedAward) (*wire.AwardAnswer, error) {
+	award, spec, err := w.openAward(from, m)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expireHolds()
+	fresh := w.unknown(award)
+	if len(fresh) == 0 {
+		return &wire.AwardAnswer{}, nil
+	}
+	if reason := w.claim(from, award, fresh); reason != nil {
+		w.stats.Refusals += uint64(len(fresh))
+		w.poke()
+		return refusal(fresh, *reason), nil
+	}
+	w.stats.Awards += uint64(len(fresh))
+	for _, a := range fresh {
+		w.startSlot(award, spec, a)
+	}
+	w.poke()
+	return &wire.AwardAnswer{}, nil
+}
+
+func refusal(slots []wire.Awarded, reason workload.Reason) *wire.AwardAnswer {
+	answer := &wire.AwardAnswer{Reasons: []workload.Reason{reason}}
+	for _, s := range slots {
+		answer.Refused = append(answer.Refused, s.Slot)
+	}
+	return answer
+}
+
+// openAward checks who says so and what is signed.
+func (w *Worker) openAward(from workload.PeerID, m *wire.SignedAward) (*wire.AwardMsg, *workload.Spec, error) {
+	var award wire.AwardMsg
+	var spec workload.Spec
+	if m.Award.By != from {
+		return nil, nil, wire.Errorf(wire.Unauthorized, "an award is told by the leader that signed it")
+	}
+	if err := errors.Join(m.Award.Verify(workload.DomainAward), m.Spec.Verify(workload.DomainSpec)); err != nil {
+		return nil, nil, wire.Errorf(wire.Unauthorized, "%v", err)
+	}
+	if err := errors.Join(wire.Unmarshal(m.Award.Payload, &award), wire.Unmarshal(m.Spec.Payload, &spec)); err != nil {
+		return nil, nil, err
+	}
+	if err := spec.Validate(); err != nil {
+		return nil, nil, wire.Errorf(wire.Malformed, "spec: %v", err)
+	}
+	if !w.cfg.Leaders.MayLead(award.Cell, from) {
+		return nil, nil, wire.Errorf(wire.Unauthorized, "peer %s is not known to lead cell %s", from.Short(), award.Cell)
+	}
+	return &award, &spec, nil
+}
+
+// unknown returns the slots that do not run here yet.
+func (w *Worker) unknown(award *wire.AwardMsg) []wire.Awarded {
+	var fresh []wire.Awarded
+	for _, a := range award.Slots {
+		if w.slots[slotKey{Workload: award.Workload, Slot: a.Slot}] == nil {
+			fresh = append(fresh, a)
+		}
+	}
+	return fresh
+}
+
+// claim turns the hold of the bid into grants. The first lease counts from when
+// the bid was sent (DESIGN.md section 6, rule 1), so an award that comes after
+// it, or from a term that is over, is refused.
+func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, fresh []wire.Awarded) *workload.Reason {
+	if award.Term < w.terms[award.Cell] {
+		return &workload.Reason{Code: workload.Refused, Note: "the award is of an earlier term"}
+	}
+	w.terms[award.Cell] = award.Term
+	bid := w.bids[award.Auction]
+	if bid == nil || bid.call.Leader != from || bid.call.Workload != award.Workload {
+		return &workload.Reason{Code: workload.HoldGone}
+	}
+	if _, err := w.cell(award.Cell).lease.Award(w.now(), bid.sent, award.GrantMs, fresh[0].Fence.Epoch); err != nil {
+		return &workload.Reason{Code: workload.LeaseTooLate, Note: err.Error()}
+	}
+	keys := make([]slotKey, len(fresh))
+	for i, a := range fresh {
+		keys[i] = slotKey{Workload: award.Workload, Slot: a.Slot}
+	}
+	delete(w.bids, award.Auction)
+	if err := w.cfg.Alloc.Commit(capacity.HoldID(award.Auction), keys...); err != nil {
+		return &workload.Reason{Code: workload.HoldGone, Note: err.Error()}
+	}
+	return nil
+}
+
+func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, a wire.Awarded) {
+	key := slotKey{Workload: award.Workload, Slot: a.Slot}
+	ctx, cancel := context.WithCancel(w.ctx)
+	s := &slot{
+		w: w, key: key, cell: award.Cell, spec: spec, rate: a.Rate, after: award.After, holders: award.Holders,
+		lease: w.cell(award.Cell).lease.Deadline(),
+		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
+		cpus:  w.cfg.Alloc.CPUs(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
+		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, live: map[uint32]*attempt{},
+		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
+	}
+	w.slots[key] = s
+	w.group.Go(s.run)
+}
+
+// HandleHalt stops slots with a notice to the program.
+func (w *Worker) HandleHalt(_ context.Context, from workload.PeerID, m *wire.HaltMsg) (*wire.Ack, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	grace := time.Duration(min(max(m.GraceMs, 0), 60_000)) * time.Millisecond
+	for _, ref := range m.Slots {
+		s := w.slots[slotKey{Workload: ref.Workload, Slot: ref.Slot}]
+		if s != nil && s.ref.Fence == ref.Fence && w.cfg.Leaders.MayLead(s.cell, from) {
+			s.halt(grace)
+		}
+	}
+	return &wire.Ack{}, nil
+}
+
+// freeSlot takes an ended slot off the books.
+func (w *Worker) freeSlot(s *slot) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.slots, s.key)
+	w.cfg.Alloc.Free(s.key)
+	w.poke()
+}

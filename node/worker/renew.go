@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// cellLease is the node's lease with one cell. Worker.mu guards it.
+type cellLease struct {
+	id      workload.CellID
+	lease   *lease.Worker
+	running bool // its renew loop runs
+}
+
+func (w *Worker) cell(id workload.CellID) *cellLease {
+	c := w.cells[id]
+	if c == nil {
+		c = &cellLease{id: id, lease: lease.NewWorker(w.cfg.Lease)}
+		w.cells[id] = c
+	}
+	if !c.running {
+		c.running = true
+		w.group.Go(func() { w.keep(c) })
+	}
+	return c
+}
+
+// keep renews the lease with a cell every third of its length, for as long as
+// slots of the cell run here, and drops them when it has run out.
+func (w *Worker) keep(c *cellLease) {
+	period := time.Duration(w.cfg.Lease.TTL) * time.Millisecond / 3
+	timer := time.NewTicker(period)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if !w.renew(c, period) {
+			return
+		}
+	}
+}
+
+// renew sends one RENEW. It returns false when nothing of the cell runs here
+// any more.
+func (w *Worker) renew(c *cellLease, patience time.Duration) bool {
+	w.mu.Lock()
+	held := w.list(func(s *slot) bool { return s.cell == c.id })
+	if len(held) == 0 {
+		c.running = false
+		w.mu.Unlock()
+		return false
+	}
+	msg := wire.RenewMsg{Cell: c.id, Boot: w.cfg.Boot, Epoch: c.lease.Epoch()}
+	for _, s := range held {
+		msg.Slots = append(msg.Slots, s.ref)
+	}
+	sent := w.now()
+	w.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	var answer wire.Renewed
+	if err := w.cfg.Leaders.CallLeader(ctx, c.id, wire.ProtoRenew, &msg, &answer); err != nil {
+		w.cfg.Log.Warn("renew failed", "cell", c.id, "err", err)
+		w.dropExpired(c, held)
+		return true
+	}
+	w.granted(c, held, &answer, sent)
+	return true
+}
+
+// granted moves the lease: it counts from when RENEW was sent.
+func (w *Worker) granted(c *cellLease, held []*slot, answer *wire.Renewed, sent int64) {
+	w.mu.Lock()
+	deadline, _ := c.lease.Renewed(w.now(), sent, answer.GrantMs, answer.Epoch)
+	w.terms[c.id] = max(w.terms[c.id], answer.Term)
+	w.mu.Unlock()
+	gone := map[slotKey]bool{}
+	for _, ref := range answer.Gone {
+		gone[slotKey{Workload: ref.Workload, Slot: ref.Slot}] = true
+	}
+	for _, s := range held {
+		if gone[s.key] || s.ref.Fence.Epoch < answer.Epoch {
+			s.lose("the cell gave the slot up")
+			continue
+		}
+		s.extend(deadline)
+	}
+}
+
+// dropExpired ends the slots of a cell whose lease has run out, unless their
+// owner lets idempotent work go on.
+func (w *Worker) dropExpired(c *cellLease, held []*slot) {
+	w.mu.Lock()
+	over := c.lease.Over(w.now())
+	w.mu.Unlock()
+	for _, s := range held {
+		if over && s.spec.OnPartition != workload.Continue {
+			s.lose("the lease ran out")
+		}
+	}
+}
+
+// Announce tells a cell that this daemon is new and runs nothing, so that it
+// need not wait for the leases of the one before.
+func (w *Worker) Announce(ctx context.Context, cell workload.CellID) error {
+	msg := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot}
+	return w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &msg, &wire.Renewed{})
+}

@@ -1,0 +1,158 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Bounds of a segment: results wait at most segmentWait for others to join.
+const (
+	segmentResults = 256
+	segmentBytes   = 512 << 10
+	segmentWait    = 100 * time.Millisecond
+)
+
+// report gathers a slot's results into segments and sends them, in order.
+type report struct {
+	s     *slot
+	count int // results so far
+
+	batch []workload.TaskResult
+	bytes int
+	since time.Time
+	send  chan []workload.TaskResult
+	done  sync.WaitGroup
+}
+
+// newReport starts the sender, which ends with wait.
+func newReport(s *slot) *report {
+	r := &report{s: s, send: make(chan []workload.TaskResult, 2)}
+	r.done.Go(r.sender)
+	return r
+}
+
+// add takes a result and sends a segment when it is full or old. A slot that
+// has nothing else to do flushes by itself.
+func (r *report) add(result *workload.TaskResult) {
+	if len(r.batch) == 0 {
+		r.since = time.Now()
+	}
+	r.count++
+	r.batch = append(r.batch, *result)
+	r.bytes += inlineBytes(result) + 256
+	if len(r.batch) >= segmentResults || r.bytes >= segmentBytes || time.Since(r.since) >= segmentWait {
+		r.flush()
+	}
+}
+
+func inlineBytes(r *workload.TaskResult) int {
+	n := len(r.Stdout.Data) + len(r.Stderr.Data) + len(r.Detail)
+	for _, o := range r.Outputs {
+		n += len(o.Data) + len(o.Path) + 64
+	}
+	return n
+}
+
+func (r *report) flush() {
+	if len(r.batch) == 0 {
+		return
+	}
+	select {
+	case r.send <- r.batch:
+	case <-r.s.ctx.Done():
+	}
+	r.batch, r.bytes = nil, 0
+}
+
+// wait returns when every segment was sent or cannot be.
+func (r *report) wait() {
+	close(r.send)
+	r.done.Wait()
+}
+
+func (r *report) sender() {
+	for batch := range r.send {
+		if r.s.isLost() {
+			continue
+		}
+		if err := r.sendSegment(batch); err != nil {
+			r.failed(err)
+		}
+	}
+}
+
+// failed ends the slot when the cell does not take its results: what it ran
+// will be taken again elsewhere.
+func (r *report) failed(err error) {
+	if r.s.ctx.Err() != nil {
+		return
+	}
+	r.s.lose("the cell did not take its results: " + err.Error())
+}
+
+// sendSegment sends one segment until the cell has taken it, the lease has run
+// out, or the cell says that the slot is not this node's any more.
+func (r *report) sendSegment(batch []workload.TaskResult) error {
+	segment := workload.Segment{Workload: r.s.key.Workload, Slot: r.s.key.Slot, Node: r.s.w.cfg.Self, Results: batch}
+	payload := wire.MustMarshal(segment)
+	ref, err := r.s.w.cfg.Blobs.PutBytesPinned(resultOwner(r.s.key), payload)
+	if err != nil {
+		return err
+	}
+	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref})
+	msg := wire.CloseMsg{
+		Ref: r.s.ref, Segment: payload, Sig: workload.Sign(workload.DomainResult, statement, r.s.w.cfg.Key), Blobs: Blobs(&segment),
+	}
+	r.s.w.cfg.Blobs.Pin(resultOwner(r.s.key), append(msg.Blobs, ref)...)
+	for {
+		ctx, cancel := context.WithTimeout(r.s.ctx, 30*time.Second)
+		var answer wire.Closed
+		err = r.s.w.cfg.Leaders.CallLeader(ctx, r.s.cell, wire.ProtoClose, &msg, &answer)
+		cancel()
+		if err == nil && answer.Held {
+			r.s.w.cfg.Blobs.UnpinRefs(resultOwner(r.s.key), append(msg.Blobs, ref)...)
+		}
+		if err == nil || final(err) || r.s.ctx.Err() != nil {
+			return err
+		}
+		r.s.log.Warn("results not taken yet", "err", err)
+	}
+}
+
+// final reports whether asking again cannot help.
+func final(err error) bool {
+	for _, kind := range []wire.Kind{wire.Refused, wire.NotFound, wire.Malformed, wire.Unauthorized, wire.Expired, wire.TooLarge} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// resultOwner names the pins on what a slot produced. They outlive the slot:
+// this node is where large outputs lie.
+func resultOwner(k slotKey) string { return "result/" + k.Workload.String() }
+
+// Blobs lists the blobs that a segment's results refer to.
+func Blobs(segment *workload.Segment) []workload.Ref {
+	var refs []workload.Ref
+	add := func(r workload.Ref) {
+		if !r.IsZero() {
+			refs = append(refs, r)
+		}
+	}
+	for i := range segment.Results {
+		r := &segment.Results[i]
+		add(r.Stdout.Blob)
+		add(r.Stderr.Blob)
+		for _, o := range r.Outputs {
+			add(o.Blob)
+		}
+	}
+	return refs
+}

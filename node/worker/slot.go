@@ -1,0 +1,327 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+)
+
+// slot runs the tasks of one awarded slot, one after another.
+type slot struct {
+	w       *Worker
+	key     slotKey
+	ref     wire.SlotRef
+	cell    workload.CellID
+	spec    *workload.Spec
+	rate    int64
+	after   []wire.AfterOutputs
+	holders []workload.PeerID
+	cpus    []int
+	dir     string
+	began   time.Time
+	log     *slog.Logger
+	ctx     context.Context
+	cancel  context.CancelFunc
+	over    chan struct{} // closed when nothing of it is left
+
+	// owned by the goroutine of run
+	queue  []workload.Range
+	stage  *stage
+	report *report
+	last   bool  // the leader has no more tasks for it
+	took   int64 // us per task, a moving average
+	next   chan takenRanges
+
+	// mu guards what other goroutines look at.
+	mu      sync.Mutex
+	lease   int64 // its end, ms on the worker's clock
+	session runner.Session
+	live    map[uint32]*attempt // by task
+	halted  bool
+	lost    string // why the slot is no longer this node's; nothing more is reported
+	guards  map[string]bool
+}
+
+type takenRanges struct {
+	ranges []workload.Range
+	over   bool
+	err    error
+}
+
+func (s *slot) run() {
+	defer close(s.over)
+	defer s.cleanUp()
+	s.report = newReport(s)
+	if err := s.prepare(); err != nil {
+		s.failAll(err)
+		return
+	}
+	for {
+		task, number, ok := s.nextTask()
+		if !ok {
+			break
+		}
+		s.runTask(task, number)
+	}
+	s.finish()
+}
+
+// prepare brings the program and what all tasks share, and opens the session.
+func (s *slot) prepare() error {
+	if err := os.MkdirAll(s.dir, 0o711); err != nil {
+		return err
+	}
+	stage, err := newStage(s)
+	if err != nil {
+		return err
+	}
+	s.stage = stage
+	r := s.w.cfg.Runners[s.spec.Program.Kind]
+	session, err := r.Open(s.ctx, runner.Slot{
+		Workload: s.key.Workload, Slot: s.key.Slot, Spec: s.spec, Program: stage.program,
+		CPUs: s.cpus, Dir: s.dir, Guard: slotGuard{s},
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.session = session
+	s.mu.Unlock()
+	return nil
+}
+
+// nextTask returns the next task to run. It asks for more when half of what it
+// has is left, so that the answer is there in time.
+func (s *slot) nextTask() (task, number uint32, ok bool) {
+	for {
+		if s.stopping() {
+			return 0, 0, false
+		}
+		if s.left() <= 1 && !s.last {
+			s.prefetch()
+		}
+		if len(s.queue) > 0 {
+			r := &s.queue[0]
+			task, number = r.From, r.Attempt
+			r.From, r.Count = r.From+1, r.Count-1
+			if r.Count == 0 {
+				s.queue = s.queue[1:]
+			}
+			return task, number, true
+		}
+		if s.last && s.next == nil {
+			return 0, 0, false
+		}
+		s.report.flush() // what is done must not wait for what is to come
+		s.await()
+	}
+}
+
+func (s *slot) left() (n uint32) {
+	for _, r := range s.queue {
+		n += r.Count
+	}
+	return n
+}
+
+func (s *slot) prefetch() {
+	if s.next != nil {
+		return
+	}
+	s.next = make(chan takenRanges, 1)
+	msg := wire.TakeMsg{Ref: s.ref, MicrosPerTask: s.took}
+	go func(into chan<- takenRanges) {
+		var answer wire.Taken
+		err := s.w.cfg.Leaders.CallLeader(s.ctx, s.cell, wire.ProtoTake, &msg, &answer)
+		into <- takenRanges{ranges: answer.Ranges, over: answer.Over, err: err}
+	}(s.next)
+}
+
+// await waits for the answer to a prefetch.
+func (s *slot) await() {
+	select {
+	case t := <-s.next:
+		s.next = nil
+		if t.err != nil {
+			s.log.Warn("no more tasks: the leader did not answer", "err", t.err)
+			s.last = true
+			return
+		}
+		s.queue = append(s.queue, t.ranges...)
+		s.last = t.over || len(t.ranges) == 0
+	case <-s.ctx.Done():
+	}
+}
+
+func (s *slot) runTask(task, number uint32) {
+	began := time.Now()
+	result := s.attempt(task, number)
+	took := time.Since(began).Microseconds()
+	s.took = (3*s.took + took) / 4
+	if s.took == 0 || s.report.count == 0 {
+		s.took = took
+	}
+	s.count(result)
+	s.report.add(result)
+	if s.left() == 0 && s.next != nil {
+		s.await()
+	}
+}
+
+func (s *slot) count(r *workload.TaskResult) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.stats.Tasks++
+	switch {
+	case r.Exit == workload.NodeFault:
+		s.w.stats.Faults++
+	case !r.OK():
+		s.w.stats.Failed++
+	}
+}
+
+// failAll reports every task it was given as this node's failure.
+func (s *slot) failAll(err error) {
+	s.log.Warn("slot could not start", "err", err)
+	for s.left() > 0 {
+		task, number := s.queue[0].From, s.queue[0].Attempt
+		s.queue[0].From++
+		s.queue[0].Count--
+		if s.queue[0].Count == 0 {
+			s.queue = s.queue[1:]
+		}
+		s.report.add(failure(task, number, err))
+	}
+	s.last = true
+	s.finish()
+}
+
+// finish reports what is left to report, gives back what was not started and
+// ends the slot.
+func (s *slot) finish() {
+	s.report.flush()
+	s.report.wait()
+	if s.isLost() {
+		return
+	}
+	if s.next != nil { // an answer may still bring tasks
+		s.await()
+	}
+	s.cleanUp() // the capacity is free before the leader hears of it
+	if len(s.queue) > 0 {
+		msg := wire.ReturnMsg{Ref: s.ref, Ranges: s.queue}
+		s.tell(wire.ProtoReturn, &msg)
+	}
+	s.tell(wire.ProtoDone, &wire.DoneMsg{Ref: s.ref})
+}
+
+func (s *slot) tell(proto string, msg any) {
+	ctx, cancel := context.WithTimeout(s.w.ctx, 10*time.Second)
+	defer cancel()
+	if err := s.w.cfg.Leaders.CallLeader(ctx, s.cell, proto, msg, &wire.Ack{}); err != nil {
+		s.log.Warn("the leader did not hear that the slot is over", "proto", proto, "err", err)
+	}
+}
+
+// cleanUp closes the session, removes the slot's folder and frees its capacity.
+func (s *slot) cleanUp() {
+	s.mu.Lock()
+	session := s.session
+	s.session = nil
+	s.mu.Unlock()
+	if session != nil {
+		if err := session.Close(); err != nil {
+			s.log.Warn("close session", "err", err)
+		}
+	}
+	if s.stage != nil {
+		s.stage.close()
+	}
+	if err := sandbox.RemoveAll(s.dir); err != nil {
+		s.log.Warn("remove slot folder", "err", err)
+	}
+	s.cancelIfLost()
+	s.w.freeSlot(s)
+}
+
+func (s *slot) cancelIfLost() {
+	if s.isLost() {
+		s.cancel()
+	}
+}
+
+func (s *slot) stopping() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.halted || s.lost != "" || s.ctx.Err() != nil
+}
+
+func (s *slot) isLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost != "" || s.ctx.Err() != nil
+}
+
+// halt ends the running attempt with a notice: SIGTERM now, SIGKILL after grace.
+func (s *slot) halt(grace time.Duration) {
+	s.mu.Lock()
+	s.halted = true
+	session := s.session
+	s.mu.Unlock()
+	s.notify("stop", grace)
+	if session != nil {
+		session.Interrupt(grace)
+	}
+}
+
+// lose ends the slot at once and keeps its results to itself: the cell has
+// given it to somebody else, or will.
+func (s *slot) lose(why string) {
+	s.mu.Lock()
+	known := s.lost != ""
+	s.lost = why
+	session := s.session
+	s.mu.Unlock()
+	if known {
+		return
+	}
+	s.log.Warn("slot lost", "why", why)
+	s.w.mu.Lock()
+	s.w.stats.Lost++
+	s.w.mu.Unlock()
+	s.cancel()
+	if session != nil {
+		session.Kill()
+	}
+}
+
+// extend moves the end of the lease to deadline, ms on the worker's clock.
+func (s *slot) extend(deadline int64) {
+	s.mu.Lock()
+	s.lease = max(s.lease, deadline)
+	keys := slices.Collect(maps.Keys(s.guards))
+	s.mu.Unlock()
+	for _, k := range keys {
+		if err := s.w.cfg.Supervisor.Extend(k, s.w.clock.Boot(deadline)); err != nil {
+			s.log.Warn("extend the supervisor's watch", "err", err)
+		}
+	}
+}
+
+// notify tells the running attempts what is coming.
+func (s *slot) notify(kind string, left time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.live {
+		a.notify(kind, left)
+	}
+}

@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+)
+
+// memorySpool is how much of a stream stays in memory, in bytes; the rest goes
+// to a file.
+const memorySpool = 64 << 10
+
+// errSpoolFull is returned when a program has written more than its share.
+var errSpoolFull = errors.New("the stream is over its limit")
+
+// spool keeps what a program writes to one stream. One goroutine writes; any
+// number read from the beginning, and wait for more.
+type spool struct {
+	path  string // of the file, made when it is needed
+	limit int64
+
+	mu    sync.Mutex
+	data  []byte
+	file  *os.File
+	size  int64
+	ended bool
+	grown chan struct{} // closed and replaced when there is more, or the end
+}
+
+func newSpool(path string, limit int64) *spool {
+	return &spool{path: path, limit: limit, grown: make(chan struct{})}
+}
+
+// Write appends. Over the limit it keeps what fits and returns errSpoolFull.
+func (s *spool) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fit := p[:min(int64(len(p)), s.limit-s.size)]
+	if err := s.store(fit); err != nil {
+		return 0, err
+	}
+	s.size += int64(len(fit))
+	s.wake()
+	if len(fit) < len(p) {
+		return len(fit), errSpoolFull
+	}
+	return len(p), nil
+}
+
+func (s *spool) store(p []byte) error {
+	if s.file == nil && s.size+int64(len(p)) <= memorySpool {
+		s.data = append(s.data, p...)
+		return nil
+	}
+	if s.file == nil {
+		f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		s.file = f
+		if _, err := f.Write(s.data); err != nil {
+			return err
+		}
+		s.data = nil
+	}
+	_, err := s.file.Write(p)
+	return err
+}
+
+func (s *spool) wake() {
+	close(s.grown)
+	s.grown = make(chan struct{})
+}
+
+// finish says that nothing more comes.
+func (s *spool) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.ended = true
+		s.wake()
+	}
+}
+
+// close ends the spool and lets go of its file.
+func (s *spool) close() {
+	s.finish()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file != nil {
+		s.file.Close()
+		os.Remove(s.path)
+		s.file = nil
+		s.size = 0
+	}
+}
+
+// at reads from offset. Without data it returns the channel to wait on, or
+// io.EOF when nothing more comes.
+func (s *spool) at(p []byte, offset int64) (int, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if offset >= s.size {
+		if s.ended {
+			return 0, nil, io.EOF
+		}
+		return 0, s.grown, nil
+	}
+	if s.file == nil {
+		return copy(p, s.data[offset:]), nil, nil
+	}
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.size-offset)], offset)
+	if n > 0 {
+		err = nil
+	}
+	return n, nil, err
+}
+
+// reader reads the whole spool once it is finished.
+func (s *spool) reader() io.Reader {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return io.NewSectionReader(spoolAt{s}, 0, s.size)
+}
+
+type spoolAt struct{ s *spool }
+
+// ReadAt makes a finished spool an io.ReaderAt.
+func (r spoolAt) ReadAt(p []byte, offset int64) (int, error) {
+	n := 0
+	for n < len(p) {
+		got, _, err := r.s.at(p[n:], offset+int64(n))
+		if err != nil || got == 0 {
+			return n, io.EOF
+		}
+		n += got
+	}
+	return n, nil
+}

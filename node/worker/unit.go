@@ -1,0 +1,116 @@
+package worker
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/unit"
+)
+
+// maxPublish bounds one published output in bytes.
+const maxPublish = 1 << 30
+
+// unitBackend answers the unit's own protocol for one attempt.
+type unitBackend struct {
+	a    *attempt
+	task workload.Task
+	unit.Board
+	stop func()
+
+	mu        sync.Mutex
+	published map[string]workload.Output
+}
+
+// openUnit serves the unit's protocol on a socket of the attempt's own.
+func (a *attempt) openUnit(own workload.Task) (socket string, err error) {
+	dir := filepath.Join(a.dir, "unit")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	b := &unitBackend{a: a, task: own, published: map[string]workload.Output{}}
+	socket, b.stop, err = unit.ServeAttempt(dir, b, maxPublish, a.s.log)
+	if err != nil {
+		return "", err
+	}
+	a.s.mu.Lock()
+	a.unit = b
+	a.s.mu.Unlock()
+	return socket, nil
+}
+
+func (b *unitBackend) close() { b.stop() }
+
+// Whoami implements unit.Backend.
+func (b *unitBackend) Whoami() unit.Whoami {
+	s := b.a.s
+	return unit.Whoami{
+		Workload: s.key.Workload.String(), Name: s.spec.Name, Task: b.a.task, Count: s.spec.Tasks.Count,
+		Attempt: b.a.number, TaskName: b.task.Name, Node: s.w.cfg.Machine.Name,
+		Class: string(s.spec.Resources.Class), CPUs: s.spec.Resources.CPUs, Memory: s.spec.Resources.Memory,
+		DeadlineMs: b.a.began.UnixMilli() + s.spec.Timeout,
+	}
+}
+
+// Inputs implements unit.Backend.
+func (b *unitBackend) Inputs() []workload.Input { return b.a.inputs }
+
+// Publish implements unit.Backend.
+func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reader) (workload.Ref, error) {
+	b.mu.Lock()
+	full := len(b.published) >= maxOutputs && b.published[name].Path == ""
+	b.mu.Unlock()
+	if full {
+		return workload.Ref{}, &unit.Refusal{Status: 409, Message: "too many outputs", Hint: "publish fewer, larger files"}
+	}
+	ref, err := b.a.s.w.cfg.Blobs.PutPinned(ctx, resultOwner(b.a.s.key), content)
+	if err != nil {
+		return workload.Ref{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.published[name] = workload.Output{Path: name, Blob: ref}
+	return ref, nil
+}
+
+// PublishFile implements unit.Backend.
+func (b *unitBackend) PublishFile(ctx context.Context, name, from string) (workload.Ref, error) {
+	f, err := runner.OpenOutput(filepath.Join(b.a.dir, "out"), from)
+	if err != nil {
+		return workload.Ref{}, err
+	}
+	defer f.Close()
+	return b.Publish(ctx, name, io.LimitReader(f, maxPublish))
+}
+
+// Cost implements unit.Backend.
+func (b *unitBackend) Cost() unit.Cost {
+	ms := time.Since(b.a.began).Milliseconds()
+	return unit.Cost{MicroCredits: pricing.Charge(b.a.s.rate, ms), Rate: b.a.s.rate, Seconds: ms / 1000}
+}
+
+// outputs returns what was published, which goes before a file of the same name.
+func (b *unitBackend) outputs() map[string]workload.Output {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make(map[string]workload.Output, len(b.published))
+	for k, v := range b.published {
+		out[k] = v
+	}
+	return out
+}
+
+// notify tells the program what is coming and how long it has.
+func (a *attempt) notify(kind string, left time.Duration) {
+	if a.unit != nil {
+		a.unit.Post(kind, "", time.Now().Add(left).UnixMilli())
+	}
+}
+
+var _ unit.Backend = (*unitBackend)(nil)

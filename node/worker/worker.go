@@ -1,0 +1,218 @@
+package worker
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/clock"
+	"github.com/perrin-mesh/perrin/scheduler/capacity"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/runner"
+)
+
+// Leaders speaks to the leader of a cell, wherever it is: it finds it, follows
+// redirects and retries until ctx ends.
+type Leaders interface {
+	CallLeader(ctx context.Context, cell workload.CellID, proto string, req, resp any) error
+	// MayLead reports whether a peer may act as a cell's leader: it is one of
+	// the voters that this node knows for the cell.
+	MayLead(cell workload.CellID, peer workload.PeerID) bool
+}
+
+// Fetcher brings blobs to this node's store from whoever holds them.
+type Fetcher interface {
+	Fetch(ctx context.Context, ref workload.Ref, holders []workload.PeerID) error
+}
+
+// Supervisor ends attempts at the end of their lease, from a process of its own.
+type Supervisor interface {
+	// Watch puts an attempt under watch until deadline, a time on the kernel's
+	// CLOCK_BOOTTIME. Extend moves the deadline; Forget ends the watch.
+	Watch(key string, proc runner.Proc, deadline time.Duration) error
+	Extend(key string, deadline time.Duration) error
+	Forget(key string) error
+}
+
+// Config is what a worker is made of. All fields are needed but Supervisor.
+type Config struct {
+	Self       workload.PeerID
+	Key        ed25519.PrivateKey
+	Cell       func() workload.CellID // the home cell
+	Machine    workload.Machine
+	Dir        string // private folder for slots; emptied at start
+	Boot       uint64 // differs at every start
+	Alloc      *capacity.Allocator
+	Disk       func() int64 // bytes free for scratch
+	Prices     pricing.Config
+	Runners    map[workload.Kind]runner.Runner
+	Blobs      *blob.Store
+	Fetch      Fetcher
+	Leaders    Leaders
+	Supervisor Supervisor
+	Lease      lease.Config
+	Log        *slog.Logger
+}
+
+// HoldFor is how long a bid reserves capacity (DESIGN.md section 4).
+const HoldFor = 2 * time.Second
+
+// Worker sells and runs. Its methods are safe for concurrent use.
+type Worker struct {
+	cfg   Config
+	clock clock.Clock
+	ctx   context.Context
+	stop  context.CancelFunc
+	group sync.WaitGroup
+
+	changed chan struct{} // capacity or prices moved: an offer is due
+
+	// mu guards all that follows.
+	mu    sync.Mutex
+	asks  workload.Asks
+	seq   uint64
+	bids  map[workload.AuctionID]*openBid
+	slots map[slotKey]*slot
+	cells map[workload.CellID]*cellLease
+	terms map[workload.CellID]uint64
+	drain bool
+	stats Stats
+}
+
+// Stats counts what the worker did since it started.
+type Stats struct {
+	Calls    uint64 `json:"calls"`
+	Bids     uint64 `json:"bids"`
+	Declines uint64 `json:"declines"`
+	Awards   uint64 `json:"awards"`
+	Refusals uint64 `json:"refusals"`
+	Tasks    uint64 `json:"tasks"`
+	Failed   uint64 `json:"failed"`
+	Faults   uint64 `json:"faults"` // attempts that this node could not run
+	Lost     uint64 `json:"lost"`   // slots whose lease ended
+	Slots    int    `json:"slots"`  // now
+}
+
+type slotKey = capacity.SlotKey
+
+func keyText(k slotKey) string { return fmt.Sprintf("%s/%d", k.Workload, k.Slot) }
+
+// New returns a worker that is ready for calls. Close stops it.
+func New(cfg Config) (*Worker, error) {
+	if err := prepareDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w := &Worker{
+		cfg: cfg, clock: clock.New(), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
+		bids: map[workload.AuctionID]*openBid{}, slots: map[slotKey]*slot{},
+		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
+	}
+	w.price()
+	return w, nil
+}
+
+// Close kills what runs and waits for it. Leases are left to run out.
+func (w *Worker) Close() {
+	w.stop()
+	w.group.Wait()
+}
+
+// Changed signals that Offer would say something new.
+func (w *Worker) Changed() <-chan struct{} { return w.changed }
+
+func (w *Worker) poke() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// now is ms on the worker's own clock.
+func (w *Worker) now() int64 { return w.clock.Now() }
+
+// Offer returns the node's signed standing offer.
+func (w *Worker) Offer(valid time.Duration) workload.Signed {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expireHolds()
+	w.price()
+	w.seq++
+	o := workload.Offer{
+		Node: w.cfg.Self, Cell: w.cfg.Cell(), Seq: w.cfg.Boot<<20 + w.seq, Machine: w.cfg.Machine,
+		Free: w.free(), Asks: w.asks, Drain: w.drain, ValidMs: valid.Milliseconds(), Running: int32(len(w.slots)),
+	}
+	return workload.Sign(workload.DomainOffer, wire.MustMarshal(o), w.cfg.Key)
+}
+
+func (w *Worker) free() workload.Capacity {
+	c := w.cfg.Alloc.Available()
+	c.Disk = min(c.Disk, w.cfg.Disk())
+	return c
+}
+
+// price moves the asks with the load, at most a step at a time.
+func (w *Worker) price() {
+	w.asks = pricing.Asks(w.cfg.Prices, w.cfg.Alloc.Utilisation(), w.asks)
+}
+
+// Drain stops bidding; what runs goes on and is told of it.
+func (w *Worker) Drain(left time.Duration) {
+	w.mu.Lock()
+	w.drain = true
+	slots := w.list(func(*slot) bool { return true })
+	w.mu.Unlock()
+	for _, s := range slots {
+		s.notify("drain", left)
+	}
+	w.poke()
+}
+
+// Idle returns a channel that is closed once nothing runs here.
+func (w *Worker) Idle(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		slots := w.list(func(*slot) bool { return true })
+		w.mu.Unlock()
+		if len(slots) == 0 {
+			return nil
+		}
+		select {
+		case <-slots[0].over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// list returns the slots that match. The caller holds mu.
+func (w *Worker) list(match func(*slot) bool) []*slot {
+	var out []*slot
+	for _, s := range w.slots {
+		if match(s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Stats returns the counters.
+func (w *Worker) Stats() Stats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stats
+	s.Slots = len(w.slots)
+	return s
+}
+
+func (w *Worker) slotDir(k slotKey) string {
+	return filepath.Join(w.cfg.Dir, fmt.Sprintf("%s-%d", k.Workload.Short(), k.Slot))
+}
