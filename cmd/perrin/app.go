@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/settings"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// parts are what the command line stands on and does not do itself. A nil one
+// is answered with an error that says so.
+type parts struct {
+	// Embedded starts a one-node mesh in this process; the function ends it.
+	Embedded func(ctx context.Context) (api.Backend, func(), error)
+	Daemon   Daemon
+	// PackTree writes the deterministic archive of a folder.
+	PackTree func(ctx context.Context, dir string, w io.Writer) error
+	Version  string
+	// Socket is where the daemon's socket is when nobody names one; empty is
+	// settings.DefaultSocket.
+	Socket string
+}
+
+// app is one invocation.
+type app struct {
+	parts
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	env    func(string) string
+	// interrupts delivers the signals that ask to stop until the function is called.
+	interrupts func() (<-chan os.Signal, func())
+
+	socket string // --socket
+	json   bool   // --json
+}
+
+// backend is a connection to a mesh.
+type backend struct {
+	api.Backend
+	close    func()
+	embedded bool
+}
+
+// socketPath returns the socket to dial and whether the user named it.
+func (a *app) socketPath() (string, bool) {
+	if a.socket != "" {
+		return a.socket, true
+	}
+	if s := a.env("PERRIN_SOCKET"); s != "" {
+		return s, true
+	}
+	if a.Socket != "" {
+		return a.Socket, false
+	}
+	return settings.DefaultSocket(a.env), false
+}
+
+// connect dials the daemon.
+func (a *app) connect() (*backend, error) {
+	socket, _ := a.socketPath()
+	c, err := api.Dial(socket)
+	if errors.Is(err, api.ErrNoDaemon) {
+		return nil, &failure{err: err, code: exitUnavailable,
+			hint: "start one with `perrin up` (first `perrin init` or `perrin join`), or name its socket with --socket or PERRIN_SOCKET"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &backend{Backend: c, close: c.Close}, nil
+}
+
+// connectOrEmbed dials the daemon, and starts a mesh of one node in this
+// process when there is none and the user named no socket.
+func (a *app) connectOrEmbed(ctx context.Context) (*backend, error) {
+	b, err := a.connect()
+	if _, named := a.socketPath(); named || !errors.Is(err, api.ErrNoDaemon) {
+		return b, err
+	}
+	if a.Embedded == nil {
+		return nil, err
+	}
+	a.note("no daemon is running: using a mesh of one node inside this command; its results last as long as the command")
+	own, end, err := a.Embedded(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start a mesh of one node: %w", err)
+	}
+	return &backend{Backend: own, close: end, embedded: true}, nil
+}
+
+// withBackend runs do with a connection to the daemon.
+func (a *app) withBackend(do func(*backend) error) error {
+	b, err := a.connect()
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	return do(b)
+}
+
+// withWorkload runs do with the workload that text names.
+func (a *app) withWorkload(ctx context.Context, text string, do func(*backend, workload.ID) error) error {
+	return a.withBackend(func(b *backend) error {
+		id, err := b.Resolve(ctx, text)
+		if err != nil {
+			return err
+		}
+		return do(b, id)
+	})
+}
+
+// note prints one line for the user on stderr.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, "perrin: "+format+"\n", args...)
+}
+
+// printJSON prints v on stdout, indented.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// list prints v as JSON when --json is given and calls text otherwise. A nil
+// list is printed as an empty one.
+func show[T any](a *app, v T, text func(T) error) error {
+	if a.json {
+		return a.printJSON(v)
+	}
+	return text(v)
+}
+
+// jsonFlag adds --json.
+func (a *app) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON")
+}
+
+// examples indents the lines of an example text.
+func examples(lines ...string) string { return "  " + strings.Join(lines, "\n  ") }
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "perrin",
+		Short: "Run programs on whichever of your machines is idle and cheapest",
+		Long: `Perrin is a peer-to-peer compute mesh: one binary on each machine, no server.
+It runs your program isolated on an idle machine that the mesh agreed on by
+auction, survives the death of any of them, and tells you why each task ran
+where it did.`,
+		Example: examples(
+			"perrin run -- echo hi                    # works at once, without a daemon",
+			"perrin init && perrin up                 # found a mesh on this machine",
+			"perrin invite                            # a token for the next machine",
+			"perrin map render.wasm -- frames/*       # one task for each file",
+			"perrin status                            # the mesh at a glance"),
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVar(&a.socket, "socket", "", "API socket of the daemon (default $PERRIN_SOCKET, else "+settings.SocketHelp+")")
+	root.SetFlagErrorFunc(flagError)
+	a.addVerbs(root)
+	root.InitDefaultHelpCmd()
+	return root
+}
+
+func (a *app) addVerbs(root *cobra.Command) {
+	root.AddGroup(
+		&cobra.Group{ID: "work", Title: "Work:"},
+		&cobra.Group{ID: "mesh", Title: "The mesh:"},
+		&cobra.Group{ID: "daemon", Title: "This machine:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("work", a.runCommand(), a.psCommand())
+	add("mesh", a.statusCommand())
+	root.AddCommand(exitCodesTopic())
+}
+
+func unknownVerb(cmd *cobra.Command, word string) error {
+	hint := "`perrin --help` lists the verbs"
+	if near := cmd.SuggestionsFor(word); len(near) > 0 {
+		hint = "did you mean `perrin " + near[0] + "`?"
+	} else {
+		hint += "; to run a program: `perrin run -- " + word + "`"
+	}
+	return &failure{err: fmt.Errorf("perrin has no verb %.40q", word), code: exitUsage, hint: hint}
+}
+
+func flagError(cmd *cobra.Command, err error) error {
+	return &failure{err: err, code: exitUsage, hint: "see `" + cmd.CommandPath() + " --help`"}
+}
+
+// exactly wants n arguments and says what they are.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return usagef("see `"+cmd.CommandPath()+" --help`", "%s: want %s, got %d arguments", cmd.Name(), what, len(args))
+	}
+}
+
+// noArgs wants no arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usagef("see `"+cmd.CommandPath()+" --help`", "%s takes no arguments, got %.40q", cmd.Name(), args[0])
+}
+
+// age returns how long ago t was.
+func age(t time.Time) time.Duration { return time.Since(t).Round(time.Second) }

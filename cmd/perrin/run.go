@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var s shape
+	var interactive bool
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- PROGRAM [ARGS...]",
+		Short: "Run a program on the mesh and return its exit code",
+		Long: `Run a program on the mesh: its output comes here, and its exit code is returned.
+
+PROGRAM is a .wasm file, a native program or script of yours (it is shipped), or
+a program under /usr, /bin or /sbin such as python3 (it is named, and a node
+without it declines). Relative arguments that name files or folders below the
+working directory are shipped too, and listed on stderr.
+
+Input that is piped in is streamed. Ctrl-C stops the workload; a second Ctrl-C
+leaves it to itself and says how to come back. With no daemon running the
+program runs on a mesh of one node inside this command.`,
+		Example: examples(
+			"perrin run -- echo hi",
+			"perrin run -- python3 train.py --epochs 3",
+			"perrin run --cores 4 --memory 2GiB --output results -- ./simulate params.json",
+			"perrin run --threads 1 --max-price 500 --where 'arch==amd64 && zone!=attic' -- render.wasm frame.png",
+			"zcat big.gz | perrin run -- wc -l",
+			"ID=$(perrin run --detach -- sleep 60); perrin wait $ID"),
+		Args:              cobra.ArbitraryArgs,
+		Annotations:       map[string]string{answersForProgram: "yes"},
+		ValidArgsFunction: completeFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd.Context(), &s, interactive, args)
+		},
+	}
+	s.register(cmd.Flags())
+	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "stream stdin even from a terminal")
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveDefault
+}
+
+// job is a workload that is ready to be uploaded.
+type job struct {
+	spec    workload.Spec
+	program program
+	inputs  []localInput
+}
+
+// prepare checks everything that can be checked without a mesh.
+func (a *app) prepare(s *shape, args []string) (*job, error) {
+	if len(args) == 0 {
+		return nil, usagef("perrin run -- echo hi", "no PROGRAM is given")
+	}
+	spec, err := s.spec(a.env)
+	if err != nil {
+		return nil, err
+	}
+	p, err := findProgram(args[0], a.env)
+	if err != nil {
+		return nil, err
+	}
+	given, err := givenInputs(s.inputs)
+	if err != nil {
+		return nil, err
+	}
+	spec.Program, spec.Args = p.Program, args[1:]
+	if spec.Name == "" {
+		spec.Name = p.Name
+	}
+	if err := checkSpec(spec); err != nil {
+		return nil, err
+	}
+	p.placeOn(&spec)
+	return &job{spec, p, given}, checkSpec(spec)
+}
+
+// addAutoInputs ships what the arguments name and lists it.
+func (a *app) addAutoInputs(j *job) error {
+	found, notes, err := autoInputs(j.spec.Args)
+	if err != nil {
+		return err
+	}
+	merged, err := merge(j.inputs, found)
+	if err != nil {
+		return err
+	}
+	for _, in := range merged[min(len(j.inputs), len(merged)):] {
+		a.note("shipping %s", in)
+	}
+	for _, n := range notes {
+		a.note("%s", n)
+	}
+	j.inputs = merged
+	return nil
+}
+
+func (a *app) run(ctx context.Context, s *shape, interactive bool, args []string) error {
+	j, err := a.prepare(s, args)
+	if err != nil {
+		return err
+	}
+	if err := checkOutput(s.output); err != nil {
+		return err
+	}
+	if s.detach && s.output != "" {
+		return usagef("perrin wait ID, then perrin logs ID", "--detach and --output exclude each other")
+	}
+	if j.inputs, err = merge(j.inputs); err != nil {
+		return err
+	}
+	if !s.noAutoInput {
+		if err := a.addAutoInputs(j); err != nil {
+			return err
+		}
+	}
+	stdin := a.pipedInput(interactive)
+	j.spec.Interactive = stdin != nil && !s.detach
+	b, err := a.connectForRun(ctx, s, j)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if j.program.note != "" {
+		a.note("%s", j.program.note)
+	}
+	return a.runOn(ctx, b, j, s, stdin)
+}
+
+// connectForRun is connectOrEmbed, with the refusals of a mesh that ends with
+// this command.
+func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, error) {
+	b, err := a.connectOrEmbed(ctx)
+	if err != nil || !b.embedded {
+		return b, err
+	}
+	switch {
+	case s.detach:
+		err = usagef("start a daemon first: `perrin init`, then `perrin up`", "--detach needs a daemon: the mesh inside this command ends with it")
+	case j.program.note != "" && j.program.path == "":
+		err = &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
+	default:
+		return b, nil
+	}
+	b.close()
+	return nil, err
+}
+
+// runOn uploads, submits, follows and gathers.
+func (a *app) runOn(ctx context.Context, b *backend, j *job, s *shape, stdin io.Reader) error {
+	var submitted workload.ID
+	err := a.interruptible(ctx, func(ctx context.Context) error {
+		var err error
+		submitted, err = a.submitJob(ctx, b, j, s.detach, stdin)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if s.detach {
+		return a.printID(submitted)
+	}
+	f := &follower{app: a, b: b, id: submitted, stdin: stdin}
+	w, err := f.follow(ctx)
+	if err != nil {
+		return err
+	}
+	return a.concludeRun(ctx, b, w, s.output, f.interrupted)
+}
+
+// submitJob uploads the program, the inputs and a detached stdin, and submits.
+func (a *app) submitJob(ctx context.Context, b *backend, j *job, detached bool, stdin io.Reader) (workload.ID, error) {
+	up := newUploader(b, a.PackTree)
+	var err error
+	if j.program.path != "" {
+		if j.spec.Program.Blob, err = up.put(ctx, j.program.path, workload.File); err != nil {
+			return workload.ID{}, err
+		}
+	}
+	if j.spec.Inputs, err = up.inputs(ctx, j.inputs); err != nil {
+		return workload.ID{}, err
+	}
+	if f, ok := stdin.(*os.File); ok && detached && isRegular(f) {
+		if j.spec.Stdin, err = b.PutBlob(ctx, f); err != nil {
+			return workload.ID{}, err
+		}
+	}
+	sub, err := b.Submit(ctx, j.spec)
+	if err != nil {
+		return workload.ID{}, err
+	}
+	if sub.Note != "" {
+		a.note("%s", sub.Note)
+	}
+	return sub.ID, nil
+}
+
+func (a *app) printID(id workload.ID) error {
+	if a.json {
+		return a.printJSON(map[string]workload.ID{"id": id})
+	}
+	_, err := io.WriteString(a.stdout, id.String()+"\n")
+	return err
+}
+
+// pipedInput returns what is piped into the command, or nil: a terminal or
+// /dev/null is not streamed unless asked for.
+func (a *app) pipedInput(interactive bool) io.Reader {
+	f, ok := a.stdin.(*os.File)
+	if !ok || interactive {
+		return a.stdin
+	}
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice != 0 {
+		return nil
+	}
+	return f
+}
+
+func isRegular(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
+}

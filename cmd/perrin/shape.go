@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/specfile"
+)
+
+// shape is what run and map are told of a workload by flags.
+type shape struct {
+	name        string
+	cores       int32
+	threads     int32
+	memory      string
+	disk        string
+	pids        int32
+	maxPrice    int64
+	timeout     string
+	env         []string
+	inputs      []string
+	output      string
+	labels      []string
+	where       string
+	retries     uint32
+	onPartition string
+	keep        string
+	noAutoInput bool
+	detach      bool
+}
+
+func (s *shape) register(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVar(&s.name, "name", "", "a name for people (default: the program's)")
+	f.Int32Var(&s.cores, "cores", 0, "physical cores for each task (default 1)")
+	f.Int32Var(&s.threads, "threads", 0, "hyperthreads for each task, in place of cores")
+	f.StringVar(&s.memory, "memory", "256MiB", "memory for each task; more ends it")
+	f.StringVar(&s.disk, "disk", "1GiB", "scratch and output for each task")
+	f.Int32Var(&s.pids, "pids", 256, "processes and threads at once for each task")
+	f.Int64Var(&s.maxPrice, "max-price", 0, "micro-credits a second at most for each slot; 0 is no limit")
+	f.StringVar(&s.timeout, "timeout", "10m", "time for one attempt; more ends it")
+	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME to pass this shell's value; repeatable")
+	f.StringArrayVar(&s.inputs, "input", nil, "PATH or PATH:AS, a file or folder that the program finds, read-only, below its working directory; repeatable")
+	f.StringVarP(&s.output, "output", "o", "", "a new or empty folder for what the program leaves behind")
+	f.StringArrayVarP(&s.labels, "label", "l", nil, "NAME=VALUE, to find the workload again; repeatable")
+	f.StringVar(&s.where, "where", "", "which nodes may run it, such as 'arch==amd64 && zone!=attic'")
+	f.Uint32Var(&s.retries, "retries", 0, "tries more for a task whose program failed")
+	f.StringVar(&s.onPartition, "on-partition", "stop", "what a cut-off node does: stop, or continue for work that may run twice")
+	f.StringVar(&s.keep, "keep-inputs", "auto", "copy program and inputs to the voters: auto (up to 64 MiB) or all")
+	f.BoolVar(&s.noAutoInput, "no-auto-input", false, "do not ship files that the arguments name")
+	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
+}
+
+// spec returns the spec that the flags describe, without program and inputs.
+func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
+	spec := workload.DefaultSpec()
+	spec.Name, spec.Where, spec.MaxPrice, spec.Retries = s.name, s.where, s.maxPrice, s.retries
+	spec.OnPartition, spec.Keep = workload.Partition(s.onPartition), workload.Keep(s.keep)
+	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout} {
+		if err := fill(&spec); err != nil {
+			return spec, err
+		}
+	}
+	var err error
+	if spec.Env, err = environment(s.env, getenv); err != nil {
+		return spec, err
+	}
+	spec.Labels, err = pairs("label", s.labels)
+	return spec, err
+}
+
+func (s *shape) fillResources(spec *workload.Spec) error {
+	r := &spec.Resources
+	switch {
+	case s.cores != 0 && s.threads != 0:
+		return usagef("a task has whole cores or single threads", "--cores and --threads exclude each other")
+	case s.threads != 0:
+		r.Class, r.CPUs = workload.Thread, s.threads
+	case s.cores != 0:
+		r.CPUs = s.cores
+	}
+	r.Pids = s.pids
+	var err error
+	if r.Memory, err = specfile.ParseSize(s.memory); err != nil {
+		return usagef("", "--memory: %w", err)
+	}
+	if r.Disk, err = specfile.ParseSize(s.disk); err != nil {
+		return usagef("", "--disk: %w", err)
+	}
+	if err := r.Validate(); err != nil {
+		return usagef("`perrin nodes` shows what nodes have", "%s", flagName(err.Error()))
+	}
+	return nil
+}
+
+// flagName puts the flag's name in place of the field's.
+func flagName(message string) string {
+	if rest, ok := strings.CutPrefix(message, "cpus: "); ok {
+		return "--cores or --threads: " + rest
+	}
+	return "--" + message
+}
+
+func (s *shape) fillTimeout(spec *workload.Spec) error {
+	d, err := specfile.ParseDuration(s.timeout)
+	if err != nil {
+		return usagef("", "--timeout: %w", err)
+	}
+	if d <= 0 || d > workload.MaxTimeout {
+		return usagef("", "--timeout: want more than 0 and at most %d days, got %s", int(workload.MaxTimeout.Hours()/24), s.timeout)
+	}
+	spec.Timeout = max(1, d.Milliseconds())
+	return nil
+}
+
+// environment reads NAME=VALUE, and NAME for the value it has here.
+func environment(list []string, getenv func(string) string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, item := range list {
+		name, value, given := strings.Cut(item, "=")
+		if name == "" {
+			return nil, usagef("write --env NAME=VALUE", "--env: %.60q has no name", item)
+		}
+		if !given {
+			value = getenv(name)
+		}
+		env[name] = value
+	}
+	return env, nil
+}
+
+// pairs reads a list of NAME=VALUE.
+func pairs(flag string, list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, item := range list {
+		name, value, ok := strings.Cut(item, "=")
+		if !ok || name == "" {
+			return nil, usagef(fmt.Sprintf("write --%s NAME=VALUE", flag), "--%s: want NAME=VALUE, got %.60q", flag, item)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// checkSpec validates a spec whose blobs are not known yet, so that what is
+// wrong is said before anything is uploaded or started.
+func checkSpec(spec workload.Spec) error {
+	if spec.Program.Host == "" && spec.Program.Blob.IsZero() {
+		spec.Program.Blob = workload.Ref{Digest: workload.Digest{1}}
+	}
+	if err := spec.Validate(); err != nil {
+		hint := ""
+		if strings.HasPrefix(err.Error(), "where: ") {
+			hint = "a condition looks like 'arch==amd64 && cores>=8 && zone!=attic'"
+		}
+		return usagef(hint, "%s", strings.NewReplacer("_", "-").Replace("--"+err.Error()))
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var wait bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "The mesh at a glance",
+		Long: `Show whether the mesh takes work and why not, its cells, voters and leader, its
+capacity in physical cores and hyperthreads, what is used, prices and versions.
+It returns 4 when the mesh is not ready. --json also carries each component's
+figures.`,
+		Example: examples("perrin status", "perrin status --json", "perrin status --wait    # returns when the mesh is ready"),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withBackend(func(b *backend) error { return a.status(cmd.Context(), b, wait) })
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the mesh is ready")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) status(ctx context.Context, b *backend, wait bool) error {
+	st, err := b.Status(ctx, a.json)
+	if wait && (err == nil && !st.Ready || api.KindOf(err) == api.Unavailable) {
+		st, err = a.untilReady(ctx, b)
+	}
+	if err != nil {
+		return err
+	}
+	if err := show(a, st, a.printStatus); err != nil {
+		return err
+	}
+	if !st.Ready {
+		return outcome(exitUnavailable)
+	}
+	return nil
+}
+
+func (a *app) printStatus(st *api.Status) error {
+	var out strings.Builder
+	p := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "%-10s%s\n", name, fmt.Sprintf(format, args...))
+	}
+	if st.Ready {
+		p("ready", "yes")
+	} else {
+		p("ready", "no: %s", orElse(st.Why, "no reason is known"))
+	}
+	p("node", "%s (%s), %s", terminal.Clean(st.Name, 64), st.Node.Short(), terminal.Clean(st.Version, 64))
+	p("mesh", "%s", st.Mesh.String()[:16])
+	p("nodes", "%s", nodesText(st))
+	p("capacity", "%s, %s, %s%s", terminal.Plural(int(st.Capacity.Total.Cores), "physical core"),
+		terminal.Plural(int(st.Capacity.Total.Threads), "thread"), terminal.Size(st.Capacity.Total.Memory), declaredText(st.Declared))
+	used, total := usedOf(st.Capacity), st.Capacity.Total
+	p("used", "%d of %d cores, %d of %d threads, %s of %s", used.Cores, total.Cores, used.Threads, total.Threads,
+		terminal.Size(used.Memory), terminal.Size(total.Memory))
+	p("prices", "%s", pricesText(st.Prices))
+	p("running", "%s", terminal.Plural(st.Running, "workload"))
+	out.WriteString("\n")
+	if err := cellTable(st).Write(&out); err != nil {
+		return err
+	}
+	for _, w := range append(voterWarnings(st), st.Warnings...) {
+		fmt.Fprintf(&out, "\nnote: %s\n", terminal.Clean(w, 400))
+	}
+	_, err := io.WriteString(a.stdout, out.String())
+	return err
+}
+
+func nodesText(st *api.Status) string {
+	members, cells := 0, len(st.Cells)
+	for _, c := range st.Cells {
+		members += c.Members
+	}
+	text := fmt.Sprintf("%s in %s", terminal.Plural(members, "node"), terminal.Plural(cells, "cell"))
+	var versions []string
+	for _, v := range slices.Sorted(maps.Keys(st.Versions)) {
+		versions = append(versions, fmt.Sprintf("%d on %s", st.Versions[v], terminal.Clean(v, 64)))
+	}
+	if len(versions) > 0 {
+		text += " (" + strings.Join(versions, ", ") + ")"
+	}
+	return text
+}
+
+func declaredText(declared bool) string {
+	if declared {
+		return " (declared: nodes share a machine)"
+	}
+	return ""
+}
+
+func usedOf(c api.CapacitySum) workload.Capacity {
+	return workload.Capacity{
+		Cores: c.Total.Cores - c.Free.Cores, Threads: c.Total.Threads - c.Free.Threads, Memory: c.Total.Memory - c.Free.Memory,
+	}
+}
+
+func pricesText(prices map[string]int64) string {
+	var words []string
+	for _, class := range slices.Sorted(maps.Keys(prices)) {
+		words = append(words, fmt.Sprintf("%s from %s", terminal.Clean(class, 16), terminal.Rate(prices[class])))
+	}
+	if len(words) == 0 {
+		return "no offer is known"
+	}
+	return strings.Join(words, ", ")
+}
+
+func cellTable(st *api.Status) *terminal.Table {
+	t := terminal.NewTable("CELL", "MEMBERS ", "VOTERS ", "STANDBY ", "LEADER", "TERM ", "EPOCH ", "FREE CORES ", "QUORUM")
+	for _, c := range st.Cells {
+		name := c.ID.String()[:8]
+		if c.Home {
+			name += " (home)"
+		}
+		leader := orElse(c.Name, c.Leader.Short())
+		if c.Leader.IsZero() {
+			leader = "none"
+		}
+		t.Row(name, fmt.Sprint(c.Members), fmt.Sprint(len(c.Voters)), fmt.Sprint(len(c.Standby)), leader,
+			fmt.Sprint(c.Term), fmt.Sprint(c.Epoch), fmt.Sprint(c.Free.Cores), yesNo(c.Quorum))
+	}
+	return t
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "NO"
+}
+
+// voterWarnings says what a cell of one voter risks.
+func voterWarnings(st *api.Status) []string {
+	var out []string
+	for _, c := range st.Cells {
+		if !c.Home || len(c.Voters) != 1 {
+			continue
+		}
+		if len(c.Standby) == 0 {
+			out = append(out, "the cell has one voter: if its disk is lost, so is every workload; with three nodes any one of them may be lost")
+			continue
+		}
+		out = append(out, "the cell has one voter and a standby: while the voter is away nothing is placed, and what it acknowledged last may be lost with its disk; with three nodes any one of them may be lost")
+	}
+	return out
+}
