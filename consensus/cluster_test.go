@@ -324,6 +324,13 @@ func (c *cluster) until(what string, ok func() bool, news func() <-chan struct{}
 	}
 }
 
+// ticking is a signal for conditions that give none themselves.
+func ticking() <-chan struct{} {
+	tick := make(chan struct{})
+	time.AfterFunc(time.Millisecond, func() { close(tick) })
+	return tick
+}
+
 // leader waits until one of the servers leads, apart from those named.
 func (c *cluster) leader(except ...*node) *node {
 	c.t.Helper()

@@ -162,8 +162,10 @@ func (l *layer) inboundConns() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, k := range l.inbound {
-		n += k
+	for p, k := range l.inbound {
+		if p != l.cfg.Self {
+			n += k
+		}
 	}
 	return n
 }
