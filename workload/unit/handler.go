@@ -39,7 +39,8 @@ var (
 
 const hintPaths = "version 1 has GET /v1/whoami, /v1/inputs, /v1/notice and /v1/cost, and POST /v1/publish?path=NAME"
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.deadlines(w, answerTimeout)
 	answer, err := s.route(w, r)
 	if err != nil {

@@ -49,7 +49,7 @@ func NewServer(b Backend, maxPublish int64, logger *slog.Logger) *Server {
 	}
 	s := &Server{backend: b, maxPublish: maxPublish, log: logger, now: time.Now}
 	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: log.New(quiet{logger}, "", 0),
 	}
 	return s
