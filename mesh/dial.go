@@ -117,7 +117,7 @@ func (h *Host) resolve(ctx context.Context, id peer.ID) []ma.Multiaddr {
 	if r == nil || err != nil || resolving(ctx) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, resolvingKey{}, true), resolveTimeout)
+	ctx, cancel := context.WithTimeout(withoutResolver(ctx), resolveTimeout)
 	defer cancel()
 	addrs, err := r(ctx, who)
 	if err != nil {
@@ -135,9 +135,12 @@ func (h *Host) resolve(ctx context.Context, id peer.ID) []ma.Multiaddr {
 	return nil
 }
 
-// resolvingKey marks a context as the resolver's own, whose dials must not
-// ask the resolver again.
+// resolvingKey marks a context whose dials must not ask the resolver.
 type resolvingKey struct{}
+
+func withoutResolver(ctx context.Context) context.Context {
+	return context.WithValue(ctx, resolvingKey{}, true)
+}
 
 func resolving(ctx context.Context) bool { return ctx.Value(resolvingKey{}) != nil }
 

@@ -82,9 +82,10 @@ type gated struct {
 	h *Host
 }
 
-// Connect connects and waits for the hello.
+// Connect connects and waits for the hello. It does not ask the resolver: that
+// is the DHT, which would ask itself.
 func (g gated) Connect(ctx context.Context, pi peer.AddrInfo) error {
-	return g.h.reach(ctx, pi)
+	return g.h.reach(withoutResolver(ctx), pi)
 }
 
 // NewStream opens a stream to a peer that is admitted.
@@ -95,7 +96,7 @@ func (g gated) NewStream(ctx context.Context, id peer.ID, protos ...protocol.ID)
 		if err := g.h.roster.wait(wait, id); err != nil {
 			return nil, err
 		}
-	} else if err := g.h.reach(ctx, peer.AddrInfo{ID: id}); err != nil {
+	} else if err := g.h.reach(withoutResolver(ctx), peer.AddrInfo{ID: id}); err != nil {
 		return nil, err
 	}
 	return g.Host.NewStream(ctx, id, protos...)
