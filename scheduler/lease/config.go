@@ -8,7 +8,10 @@
 //
 //  1. A worker counts a lease from when it sent the message that asked for it:
 //     the RENEW (Worker.Renewed), or the BID for the first lease of an award
-//     (Worker.Award). An award that arrives after that lease is refused.
+//     (Worker.Award). An award that arrives after that lease is refused. A bid is
+//     good for one award: the caller forgets it with the first answer to one and
+//     never answers the same call again, or a doubled call would revive an award
+//     that was refused.
 //  2. A leader grants TTL less the time since it last began a VerifyLeader that
 //     succeeded (Config.Grant). So every lease ends at most TTL after a moment
 //     at which no other leader had been elected, however long the leader slept
@@ -52,6 +55,7 @@ type rules uint8
 const (
 	renewSent rules = 1 << iota // rule 1, for RENEW
 	bidSent                     // rule 1, for the first lease
+	bidOnce                     // rule 1: the caller's part, so only the model looks at it
 	verified                    // rule 2
 	waited                      // rule 3
 	inherited                   // rule 4
