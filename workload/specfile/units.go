@@ -25,7 +25,7 @@ func ParseSize(s string) (int64, error) {
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	suffix := text[len(digits):]
 	digits = strings.TrimSpace(digits)
-	if digits == "" || strings.Trim(digits, "0123456789.") != "" {
+	if !beginsWithDigit(digits) || strings.Trim(digits, "0123456789.") != "" {
 		return 0, fmt.Errorf("want a size such as 256MiB or 2GB, got %.40q", s)
 	}
 	n, err := strconv.ParseFloat(digits, 64)
@@ -64,11 +64,14 @@ func ParseDuration(s string) (time.Duration, error) {
 		}
 	}
 	d, err := time.ParseDuration(text)
-	if err == nil {
+	_, numErr := strconv.ParseFloat(text, 64)
+	if err == nil && numErr != nil && beginsWithDigit(strings.TrimPrefix(text, "-")) {
 		return d, nil
 	}
-	if _, numErr := strconv.ParseFloat(text, 64); numErr == nil {
+	if numErr == nil {
 		return 0, fmt.Errorf("%.40q has no unit; write %.40ss for seconds or %.40sm for minutes", s, text, text)
 	}
 	return 0, fmt.Errorf("want a time such as 90s, 10m or 1h30m, got %.40q", s)
 }
+
+func beginsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
