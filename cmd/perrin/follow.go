@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -62,8 +63,10 @@ type follower struct {
 	stream func(ctx context.Context) error
 	// progress is called with every new state; may be nil.
 	progress func(*api.Workload)
+	bar      *terminal.Progress // is cleared before anything is said; may be nil
 
-	interrupted os.Signal // the first one, when there was one
+	interrupted os.Signal  // the first one, when there was one
+	mu          sync.Mutex // keeps notes and the progress line apart
 }
 
 // follow streams until the workload has ended and returns its last state. The
@@ -87,7 +90,7 @@ func (f *follower) follow(ctx context.Context) (*api.Workload, error) {
 				return nil, f.detached()
 			}
 			f.interrupted = sig
-			f.app.note("stopping %s; press Ctrl-C again to leave it to itself", f.id.Short())
+			f.say("stopping %s; press Ctrl-C again to leave it to itself", f.id.Short())
 			go f.stopIt(ctx)
 		}
 	}
@@ -100,7 +103,7 @@ type end struct {
 
 func (f *follower) stopIt(ctx context.Context) {
 	if err := f.b.Stop(ctx, f.id); err != nil && ctx.Err() == nil {
-		f.app.note("could not stop %s: %v", f.id.Short(), err)
+		f.say("could not stop %s: %v", f.id.Short(), err)
 	}
 }
 
@@ -168,9 +171,7 @@ func (f *follower) watch(ctx context.Context) (*api.Workload, error) {
 			return nil, err
 		}
 		version = w.Version
-		if f.progress != nil {
-			f.progress(w)
-		}
+		f.show(w)
 		if w.Phase.Ended() {
 			return w, nil
 		}
@@ -207,7 +208,26 @@ func (p *pendingNotice) look(ctx context.Context, w *api.Workload) {
 	}
 	if text := pendingText(why, w); text != p.told {
 		p.told = text
-		p.app.note("%s", text)
+		p.say("%s", text)
+	}
+}
+
+// say prints a note where the progress line was.
+func (f *follower) say(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bar != nil {
+		f.bar.Clear()
+	}
+	f.app.note(format, args...)
+}
+
+// show hands a state on to the progress line.
+func (f *follower) show(w *api.Workload) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.progress != nil {
+		f.progress(w)
 	}
 }
 

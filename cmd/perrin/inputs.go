@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
 )
 
 // maxAutoInput bounds what is shipped without being asked for, in bytes.
@@ -294,6 +295,8 @@ func uploadError(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, blob.ErrTree):
+		return usagef("a folder that is shipped holds files, folders and links that stay inside it", "%s", err.Error())
 	case errors.As(err, &p):
 		return unreadable(p.Path, err)
 	}

@@ -8,9 +8,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/perrin-mesh/perrin/workload/shim"
 )
 
 func main() {
+	shim.Main() // does not return when this process is to be a sandbox's
 	// With a handler, a closed stdout is an error that can be acted upon, such
 	// as by stopping the workload whose output nobody reads; without, it kills.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

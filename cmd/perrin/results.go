@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// howEnded returns "exit code 3" or why a program did not exit by itself.
+func howEnded(res *workload.TaskResult) string {
+	if text := endText(res); text != "" {
+		return text
+	}
+	return fmt.Sprintf("exit code %d", res.Code)
+}
+
+// lastWords returns the last line of a task's stderr, or "".
+func lastWords(ctx context.Context, b api.Backend, res *workload.TaskResult) string {
+	const tail = 4096
+	var buf bytes.Buffer
+	s := res.Stderr
+	switch {
+	case len(s.Data) > 0:
+		buf.Write(s.Data)
+	case s.Blob.Size > 0:
+		r, err := b.OpenBlob(ctx, s.Blob)
+		if err != nil {
+			return ""
+		}
+		defer r.Close()
+		if _, err := r.Seek(max(0, s.Blob.Size-tail), io.SeekStart); err != nil {
+			return ""
+		}
+		if _, err := io.Copy(&buf, io.LimitReader(r, tail)); err != nil {
+			return ""
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(buf.String()), "\n")
+	if last := lines[len(lines)-1]; last != "" {
+		return ": " + terminal.Clean(last, 160)
+	}
+	return ""
+}
+
+// indexList writes sorted indexes with ranges: 1, 4-7, 9. It stops after 50.
+func indexList(list []uint32) string {
+	var parts []string
+	for i := 0; i < len(list); {
+		k := i
+		for k+1 < len(list) && list[k+1] == list[k]+1 {
+			k++
+		}
+		if len(parts) == 50 {
+			parts = append(parts, fmt.Sprintf("and %d more", len(list)-i))
+			break
+		}
+		if k == i {
+			parts = append(parts, fmt.Sprint(list[i]))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d-%d", list[i], list[k]))
+		}
+		i = k + 1
+	}
+	return strings.Join(parts, ", ")
+}
