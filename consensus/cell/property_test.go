@@ -18,7 +18,7 @@ func TestRandomCells(t *testing.T) {
 		s := newSim()
 		s.limits.MaxVoters = rapid.SampledFrom([]int{1, 3, 5, 5, 5, 7}).Draw(t, "max voters")
 		s.limits.Standbys = rapid.IntRange(0, 3).Draw(t, "standbys")
-		s.limits.DeadAfter, s.limits.EvictAfter = 5_000, 20_000
+		s.limits.DeadAfter, s.limits.EvictAfter = 8_000, 24_000
 		s.join("n00")
 		for i := range rapid.IntRange(1, 40).Draw(t, "events") {
 			s.disturb(t, i)

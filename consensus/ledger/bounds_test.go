@@ -37,21 +37,27 @@ func TestTrailKeepsTheLastSteps(t *testing.T) {
 func TestSlotHoldsABoundedNumberOfRanges(t *testing.T) {
 	w := newWorld()
 	w.found(t, "n1", "n2")
-	const tasks = 3 * MaxTakeRuns
+	const tasks = 3 * MaxSlotRuns
+	fence := workload.Fence{Generation: 1, Epoch: 1}
 	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count = tasks })
 	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, tasks, 5, "n1") })
-	cl := &Close{Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(1)}
+	cl := &Close{Workload: loadID("w"), Slot: 1, Fence: fence, Segment: segmentRef(1)}
 	for i := uint32(0); i < tasks; i += 2 {
 		cl.Done = append(cl.Done, workload.Range{From: i, Count: 1, Attempt: 1})
 	}
 	w.apply(func(c *Command) { c.Close = cl })
 	w.apply(func(c *Command) { c.Expire = &Expire{Node: peer("n1"), Epoch: 1} })
 	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 2, 1, 5, "n2") })
-	r := w.apply(func(c *Command) {
-		c.Take = &Take{Workload: loadID("w"), Slot: 2, Fence: workload.Fence{Generation: 1, Epoch: 1}, Count: tasks}
-	})
-	if r.Reject != nil || len(r.Ranges) != MaxTakeRuns {
-		t.Fatalf("%v, %d ranges, want %d", r.Reject, len(r.Ranges), MaxTakeRuns)
+	held := 1
+	for range MaxSlotRuns/MaxTakeRuns + 1 {
+		r := w.apply(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: 2, Fence: fence, Count: tasks} })
+		if r.Reject != nil || len(r.Ranges) > MaxTakeRuns {
+			t.Fatalf("%v, %d ranges, want at most %d", r.Reject, len(r.Ranges), MaxTakeRuns)
+		}
+		held += len(r.Ranges)
+	}
+	if held != MaxSlotRuns {
+		t.Errorf("the slot holds %d ranges, want %d", held, MaxSlotRuns)
 	}
 	w.checkInvariants(t)
 }

@@ -46,6 +46,11 @@ func (m *machine) log(t *rapid.T, set func(*Command)) {
 	if describe(r) != describe(r2) {
 		t.Errorf("the replicas answer %q and %q", describe(r), describe(r2))
 	}
+	for _, g := range r.Slots {
+		if len(g.Ranges) == 0 {
+			t.Errorf("slot %d is given without a task", g.Slot)
+		}
+	}
 	if r.Reject != nil && digest(blank(m.Snapshot())) != before {
 		t.Errorf("rejected and changed: %v", r.Reject)
 	}

@@ -133,6 +133,9 @@ func (s *State) restoreRecord(r *Record) error {
 		sl := &slot{Slot: record, open: newRunSet(record.Open)}
 		sl.Open = nil
 		n := s.nodes[sl.Node]
+		if !inOrder(record.Open) {
+			return fmt.Errorf("slot %d holds runs that are not in order", sl.ID)
+		}
 		if n == nil || l.slots[sl.ID] != nil || int(sl.Tally) >= len(l.Tallies) {
 			return fmt.Errorf("slot %d has no node, no tally or is there twice", sl.ID)
 		}
@@ -146,8 +149,8 @@ func (s *State) restoreRecord(r *Record) error {
 	if tasks != uint64(l.total()) {
 		return fmt.Errorf("%d tasks, the spec has %d", tasks, l.total())
 	}
-	if !known(l.Phase) {
-		return fmt.Errorf("phase %q", l.Phase)
+	if err := r.check(); err != nil {
+		return err
 	}
 	if !l.Phase.Ended() {
 		for _, id := range l.after() {
@@ -159,6 +162,36 @@ func (s *State) restoreRecord(r *Record) error {
 	s.insert(l)
 	s.relist(l)
 	return nil
+}
+
+// check looks at what does not depend on other records.
+func (r *Record) check() error {
+	for _, runs := range [][]Run{r.Fresh, r.Retry, r.Done, r.Failed} {
+		if !inOrder(runs) || len(runs) > 0 && runs[len(runs)-1].end() > r.Spec.Tasks.Count {
+			return errors.New("runs that are not in order")
+		}
+	}
+	for i := range r.Auctions {
+		if a := &r.Auctions[i]; int(a.Granted) > len(a.Slots) || len(a.Scores) != len(a.Bids) {
+			return fmt.Errorf("auction %x does not add up", a.ID)
+		}
+	}
+	if !known(r.Phase) {
+		return fmt.Errorf("phase %.20q", r.Phase)
+	}
+	return nil
+}
+
+// inOrder reports whether runs are disjoint and ascending.
+func inOrder(runs []Run) bool {
+	at := uint64(0)
+	for _, r := range runs {
+		if r.Count == 0 || uint64(r.From) < at {
+			return false
+		}
+		at = uint64(r.From) + uint64(r.Count)
+	}
+	return at <= workload.MaxTasks
 }
 
 func known(p workload.Phase) bool {

@@ -87,6 +87,10 @@ func TestRestoreRefusesWhatDoesNotHoldTogether(t *testing.T) {
 		"waiting for nothing":   func(s *Snapshot) { s.Records = s.Records[1:] },
 		"number not yet given":  func(s *Snapshot) { s.NextSeq = 2 },
 		"member without lease":  func(s *Snapshot) { s.Members[0].Node = peer("nobody") },
+		"runs out of order":     func(s *Snapshot) { s.Records[0].Done[0].From = 49 },
+		"slot out of order":     func(s *Snapshot) { s.Records[0].Slots[0].Open[0].Count, s.Records[0].Done[0].Count = 0, 7 },
+		"winners of no auction": func(s *Snapshot) { s.Records[0].Auctions[0].Slots = nil },
+		"bids without a score":  func(s *Snapshot) { s.Records[0].Auctions[0].Scores = nil },
 		"phase that is no word": func(s *Snapshot) { s.Records[0].Phase = "dancing" },
 	} {
 		snap := busyWorld(t).Snapshot()
