@@ -302,3 +302,8 @@ type AttachMsg struct {
 	Follow   bool        `cbor:"3,keyasint"`
 	Stdin    bool        `cbor:"4,keyasint"`
 }
+
+// OfferAnswer answers OfferMsg: the leader's with what it knows of the cell.
+type OfferAnswer struct {
+	View *CellView `cbor:"1,keyasint,omitempty"`
+}
