@@ -119,7 +119,7 @@ func openBadger(dir string, synced bool, log *slog.Logger) (db *badger.DB, err e
 			db, err = nil, fmt.Errorf("%w: %v", ErrCorrupt, r)
 		}
 	}()
-	db, err = badger.Open(badger.DefaultOptions(dir).
+	opts := badger.DefaultOptions(dir).
 		WithSyncWrites(synced).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
@@ -128,13 +128,16 @@ func openBadger(dir string, synced bool, log *slog.Logger) (db *badger.DB, err e
 		WithNumCompactors(2).
 		WithBlockCacheSize(8 << 20).
 		WithValueLogFileSize(64 << 20).
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithVerifyValueChecksum(true).
-		WithLogger(badgerLog{log}))
-	if err == nil {
-		return db, nil
+		WithLogger(badgerLog{log})
+	if err := errors.Join(sweepEmpty(dir), verify(opts)); err != nil {
+		return nil, err
 	}
-	return nil, openError(err)
+	if db, err = badger.Open(opts); err != nil {
+		return nil, openError(err)
+	}
+	return db, nil
 }
 
 func openError(err error) error {

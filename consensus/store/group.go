@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -12,11 +11,13 @@ import (
 )
 
 // Keys of the raft database: 'g' NAME is the number of a group, 'l' NUMBER INDEX
-// is a log entry, 's' NUMBER NAME is a stable value, 'd' KEY a durable fact, 'q'
-// the commit number. Numbers and indexes are big-endian, so that they sort.
+// is a log entry, 'f' NUMBER the index below which entries may be missing, 's'
+// NUMBER NAME is a stable value, 'd' KEY a durable fact, 'q' the commit number.
+// Numbers and indexes are big-endian, so that they sort.
 const (
 	keyGroup  = 'g'
 	keyLog    = 'l'
+	keyFirst  = 'f'
 	keyStable = 's'
 	keyFact   = 'd'
 )
@@ -122,41 +123,55 @@ func (g *Group) logKey(index uint64) []byte {
 	return binary.BigEndian.AppendUint64(g.prefix(keyLog), index)
 }
 
-// load reads the first and the last index from the database.
+// load reads the range of the log. It returns ErrCorrupt when an entry that was
+// stored and not deleted is missing at the start or in between; a missing end
+// shows in the commit number.
 func (g *Group) load() error {
-	first, err := g.edge(false)
+	floor, err := g.floor()
 	if err != nil {
 		return err
 	}
-	last, err := g.edge(true)
+	var first, last, count uint64
+	err = eachKey(g.s.raft, g.prefix(keyLog), func(key []byte) error {
+		if len(key) != 8 {
+			return fmt.Errorf("%w: log key of %d bytes", ErrCorrupt, len(key))
+		}
+		last = binary.BigEndian.Uint64(key)
+		if count == 0 {
+			first = last
+		}
+		count++
+		return nil
+	})
 	if err != nil {
 		return err
+	}
+	if count > 0 && (first > floor || count != last-first+1) {
+		return fmt.Errorf("%w: the log has %d entries from %d to %d and should start at %d", ErrCorrupt, count, first, last, floor)
 	}
 	g.setRange(first, last)
 	return nil
 }
 
-func (g *Group) edge(reverse bool) (index uint64, err error) {
-	err = g.s.raft.View(func(txn *badger.Txn) error {
-		prefix := g.prefix(keyLog)
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: reverse})
-		defer it.Close()
-		seek := prefix
-		if reverse {
-			seek = g.logKey(math.MaxUint64)
+// floor returns the index at or below which the log must start. The first append
+// sets it, so without one there is no log.
+func (g *Group) floor() (floor uint64, err error) {
+	err = view(g.s.raft, g.prefix(keyFirst), func(v []byte) error {
+		if len(v) != 8 {
+			return fmt.Errorf("%w: start of the log has %d bytes", ErrCorrupt, len(v))
 		}
-		it.Seek(seek)
-		if !it.Valid() {
-			return nil
-		}
-		key := it.Item().Key()
-		if len(key) != len(prefix)+8 {
-			return fmt.Errorf("%w: log key %x", ErrCorrupt, key)
-		}
-		index = binary.BigEndian.Uint64(key[len(prefix):])
+		floor = binary.BigEndian.Uint64(v)
 		return nil
 	})
-	return index, err
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return floor, err
+}
+
+// raiseFloor is the write that lets entries below index be missing.
+func (g *Group) raiseFloor(index uint64) op {
+	return op{g.prefix(keyFirst), binary.BigEndian.AppendUint64(nil, index)}
 }
 
 func (g *Group) setRange(first, last uint64) {
@@ -237,7 +252,10 @@ func (g *Group) appendOps(logs []*raft.Log, first, last uint64) ([]op, error) {
 	if start == 0 || last != 0 && (start > last+1 || start < first) {
 		return nil, fmt.Errorf("%w: the log has %d to %d", ErrGap, first, last)
 	}
-	ops := make([]op, 0, len(logs))
+	ops := make([]op, 0, len(logs)+1)
+	if last == 0 || start == first {
+		ops = append(ops, g.raiseFloor(start))
+	}
 	for i := last; last != 0 && i >= start; i-- {
 		ops = append(ops, op{key: g.logKey(i)})
 	}
@@ -287,11 +305,15 @@ func (g *Group) DeleteRange(low, high uint64) error {
 	return nil
 }
 
-// deleteOps deletes a prefix from its start and a suffix from its end.
+// deleteOps deletes a prefix from its start, raising the floor first, and a
+// suffix from its end.
 func (g *Group) deleteOps(from, to uint64, suffix bool) [][]op {
 	var chunks [][]op
 	for n := from; n <= to; n += deleteChunk {
-		chunk := make([]op, 0, deleteChunk)
+		chunk := make([]op, 0, deleteChunk+1)
+		if !suffix {
+			chunk = append(chunk, g.raiseFloor(min(to, n+deleteChunk-1)+1))
+		}
 		for i := n; i <= to && i < n+deleteChunk; i++ {
 			index := i
 			if suffix {

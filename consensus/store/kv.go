@@ -144,3 +144,20 @@ func each(db *badger.DB, prefix []byte, fn func(key, value []byte) error) error 
 		return nil
 	})
 }
+
+// eachKey is each without the values, and without copying the keys.
+func eachKey(db *badger.DB, prefix []byte, fn func(key []byte) error) error {
+	if db.IsClosed() {
+		return ErrClosed
+	}
+	return db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if err := fn(it.Item().Key()[len(prefix):]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

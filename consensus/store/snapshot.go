@@ -55,7 +55,7 @@ func (s *Store) Drop(name string) error {
 	if err := g.DeleteRange(first, last); err != nil {
 		return err
 	}
-	ops := []op{{key: append([]byte{keyGroup}, name...)}}
+	ops := []op{{key: append([]byte{keyGroup}, name...)}, {key: g.prefix(keyFirst)}}
 	err = each(s.raft, g.prefix(keyStable), func(key, _ []byte) error {
 		ops = append(ops, op{key: append(g.prefix(keyStable), key...)})
 		return nil
