@@ -88,7 +88,7 @@ func ParseToken(text string) (Invitation, error) {
 		return v, notAToken(text)
 	}
 	raw, err := tokenEncoding.DecodeString(rest)
-	if err != nil || len(raw) <= checksumSize {
+	if err != nil || len(raw) <= checksumSize || tokenEncoding.EncodeToString(raw) != rest { // spare bits of the last character count too
 		return v, fmt.Errorf("invitation holds what no token does: %w", ErrTokenTypo)
 	}
 	raw, check := raw[:len(raw)-checksumSize], raw[len(raw)-checksumSize:]
