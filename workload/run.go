@@ -64,13 +64,13 @@ type Output struct {
 	Path string `cbor:"1,keyasint" json:"path" max:"1024"`
 	Blob Ref    `cbor:"2,keyasint" json:"blob"`
 	Exec bool   `cbor:"3,keyasint,omitempty" json:"exec,omitempty"`
-	Data []byte `cbor:"4,keyasint,omitempty" json:"-" max:"16384"` // the content itself when small
+	Data []byte `cbor:"4,keyasint,omitempty" json:"data,omitempty" max:"16384"` // the content itself when small
 }
 
 // Stream is what a task wrote to stdout or stderr.
 type Stream struct {
 	Blob Ref    `cbor:"1,keyasint" json:"blob"`
-	Data []byte `cbor:"2,keyasint,omitempty" json:"-" max:"16384"` // the content itself when small
+	Data []byte `cbor:"2,keyasint,omitempty" json:"data,omitempty" max:"16384"` // the content itself when small
 }
 
 // TaskResult is how one task's attempt ended.

@@ -87,6 +87,36 @@ func (w Where) Keys() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// Labels returns the labels that a machine must carry with a certain value to
+// meet the condition: its equalities, joined by && alone, of names that are not
+// built in. It is what a class key of the DHT can be asked for.
+func (w Where) Labels() map[string]string {
+	out := map[string]string{}
+	var walk func(t *term)
+	walk = func(t *term) {
+		switch {
+		case t == nil:
+		case t.op == opAnd:
+			for _, each := range t.terms {
+				walk(each)
+			}
+		case t.op == opEq && t.want != "" && !builtIn(t.key):
+			out[t.key] = t.want
+		}
+	}
+	walk(w.root)
+	return out
+}
+
+// builtIn reports whether a fact is the machine's own and never a label.
+func builtIn(name string) bool {
+	switch name {
+	case "arch", "os", "name", "version", "cores", "threads", "smt", "memory", "disk", "slots", "declared":
+		return true
+	}
+	return reservedFact(name)
+}
+
 // String returns the condition as it was written.
 func (w Where) String() string { return w.text }
 

@@ -25,6 +25,7 @@ const (
 	QueryPlaces   = "places"   // ID, From, Count -> []Place
 	QuerySegments = "segments" // ID -> []ledger.Segment
 	QueryOffers   = "offers"   // -> []workload.Offer
+	QueryStats    = "stats"    // -> ledger.Stats
 )
 
 // maxListed bounds a list.
@@ -64,6 +65,10 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 		return segments, err
 	case QueryOffers:
 		return l.Offers(ctx)
+	case QueryStats:
+		var stats ledger.Stats
+		l.cfg.Cell.Read(func(s *ledger.State) { stats = s.Stats() })
+		return stats, nil
 	}
 	return nil, wire.Errorf(wire.NotFound, "query %.32q is not known", m.Op)
 }

@@ -20,6 +20,7 @@ const (
 	FrameStderr   byte = 3
 	FrameEnd      byte = 4 // the attempt is over; nothing follows
 	FrameError    byte = 5 // an encoded wire.Error; nothing follows
+	FrameOpen     byte = 6 // to the worker, first: an encoded wire.AttachMsg
 	MaxFrame           = 64 << 10
 )
 

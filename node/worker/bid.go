@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/scheduler"
@@ -22,6 +23,11 @@ type openBid struct {
 
 // maxOpenBids bounds the holds of a node.
 const maxOpenBids = 4096
+
+// answeredFor is how long, in ms beyond a lease, an auction is remembered that
+// was bid in. A call that comes again must not make a fresh bid: its lease
+// would begin anew, after the award was perhaps refused and given to another.
+const answeredFor = 60_000
 
 // HandleCall answers a call for bids with a signed bid, whose slots it holds
 // for HoldFor, or with a decline that says why.
@@ -61,6 +67,7 @@ func (w *Worker) bid(call *workload.Call) (*workload.Bid, []workload.Reason) {
 	if got == 0 {
 		return nil, reasons
 	}
+	w.answered[call.Auction] = now + answeredFor + w.cfg.Lease.TTL
 	w.bids[call.Auction] = &openBid{call: *call, asks: curve[:got], sent: now, expires: now + hold}
 	return &workload.Bid{
 		Auction: call.Auction, Node: w.cfg.Self, Asks: curve[:got],
@@ -75,7 +82,7 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 		return []workload.Reason{{Code: workload.Draining}}
 	case len(w.bids) >= maxOpenBids:
 		return []workload.Reason{{Code: workload.Busy, Note: "too many open bids"}}
-	case w.bids[call.Auction] != nil:
+	case w.answered[call.Auction] != 0:
 		return []workload.Reason{{Code: workload.Refused, Note: "the auction was answered before"}}
 	}
 	where, err := workload.ParseWhere(call.Where)
@@ -136,6 +143,10 @@ func (w *Worker) dropBid(id workload.AuctionID) {
 
 func (w *Worker) expireHolds() {
 	now := w.now()
+	if now >= w.sweepAt {
+		w.sweepAt = now + 1000
+		maps.DeleteFunc(w.answered, func(_ workload.AuctionID, until int64) bool { return until <= now })
+	}
 	for id, b := range w.bids {
 		if b.expires <= now {
 			w.dropBid(id)

@@ -76,15 +76,18 @@ type Worker struct {
 	changed chan struct{} // capacity or prices moved: an offer is due
 
 	// mu guards all that follows.
-	mu    sync.Mutex
-	asks  workload.Asks
-	seq   uint64
-	bids  map[workload.AuctionID]*openBid
-	slots map[slotKey]*slot
-	cells map[workload.CellID]*cellLease
-	terms map[workload.CellID]uint64
-	drain bool
-	stats Stats
+	mu   sync.Mutex
+	asks workload.Asks
+	seq  uint64
+	bids map[workload.AuctionID]*openBid
+	// answered are the auctions that were bid in, until when (ms).
+	answered map[workload.AuctionID]int64
+	sweepAt  int64 // when answered is looked through next
+	slots    map[slotKey]*slot
+	cells    map[workload.CellID]*cellLease
+	terms    map[workload.CellID]uint64
+	drain    bool
+	stats    Stats
 }
 
 // Stats counts what the worker did since it started.
@@ -113,7 +116,7 @@ func New(cfg Config) (*Worker, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Worker{
 		cfg: cfg, clock: clock.New(), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
-		bids: map[workload.AuctionID]*openBid{}, slots: map[slotKey]*slot{},
+		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
 		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
 	}
 	w.price()

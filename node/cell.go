@@ -1,0 +1,322 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus"
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// rules are what the ledger needs of packages that it does not import.
+func rules() ledger.Rules {
+	return ledger.Rules{
+		OpenSpec: leader.OpenSpec, OpenBid: leader.OpenBid, Replay: replay, Charge: pricing.Charge,
+		OpenResult: openResult,
+	}
+}
+
+// replay runs an award's clearing again. It is pure: every replica does it.
+func replay(a *ledger.Award) error {
+	bids := make([]workload.Bid, len(a.Bids))
+	if len(a.Scores) != len(a.Bids) {
+		return fmt.Errorf("%d bids, %d scores", len(a.Bids), len(a.Scores))
+	}
+	for i, signed := range a.Bids {
+		bid, err := leader.OpenBid(signed)
+		if err != nil {
+			return err
+		}
+		if bid.Auction != a.Auction {
+			return errors.New("a bid is for another auction")
+		}
+		bids[i] = bid
+	}
+	slots := scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
+	if len(slots) != len(a.Slots) {
+		return fmt.Errorf("the clearing gives %d slots, the award %d", len(slots), len(a.Slots))
+	}
+	for i := range slots {
+		if slots[i] != a.Slots[i] {
+			return fmt.Errorf("slot %d: the clearing gives %s at %d, the award %s at %d", i,
+				slots[i].Node.Short(), slots[i].Rate, a.Slots[i].Node.Short(), a.Slots[i].Rate)
+		}
+	}
+	return nil
+}
+
+// openResult checks that a close carries its worker's signature over what it closes.
+func openResult(c *ledger.Close, node workload.PeerID) error {
+	var st wire.Statement
+	if err := c.Sig.Verify(workload.DomainResult); err != nil {
+		return err
+	}
+	if err := wire.Unmarshal(c.Sig.Payload, &st); err != nil {
+		return err
+	}
+	want := wire.Statement{Ref: wire.SlotRef{Workload: c.Workload, Slot: c.Slot, Fence: c.Fence}, Segment: c.Segment}
+	if c.Sig.By != node || st != want {
+		return errors.New("the signed statement is about something else")
+	}
+	return nil
+}
+
+// book is the cell's ledger as Raft's state machine.
+type book struct {
+	forgot func(workload.ID) // told of each workload that is compacted
+	log    *slog.Logger
+
+	mu    sync.RWMutex
+	state *ledger.State
+}
+
+func newBook(log *slog.Logger, forgot func(workload.ID)) *book {
+	return &book{state: ledger.New(rules()), log: log, forgot: forgot}
+}
+
+// Apply implements consensus.FSM.
+func (b *book) Apply(index uint64, data []byte) any {
+	var cmd ledger.Command
+	p := &cmd
+	if err := wire.Unmarshal(data, p); err != nil {
+		b.log.Error("a log entry is not a command", "index", index, "err", err)
+		p = nil
+	}
+	b.mu.Lock()
+	res := b.state.Apply(index, p, data)
+	b.mu.Unlock()
+	for _, id := range res.Forgot {
+		b.forgot(id)
+	}
+	return res
+}
+
+// Snapshot implements consensus.FSM.
+func (b *book) Snapshot() (io.WriterTo, error) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return snapshot{b.state.Snapshot()}, nil
+}
+
+type snapshot struct{ s *ledger.Snapshot }
+
+// WriteTo encodes the snapshot.
+func (s snapshot) WriteTo(w io.Writer) (int64, error) {
+	raw, err := wire.Marshal(s.s)
+	if err != nil {
+		return 0, err
+	}
+	return io.Copy(w, bytes.NewReader(raw))
+}
+
+// Restore implements consensus.FSM.
+func (b *book) Restore(r io.Reader) error {
+	state := ledger.New(rules())
+	if r != nil {
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		var snap ledger.Snapshot
+		if err := wire.Unmarshal(raw, &snap); err != nil {
+			return err
+		}
+		if state, err = ledger.Restore(rules(), &snap); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state = state
+	return nil
+}
+
+// Read lets f look at the ledger.
+func (b *book) Read(f func(*ledger.State)) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	f(b.state)
+}
+
+// cell is this node's server in its home cell's Raft group.
+type cell struct {
+	*book
+	id    workload.CellID
+	group *consensus.Group
+}
+
+func groupName(id workload.CellID) string { return "cell-" + id.String() }
+
+// openCell opens the group of a cell. A node that is a plain member does not.
+func openCell(self workload.PeerID, id workload.CellID, st *store.Store, streams consensus.Streams, b *book, founder bool, log *slog.Logger) (*cell, error) {
+	storage, err := st.Group(groupName(id))
+	if err != nil {
+		return nil, err
+	}
+	cfg := consensus.Default()
+	cfg.Group, cfg.Self, cfg.Storage, cfg.Streams, cfg.FSM = groupName(id), self, storage, streams, b
+	cfg.Logger = log.With("part", "raft")
+	if last, err := storage.LastIndex(); err == nil && last == 0 && founder {
+		cfg.Timing = consensus.Solo()
+	}
+	group, err := consensus.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &cell{book: b, id: id, group: group}
+	return c, c.retimeAlone()
+}
+
+// retimeAlone gives a lone voter the short timeouts of DESIGN.md section 5.
+func (c *cell) retimeAlone() error {
+	if voters := c.group.Servers().Voters(); len(voters) != 1 || len(c.group.Servers().Servers) != 1 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return c.group.Retime(ctx, consensus.Solo())
+}
+
+// newCellID makes a cell's name.
+func newCellID() (id workload.CellID) {
+	_, _ = rand.Read(id[:]) // crypto/rand never fails since Go 1.24
+	return id
+}
+
+// found bootstraps the group and commits its genesis.
+func (c *cell) found(ctx context.Context, mesh workload.MeshID, size int, self workload.PeerID) error {
+	if err := c.group.Bootstrap(ctx); err != nil && !errors.Is(err, consensus.ErrBootstrapped) {
+		return err
+	}
+	if err := c.awaitLead(ctx); err != nil {
+		return err
+	}
+	res, err := c.Propose(ctx, &ledger.Command{
+		Version: ledger.CommandVersion, At: time.Now().UnixMilli(), Leader: self,
+		Genesis: &ledger.Genesis{Mesh: mesh, Cell: c.id, Epoch: 1, MaxSize: uint32(size)},
+	})
+	if err == nil && res.Reject != nil && res.Reject.Code != ledger.Founded {
+		err = res.Reject
+	}
+	return err
+}
+
+func (c *cell) awaitLead(ctx context.Context) error {
+	changes := c.group.LeadershipChanges()
+	for {
+		select {
+		case l, ok := <-changes:
+			if !ok {
+				return consensus.ErrStopped
+			}
+			if l.Leading {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ID implements leader.Cell.
+func (c *cell) ID() workload.CellID { return c.id }
+
+// Term implements leader.Cell.
+func (c *cell) Term() uint64 { return c.group.Term() }
+
+// Voters implements leader.Cell.
+func (c *cell) Voters() []workload.PeerID { return c.group.Servers().Voters() }
+
+// VerifyLeader implements leader.Cell.
+func (c *cell) VerifyLeader(ctx context.Context) error {
+	_, err := c.group.VerifyLeader(ctx)
+	return err
+}
+
+// Propose implements leader.Cell.
+func (c *cell) Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
+	raw, err := wire.Marshal(cmd)
+	if err != nil {
+		return ledger.Result{}, err
+	}
+	result, _, err := c.group.Propose(ctx, raw)
+	if err != nil {
+		return ledger.Result{}, c.wireError(err)
+	}
+	res, ok := result.(ledger.Result)
+	if !ok {
+		return ledger.Result{}, fmt.Errorf("cell: a command gave a %T", result)
+	}
+	return res, nil
+}
+
+// wireError says in wire kinds why a proposal was not committed.
+func (c *cell) wireError(err error) error {
+	switch {
+	case errors.Is(err, consensus.ErrUnknownOutcome):
+		return wire.Errorf(wire.Unavailable, "%v", err)
+	case errors.Is(err, consensus.ErrNotLeader):
+		e := wire.Errorf(wire.NotLeader, "%v", err)
+		e.Leader, _ = c.group.Leader()
+		return e
+	case errors.Is(err, consensus.ErrBusy):
+		return wire.Errorf(wire.Busy, "%v", err)
+	case errors.Is(err, consensus.ErrTooLarge):
+		return wire.Errorf(wire.TooLarge, "%v", err)
+	}
+	return wire.Errorf(wire.Unavailable, "%v", err)
+}
+
+// raftStreams carries Raft between nodes on mesh streams, which begin with the
+// group's name.
+type raftStreams struct {
+	open func(ctx context.Context, to workload.PeerID, proto string) (net.Conn, error)
+}
+
+// Dial implements consensus.Streams.
+func (s raftStreams) Dial(ctx context.Context, to workload.PeerID, group string) (net.Conn, error) {
+	conn, err := s.open(ctx, to, wire.ProtoRaft)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeGroup(conn, group); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func writeGroup(conn net.Conn, group string) error {
+	_, err := conn.Write(append([]byte{byte(len(group))}, group...))
+	return err
+}
+
+// readGroup reads what writeGroup wrote; the length byte bounds it.
+func readGroup(conn net.Conn) (string, error) {
+	var n [1]byte
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := io.ReadFull(conn, n[:]); err != nil {
+		return "", err
+	}
+	name := make([]byte, n[0])
+	if _, err := io.ReadFull(conn, name); err != nil {
+		return "", err
+	}
+	return string(name), conn.SetReadDeadline(time.Time{})
+}

@@ -1,0 +1,79 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/node/api"
+)
+
+// Config is what a node is started with. Data is needed, the rest has defaults.
+type Config struct {
+	Data   string            // folder of keys, ledger, blobs and slots
+	Socket string            // of the local API; "" serves none
+	Mode   uint32            // permissions of the socket
+	Name   string            // for people; "" keeps the one of the certificate
+	Listen []string          // multiaddrs; nil listens on every interface
+	Labels map[string]string // what --where can ask of this node
+
+	// Cores and Memory declare a capacity in place of the machine's own, for
+	// several daemons that share one machine. First is the core to begin at.
+	Cores  int
+	First  int
+	Memory int64 // bytes; 0 is the machine's, less a tenth
+
+	CellSize  int           // members of a cell at most: 1 to 128, default 64
+	BlobLimit int64         // bytes of content on disk, default 10 GiB
+	LeaseTTL  time.Duration // default 9 s; all nodes of a cell should agree
+	MDNS      bool          // look for peers on the local network
+	Loopback  bool          // peers are on this machine only
+	Pprof     bool          // serve /debug/pprof on the socket
+
+	Version  string
+	Settings []api.Setting // the effective configuration, for the API
+	Log      *slog.Logger
+}
+
+// DefaultCellSize is how many members a cell takes before a second one is founded.
+const DefaultCellSize = 64
+
+func (c *Config) fill() {
+	if c.CellSize == 0 {
+		c.CellSize = DefaultCellSize
+	}
+	if c.BlobLimit == 0 {
+		c.BlobLimit = 10 << 30
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 9 * time.Second
+	}
+	if c.Mode == 0 {
+		c.Mode = 0o600
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Version == "" {
+		c.Version = "dev"
+	}
+}
+
+// Validate returns an error that names the first setting that is wrong.
+func (c *Config) Validate() error {
+	switch {
+	case c.Data == "":
+		return errors.New("data: want a folder")
+	case c.CellSize < 1 || c.CellSize > 128:
+		return fmt.Errorf("cell-size: want 1 to 128, got %d", c.CellSize)
+	case c.Cores < 0 || c.Memory < 0:
+		return errors.New("cores and memory: want 0 (the machine's own) or more")
+	case c.BlobLimit < 64<<20:
+		return fmt.Errorf("blob-limit: want 64 MiB or more, got %d bytes", c.BlobLimit)
+	case c.Name != "" && !admission.ValidName(c.Name):
+		return fmt.Errorf("name: %.80q: want letters, digits, dots and dashes, at most 63", c.Name)
+	}
+	return nil
+}

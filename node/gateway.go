@@ -1,0 +1,254 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// gateway is the node as its owner's tools see it. It implements api.Backend.
+type gateway struct{ n *Node }
+
+var _ api.Backend = gateway{}
+
+// patience is how long a request waits for a cell that has no leader just now.
+const patience = 15 * time.Second
+
+// uploadOwner pins what was uploaded until it is submitted.
+const uploadOwner = "upload"
+
+// PutBlob implements api.Backend.
+func (g gateway) PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error) {
+	ref, err := g.n.blobs.PutPinned(ctx, uploadOwner, r)
+	return ref, apiError(err)
+}
+
+// OpenBlob implements api.Backend.
+func (g gateway) OpenBlob(ctx context.Context, ref workload.Ref) (io.ReadSeekCloser, error) {
+	if err := g.n.Fetch(ctx, ref, g.n.everyone()); err != nil {
+		return nil, apiError(err)
+	}
+	r, err := g.n.blobs.Open(ref)
+	return r, apiError(err)
+}
+
+// everyone lists who may hold a blob: the voters first, then all other members.
+func (n *Node) everyone() []workload.PeerID {
+	v := n.homeView()
+	var out []workload.PeerID
+	for _, p := range v.Voters {
+		out = append(out, p.Peer)
+	}
+	return append(out, v.Members...)
+}
+
+// Submit implements api.Backend.
+func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted, error) {
+	n := g.n
+	spec.Version, spec.Mesh, spec.Created = workload.SpecVersion, n.host.Mesh(), time.Now().UnixMilli()
+	if _, err := rand.Read(spec.Nonce[:]); err != nil {
+		return nil, err
+	}
+	if err := spec.Validate(); err != nil {
+		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
+	}
+	msg, err := n.submission(&spec)
+	if err != nil {
+		return nil, err
+	}
+	home := holdOwner(workload.ID{Random: spec.Nonce})
+	n.blobs.Pin(home, msg.Blobs...)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	var answer wire.Submitted
+	if err := n.CallLeader(ctx, n.homeCell(), wire.ProtoSubmit, msg, &answer); err != nil {
+		n.blobs.Unpin(home)
+		return nil, apiError(err)
+	}
+	n.blobs.UnpinRefs(uploadOwner, msg.Blobs...)
+	if answer.Held {
+		n.blobs.Unpin(home)
+	}
+	return &api.Submitted{ID: answer.ID, Held: answer.Held, Note: n.leansOn(answer.Held)}, nil
+}
+
+// leansOn says what an acknowledged workload would not survive.
+func (n *Node) leansOn(held bool) string {
+	view := n.homeView()
+	switch {
+	case !held:
+		return fmt.Sprintf("inputs over %d MiB stay on this node: the workload leans on %s until it ends (--keep-inputs all copies them)", workload.KeepAutoLimit>>20, n.name)
+	case len(view.Voters) == 1 && len(view.Members) > 1:
+		return "the cell has one voter: losing its disk loses the workload"
+	}
+	return ""
+}
+
+// submission gathers what goes to the leader: the signed spec, and the blobs
+// that are small enough to ride along.
+func (n *Node) submission(spec *workload.Spec) (*wire.Submit, error) {
+	refs := n.needs(spec)
+	msg := &wire.Submit{Home: n.self, Blobs: refs}
+	raw := wire.MustMarshal(spec)
+	if len(raw) > wire.MaxSpec-1024 {
+		return nil, &api.Error{Kind: "too-large", Message: fmt.Sprintf("the spec is %d bytes, at most %d", len(raw), wire.MaxSpec-1024), Hint: "move long argument lists or inputs into files"}
+	}
+	msg.Spec = workload.Sign(workload.DomainSpec, raw, n.id.owner)
+	room := int64(wire.InlineTotal)
+	seen := map[workload.Digest]bool{}
+	for _, ref := range refs {
+		if !n.blobs.Has(ref) {
+			return nil, &api.Error{Kind: "invalid", Message: fmt.Sprintf("blob %s was not uploaded, or was evicted", ref.Digest.Short())}
+		}
+		if ref.Size > wire.InlineLimit || ref.Size > room || len(msg.Inline) == 256 || seen[ref.Digest] {
+			continue
+		}
+		data, err := n.blobs.ReadAll(ref, wire.InlineLimit)
+		if err != nil {
+			return nil, err
+		}
+		seen[ref.Digest] = true
+		room -= ref.Size
+		msg.Inline = append(msg.Inline, wire.Inline{Data: data})
+	}
+	return msg, nil
+}
+
+// query asks the leader of a cell and decodes the JSON of its answer.
+func (n *Node) query(ctx context.Context, cell workload.CellID, m *wire.QueryMsg, into any) error {
+	wait := patience + time.Duration(m.TimeoutMs)*time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var answer wire.QueryAnswer
+	if err := n.CallLeader(ctx, cell, wire.ProtoQuery, m, &answer); err != nil {
+		return apiError(err)
+	}
+	return json.Unmarshal(answer.JSON, into)
+}
+
+// Resolve implements api.Backend.
+func (g gateway) Resolve(ctx context.Context, text string) (workload.ID, error) {
+	if id, err := workload.ParseID(text); err == nil {
+		return id, nil
+	}
+	var id workload.ID
+	err := g.n.query(ctx, g.n.homeCell(), &wire.QueryMsg{Op: leader.QueryResolve, Text: text[:min(len(text), 256)]}, &id)
+	return id, err
+}
+
+// List implements api.Backend.
+func (g gateway) List(ctx context.Context, all bool, labels map[string]string) (out []api.Workload, err error) {
+	err = g.n.query(ctx, g.n.homeCell(), &wire.QueryMsg{Op: leader.QueryList, All: all, Labels: labels}, &out)
+	return out, err
+}
+
+// Inspect implements api.Backend.
+func (g gateway) Inspect(ctx context.Context, id workload.ID) (*api.Workload, error) {
+	var w api.Workload
+	return &w, g.n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QueryInspect, ID: id}, &w)
+}
+
+// Wait implements api.Backend. It asks in turns that are shorter than any
+// request may take, so that a change of leader costs one turn.
+func (g gateway) Wait(ctx context.Context, id workload.ID, since uint64, timeout time.Duration) (*api.Workload, error) {
+	end := time.Now().Add(timeout)
+	for {
+		left := max(time.Until(end), 0)
+		var w api.Workload
+		m := &wire.QueryMsg{Op: leader.QueryWait, ID: id, Since: since, TimeoutMs: min(left, 5*time.Second).Milliseconds()}
+		if err := g.n.query(ctx, id.Cell, m, &w); err != nil {
+			return nil, err
+		}
+		if w.Version > since || w.Phase.Ended() || left <= 5*time.Second {
+			return &w, nil
+		}
+	}
+}
+
+// Why implements api.Backend.
+func (g gateway) Why(ctx context.Context, id workload.ID, task *uint32) (*api.Why, error) {
+	var w api.Why
+	return &w, g.n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QueryWhy, ID: id, Task: task}, &w)
+}
+
+// Stop implements api.Backend.
+func (g gateway) Stop(ctx context.Context, id workload.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return apiError(g.n.CallLeader(ctx, id.Cell, wire.ProtoStop, &wire.StopMsg{ID: id}, &wire.Ack{}))
+}
+
+// Invite implements api.Backend.
+func (g gateway) Invite(_ context.Context, uses int, ttl time.Duration) (*api.Invitation, error) {
+	if g.n.id.issuer == nil {
+		return nil, &api.Error{Kind: "unauthorized", Message: "this node holds no operator key", Hint: "invite from the node where the mesh was founded with `perrin init`"}
+	}
+	v, err := g.n.id.issuer.Invite(uses, ttl, g.n.host.Addrs(), time.Now())
+	if err != nil {
+		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
+	}
+	token, err := v.Token()
+	return &api.Invitation{Token: token, Uses: uses, Expires: v.Expires}, err
+}
+
+// Drain implements api.Backend: no new work comes here, another voter leads,
+// and it returns when what runs has ended.
+func (g gateway) Drain(ctx context.Context) error {
+	g.n.worker.Drain(drainNotice)
+	g.n.handOver()
+	return g.n.worker.Idle(ctx)
+}
+
+// drainNotice is the time that a drained node's attempts are told they have.
+const drainNotice = 10 * time.Minute
+
+// Config implements api.Backend.
+func (g gateway) Config() []api.Setting { return g.n.cfg.Settings }
+
+// apiError says in the API's words what went wrong.
+func apiError(err error) error {
+	var known *api.Error
+	var e *wire.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &known):
+		return err
+	case errors.As(err, &e) && errors.Is(err, wire.Unavailable), errors.Is(err, context.DeadlineExceeded):
+		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("the cell has no leader that answers: %v", err), Hint: "`perrin status` says which voters are there"}
+	case errors.As(err, &e):
+		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail}
+	case errors.Is(err, wire.Unavailable):
+		return &api.Error{Kind: "unavailable", Message: err.Error(), Hint: "`perrin status` says which voters are there"}
+	}
+	return err
+}
+
+func apiKind(k wire.Kind) string {
+	switch k {
+	case wire.NotFound:
+		return "not-found"
+	case wire.Malformed:
+		return "invalid"
+	case wire.TooLarge:
+		return "too-large"
+	case wire.Unauthorized:
+		return "unauthorized"
+	case wire.Exists:
+		return "ambiguous"
+	case wire.Refused, wire.Expired:
+		return "refused"
+	case wire.NotLeader, wire.Busy, wire.Unavailable:
+		return "unavailable"
+	}
+	return "internal"
+}

@@ -1,0 +1,400 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// openHome opens this node's server in its cell, when it has one.
+func (n *Node) openHome(ctx context.Context) error {
+	if n.home.Founder && n.home.Cell.IsZero() {
+		n.home.Cell = newCellID()
+		if err := saveHome(n.id.dir, &n.home); err != nil {
+			return err
+		}
+	}
+	if n.home.Cell.IsZero() || !n.home.Founder && !n.home.Server {
+		return nil
+	}
+	c, err := n.joinGroup(n.home.Cell, n.home.Founder)
+	if err != nil {
+		return err
+	}
+	if n.home.Founder && c.group.Servers().Index == 0 {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		if err := c.found(ctx, n.host.Mesh(), n.cfg.CellSize, n.self); err != nil {
+			return fmt.Errorf("found the cell: %w", err)
+		}
+	}
+	return nil
+}
+
+// joinGroup opens the group of the home cell on this node and serves it.
+func (n *Node) joinGroup(id workload.CellID, founder bool) (*cell, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cell != nil {
+		return n.cell, nil
+	}
+	c, err := openCell(n.self, id, n.store, raftStreams{n.openConn}, n.book, founder, n.log)
+	if err != nil {
+		return nil, fmt.Errorf("open the cell's group: %w", err)
+	}
+	n.cell = c
+	if !n.home.Server {
+		n.home.Server = true
+		if err := saveHome(n.id.dir, &n.home); err != nil {
+			return nil, err
+		}
+	}
+	n.onClose("raft", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return c.group.Close(ctx)
+	})
+	return c, nil
+}
+
+func (n *Node) openConn(ctx context.Context, to workload.PeerID, proto string) (net.Conn, error) {
+	return n.host.OpenStream(ctx, to, proto)
+}
+
+// serveRaft takes a Raft connection of another server. The first one from a
+// voter of the home cell makes this node a server of it.
+func (n *Node) serveRaft(_ context.Context, from workload.PeerID, s mesh.Stream) {
+	name, err := readGroup(s)
+	if err != nil || name != groupName(n.homeCell()) {
+		_ = s.Reset()
+		return
+	}
+	c := n.currentCell()
+	if c == nil {
+		if view := n.homeView(); view.Leader != from && !isVoter(&view, from) {
+			_ = s.Reset()
+			return
+		}
+		if c, err = n.joinGroup(n.homeCell(), false); err != nil {
+			n.log.Error("cannot serve the cell", "err", err)
+			_ = s.Reset()
+			return
+		}
+		c.group.Admit(from)
+	}
+	if err := c.group.ServeConn(from, s); err != nil {
+		n.log.Debug("raft connection", "from", from.Short(), "err", err)
+	}
+}
+
+func isVoter(v *wire.CellView, peer workload.PeerID) bool {
+	return slices.ContainsFunc(v.Voters, func(p wire.PeerAddrs) bool { return p.Peer == peer })
+}
+
+// keepHome keeps this node a member of a cell, leads it when it is elected, and
+// says when the node is ready.
+func (n *Node) keepHome(ctx context.Context) error {
+	for {
+		if c := n.currentCell(); c != nil {
+			return n.serveCell(ctx, c)
+		}
+		if err := n.enterCell(ctx); err != nil {
+			n.setNotReady(err.Error())
+			n.log.Info("not in a cell yet", "err", err)
+		}
+		if !pause(ctx, 250*time.Millisecond) {
+			return nil
+		}
+	}
+}
+
+// pause waits, and reports whether ctx still stands.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// serveCell leads the cell whenever this node is elected.
+func (n *Node) serveCell(ctx context.Context, c *cell) error {
+	changes := c.group.LeadershipChanges()
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l, ok := <-changes:
+			if !ok {
+				return nil
+			}
+			stop()
+			stop = func() {}
+			if l.Leading {
+				stop = n.lead(ctx, c)
+			}
+		}
+	}
+}
+
+// lead begins a term of leadership; what it returns ends it.
+func (n *Node) lead(ctx context.Context, c *cell) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := n.leadTerm(ctx, c); err != nil && ctx.Err() == nil {
+			n.log.Warn("term of leadership ended", "err", err)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (n *Node) leadTerm(ctx context.Context, c *cell) error {
+	if err := c.group.Barrier(ctx); err != nil {
+		return err
+	}
+	l := leader.New(ctx, leader.Config{
+		Self: n.self, Key: n.id.key, Mesh: n.host.Mesh(), Cell: c, Caller: caller{n}, Siblings: n, Store: n,
+		Desk: scheduler.DefaultConfig(), Lease: n.lease(), Log: n.log.With("part", "leader"),
+	})
+	n.setLeader(l)
+	defer n.setLeader(nil)
+	n.log.Info("leading", "cell", c.id, "term", c.Term())
+	go n.keepMembers(ctx, c, l)
+	for _, o := range n.knownOffers() {
+		l.Offer(o)
+	}
+	return l.Run()
+}
+
+func (n *Node) setLeader(l *leader.Leader) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leader = l
+}
+
+// enterCell asks the nodes it knows to take it into a cell, or founds one when
+// the mesh's cells are full.
+func (n *Node) enterCell(ctx context.Context) error {
+	n.mu.Lock()
+	h := n.home
+	n.mu.Unlock()
+	if err := n.host.Connect(ctx, n.reachable(&h)); err != nil && len(n.host.Peers()) == 0 {
+		return fmt.Errorf("no node of the mesh answers: %w", err)
+	}
+	msg := wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version}
+	if !h.Cell.IsZero() {
+		msg.Cell = &h.Cell
+	}
+	answer, err := n.askMembership(ctx, &msg)
+	if err != nil {
+		return err
+	}
+	if answer.Found {
+		return n.foundSibling(ctx)
+	}
+	return n.settleIn(ctx, &answer.View)
+}
+
+// reachable lists where the mesh was seen last.
+func (n *Node) reachable(h *home) []string {
+	addrs := slices.Clone(h.Contacts)
+	for _, v := range append(slices.Clone(h.View.Voters), h.View.Standby...) {
+		for _, a := range v.Addrs {
+			addrs = append(addrs, fullAddr(a, v.Peer))
+		}
+	}
+	return addrs
+}
+
+// askMembership asks every connected peer until one that leads a cell with
+// room, or that knows who does, has answered.
+func (n *Node) askMembership(ctx context.Context, msg *wire.MemberMsg) (*wire.MemberAnswer, error) {
+	last := errors.New("no peer is connected")
+	asked := map[workload.PeerID]bool{}
+	queue := []workload.PeerID{}
+	for _, p := range n.host.Peers() {
+		queue = append(queue, p.ID)
+	}
+	var full *wire.MemberAnswer
+	for len(queue) > 0 && len(asked) < 64 {
+		peer := queue[0]
+		queue = queue[1:]
+		if asked[peer] || peer == n.self {
+			continue
+		}
+		asked[peer] = true
+		answer, err := n.askOne(ctx, peer, msg)
+		var e *wire.Error
+		switch {
+		case errors.As(err, &e) && e.Kind == wire.NotLeader && !e.Leader.IsZero():
+			queue = append([]workload.PeerID{e.Leader}, queue...)
+			last = err
+		case err != nil:
+			last = err
+		case !answer.View.Full:
+			return answer, nil
+		default:
+			full = answer
+			for _, s := range answer.Siblings {
+				n.learnAddrs(ctx, s.Voters)
+				queue = append([]workload.PeerID{s.Leader}, queue...)
+			}
+		}
+	}
+	if full != nil {
+		full.Found = true
+		return full, nil
+	}
+	return nil, last
+}
+
+func (n *Node) askOne(ctx context.Context, peer workload.PeerID, msg *wire.MemberMsg) (*wire.MemberAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return mesh.CallTyped[wire.MemberMsg, wire.MemberAnswer](ctx, n.host, peer, wire.ProtoMember, msg, wire.MaxBulk)
+}
+
+// foundSibling founds a cell next to full ones.
+func (n *Node) foundSibling(ctx context.Context) error {
+	n.mu.Lock()
+	n.home.Founder, n.home.Cell = true, newCellID()
+	h := n.home
+	n.mu.Unlock()
+	if err := saveHome(n.id.dir, &h); err != nil {
+		return err
+	}
+	n.log.Info("founding a cell: the others are full", "cell", h.Cell)
+	return n.openHome(ctx)
+}
+
+// settleIn remembers the cell that took this node in.
+func (n *Node) settleIn(ctx context.Context, v *wire.CellView) error {
+	n.learnAddrs(ctx, append(slices.Clone(v.Voters), v.Standby...))
+	n.learnView(v)
+	n.mu.Lock()
+	n.home.Cell = v.Cell
+	h := n.home
+	n.mu.Unlock()
+	if err := saveHome(n.id.dir, &h); err != nil {
+		return err
+	}
+	n.worker.Announce(ctx, v.Cell) //nolint:errcheck // only saves the cell the wait for an old lease
+	return n.memberLoop(ctx)
+}
+
+// memberLoop is a plain member's life: it ends when the node becomes a server
+// of its cell, or the cell has forgotten it.
+func (n *Node) memberLoop(ctx context.Context) error {
+	for n.currentCell() == nil {
+		if !pause(ctx, 100*time.Millisecond) {
+			return nil
+		}
+		if n.forgottenByCell() {
+			return errors.New("the cell does not know this node any more")
+		}
+	}
+	return nil
+}
+
+// learnView keeps the latest view of the home cell.
+func (n *Node) learnView(v *wire.CellView) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.home.Cell == v.Cell && v.Term < n.home.View.Term {
+		return
+	}
+	n.home.View = *v
+}
+
+func (n *Node) forgottenByCell() bool {
+	v := n.homeView()
+	return len(v.Members) > 0 && !slices.Contains(v.Members, n.self)
+}
+
+// homeView is what this node knows of its cell: of its own knowledge as a
+// server, else as the leader told it last.
+func (n *Node) homeView() wire.CellView {
+	n.mu.Lock()
+	c, view := n.cell, n.home.View
+	n.mu.Unlock()
+	if c == nil {
+		return view
+	}
+	return n.viewOf(c)
+}
+
+// viewOf reads the view of a cell that this node serves.
+func (n *Node) viewOf(c *cell) wire.CellView {
+	v := wire.CellView{Cell: c.id, Term: c.Term()}
+	v.Leader, _ = c.group.Leader()
+	servers := c.group.Servers()
+	c.Read(func(s *ledger.State) {
+		v.Epoch = s.Cell().Epoch
+		for _, m := range s.Members() {
+			v.Members = append(v.Members, m.Node)
+		}
+		for _, sv := range servers.Servers {
+			m, _ := s.Member(sv.ID)
+			p := wire.PeerAddrs{Peer: sv.ID, Addrs: m.Addrs}
+			if voters := servers.Voters(); slices.Contains(voters, sv.ID) {
+				v.Voters = append(v.Voters, p)
+			} else {
+				v.Standby = append(v.Standby, p)
+			}
+		}
+	})
+	return v
+}
+
+func fullAddr(a string, peer workload.PeerID) string { return a + "/p2p/" + peer.String() }
+
+// addrs are this node's addresses without its identity, few enough for a message.
+func (n *Node) addrs() []string {
+	suffix := "/p2p/" + n.self.String()
+	var out []string
+	for _, a := range n.host.Addrs() {
+		if len(out) < 16 {
+			out = append(out, trimSuffix(a, suffix))
+		}
+	}
+	return out
+}
+
+func trimSuffix(s, suffix string) string {
+	if len(s) > len(suffix) && s[len(s)-len(suffix):] == suffix {
+		return s[:len(s)-len(suffix)]
+	}
+	return s
+}
+
+// learnAddrs connects to peers at the addresses that somebody told.
+func (n *Node) learnAddrs(ctx context.Context, peers []wire.PeerAddrs) {
+	for _, p := range peers {
+		if p.Peer == n.self {
+			continue
+		}
+		if _, connected := n.host.Admitted(p.Peer); connected {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if err := n.host.ConnectPeer(ctx, p.Peer, p.Addrs); err != nil {
+			n.log.Debug("peer not reached", "peer", p.Peer.Short(), "err", err)
+		}
+		cancel()
+	}
+}

@@ -1,0 +1,90 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// What the leader's rule keeps of ended workloads: at most ledger.KeepEnded of
+// them, and none that ended longer ago than keepFor.
+const (
+	houseEvery = 5 * time.Second
+	keepFor    = 7 * 24 * time.Hour
+)
+
+// keepHouse compacts the ledger on its leader, and restores what a voter pins
+// once its ledger has caught up.
+func (n *Node) keepHouse(ctx context.Context) error {
+	restored := false
+	for pause(ctx, houseEvery) {
+		c := n.currentCell()
+		if c != nil && !restored {
+			n.restorePins(c)
+			restored = true
+		}
+		if c == nil && !restored {
+			n.blobs.AllowEviction() // a plain member holds nothing for the cell
+			restored = true
+		}
+		if c != nil && n.currentLeader() != nil {
+			n.compact(ctx, c)
+		}
+	}
+	return nil
+}
+
+func (n *Node) compact(ctx context.Context, c *cell) {
+	var ids []workload.ID
+	c.Read(func(s *ledger.State) {
+		ids = s.Compactable(time.Now().UnixMilli(), ledger.KeepEnded, keepFor.Milliseconds())
+	})
+	if len(ids) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: &ledger.Compact{IDs: ids}}); err != nil {
+		n.log.Warn("compaction not committed", "err", err)
+	}
+}
+
+// keepCertified renews this node's certificate when half of its time is over.
+func (n *Node) keepCertified(ctx context.Context) error {
+	for pause(ctx, time.Minute) {
+		who, err := n.host.Bundle().Verify(n.host.Mesh(), n.self, time.Now())
+		if err == nil && time.Until(who.NotAfter) > admission.NodeTTL/2 {
+			continue
+		}
+		if err := n.renewCertificate(ctx); err != nil {
+			n.log.Warn("certificate not renewed", "err", err)
+		}
+	}
+	return nil
+}
+
+// renewCertificate asks this node's own issuer, or every peer until one that
+// holds an operator key has signed.
+func (n *Node) renewCertificate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	peers := []workload.PeerID{}
+	if n.id.issuer != nil {
+		peers = append(peers, n.self)
+	}
+	for _, p := range n.host.Peers() {
+		peers = append(peers, p.ID)
+	}
+	last := error(admission.ErrNotAdmitted)
+	for _, p := range peers {
+		bundle, err := n.host.Renew(ctx, p)
+		if err == nil {
+			return admission.WriteFile(n.id.dir, fileBundle, bundle.Encode())
+		}
+		last = err
+	}
+	return last
+}

@@ -1,0 +1,212 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// ErrNoIdentity is returned when a data folder belongs to no mesh yet.
+var ErrNoIdentity = errors.New("this machine belongs to no mesh yet")
+
+// ErrHasIdentity is returned when a data folder belongs to a mesh already.
+var ErrHasIdentity = errors.New("this machine belongs to a mesh already")
+
+// Names of what lies in the keys folder of a data folder.
+const (
+	keyRoot      = "root"
+	keyOperator  = "operator"
+	keyNode      = "node"
+	keyOwner     = "owner"
+	fileBundle   = "bundle"
+	fileOperator = "operator.cert"
+	fileInvites  = "invitations"
+	fileHome     = "home"
+)
+
+// identity is who a node is.
+type identity struct {
+	dir    string // of keys
+	key    ed25519.PrivateKey
+	owner  ed25519.PrivateKey // what it submits is signed with
+	bundle admission.Bundle
+	issuer *admission.Issuer // nil on a node that is no operator's
+}
+
+// home is what a node remembers of its cell between starts.
+type home struct {
+	Cell     workload.CellID `cbor:"1,keyasint"`
+	Founder  bool            `cbor:"2,keyasint"` // it is to found the cell, or has
+	Contacts []string        `cbor:"3,keyasint" max:"64"`
+	View     wire.CellView   `cbor:"4,keyasint"`
+	Server   bool            `cbor:"5,keyasint"` // it has served the cell's group
+}
+
+// Founded is what Init and Join tell.
+type Founded struct {
+	Mesh workload.MeshID
+	Node workload.PeerID
+	Name string
+}
+
+func keysDir(data string) string { return filepath.Join(data, "keys") }
+
+// Init founds a mesh whose only node is this one: it makes the root, operator,
+// node and owner keys in an empty data folder. The root key is only needed
+// again to name another operator.
+func Init(data, name string) (*Founded, error) {
+	dir := keysDir(data)
+	if _, err := os.Stat(filepath.Join(dir, fileBundle)); err == nil {
+		return nil, fmt.Errorf("%s: %w", data, ErrHasIdentity)
+	}
+	root, err := admission.LoadOrCreateKey(dir, keyRoot)
+	if err != nil {
+		return nil, err
+	}
+	operator, err := admission.LoadOrCreateKey(dir, keyOperator)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	cert, err := admission.IssueOperator(root, idOf(operator), "operator", now)
+	if err != nil {
+		return nil, err
+	}
+	key, err := admission.LoadOrCreateKey(dir, keyNode)
+	if err != nil {
+		return nil, err
+	}
+	node, err := admission.IssueNode(operator, admission.MeshOf(idOf(root)), idOf(key), name, now)
+	if err != nil {
+		return nil, err
+	}
+	bundle := admission.Bundle{Root: idOf(root), Operator: cert, Node: node}
+	if err := admission.WriteFile(dir, fileOperator, wire.MustMarshal(cert)); err != nil {
+		return nil, err
+	}
+	return settle(dir, key, bundle, name, &home{Founder: true})
+}
+
+// Join enters the mesh of an invitation's token.
+func Join(ctx context.Context, data, name, token string) (*Founded, error) {
+	dir := keysDir(data)
+	if _, err := os.Stat(filepath.Join(dir, fileBundle)); err == nil {
+		return nil, fmt.Errorf("%s: %w", data, ErrHasIdentity)
+	}
+	invitation, err := admission.ParseToken(token)
+	if err != nil {
+		return nil, err
+	}
+	key, err := admission.LoadOrCreateKey(dir, keyNode)
+	if err != nil {
+		return nil, err
+	}
+	joined, err := mesh.Join(ctx, key, invitation, name, len(invitation.Addrs) == 0)
+	if err != nil {
+		return nil, err
+	}
+	return settle(dir, key, joined.Bundle, name, &home{Contacts: joined.Peers})
+}
+
+// settle writes what makes a folder a node's; the bundle last, since it is what
+// says that all is there.
+func settle(dir string, key ed25519.PrivateKey, bundle admission.Bundle, name string, h *home) (*Founded, error) {
+	if _, err := admission.LoadOrCreateKey(dir, keyOwner); err != nil {
+		return nil, err
+	}
+	if err := saveHome(dir, h); err != nil {
+		return nil, err
+	}
+	if err := admission.WriteFile(dir, fileBundle, bundle.Encode()); err != nil {
+		return nil, err
+	}
+	return &Founded{Mesh: bundle.Mesh(), Node: idOf(key), Name: name}, nil
+}
+
+func saveHome(dir string, h *home) error {
+	return admission.WriteFile(dir, fileHome, wire.MustMarshal(h))
+}
+
+func idOf(key ed25519.PrivateKey) workload.PeerID {
+	return workload.PeerIDOf(key.Public().(ed25519.PublicKey))
+}
+
+// loadIdentity reads who the node of a data folder is.
+func loadIdentity(data string) (*identity, *home, error) {
+	dir := keysDir(data)
+	raw, err := os.ReadFile(filepath.Join(dir, fileBundle))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%s: %w", data, ErrNoIdentity)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	id := &identity{dir: dir}
+	if id.bundle, err = admission.DecodeBundle(raw); err != nil {
+		return nil, nil, err
+	}
+	if id.key, err = admission.LoadKey(dir, keyNode); err != nil {
+		return nil, nil, err
+	}
+	if id.owner, err = admission.LoadKey(dir, keyOwner); err != nil {
+		return nil, nil, err
+	}
+	if err := id.loadIssuer(); err != nil {
+		return nil, nil, err
+	}
+	h, err := loadHome(dir)
+	return id, h, err
+}
+
+// loadIssuer makes the node an issuer when it holds an operator's key. A node
+// of an operator renews its own certificate as it starts.
+func (id *identity) loadIssuer() error {
+	raw, err := os.ReadFile(filepath.Join(id.dir, fileOperator))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var cert workload.Signed
+	if err := wire.Unmarshal(raw, &cert); err != nil {
+		return err
+	}
+	operator, err := admission.LoadKey(id.dir, keyOperator)
+	if err != nil {
+		return err
+	}
+	id.issuer, err = admission.NewIssuer(idOf(id.key), id.bundle.Root, cert, operator, admission.FileStore{Dir: id.dir, Name: fileInvites})
+	if err != nil {
+		return err
+	}
+	name, err := id.bundle.NodeName()
+	if err != nil {
+		return err
+	}
+	fresh, err := id.issuer.Certify(idOf(id.key), name, time.Now())
+	if err != nil {
+		return err
+	}
+	id.bundle = fresh
+	return admission.WriteFile(id.dir, fileBundle, fresh.Encode())
+}
+
+func loadHome(dir string) (*home, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, fileHome))
+	if err != nil {
+		return nil, err
+	}
+	var h home
+	return &h, wire.Unmarshal(raw, &h)
+}

@@ -1,0 +1,176 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/node/worker"
+	"github.com/perrin-mesh/perrin/scheduler/capacity"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/process"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+	"github.com/perrin-mesh/perrin/workload/wasm"
+)
+
+// machine is what this node has to offer.
+type machine struct {
+	topo       capacity.Topology
+	alloc      *capacity.Allocator
+	runners    map[workload.Kind]runner.Runner
+	walls      []string
+	supervisor supervisor
+	about      workload.Machine
+}
+
+// maxSlots is how many attempts at once a node is willing to run.
+const maxSlots = 1024
+
+// openMachine reads what the machine has, and proves what it can isolate.
+func (n *Node) openMachine(ctx context.Context) error {
+	topo, err := n.topology()
+	if err != nil {
+		return err
+	}
+	limits := capacity.Limits{Memory: n.memory(topo), Disk: freeDisk(n.cfg.Data), Slots: maxSlots}
+	alloc, err := capacity.New(topo, limits)
+	if err != nil {
+		return err
+	}
+	n.machine = &machine{topo: topo, alloc: alloc}
+	if err := n.openRunners(ctx); err != nil {
+		return err
+	}
+	kinds := make([]workload.Kind, 0, len(n.machine.runners))
+	for k := range n.machine.runners {
+		kinds = append(kinds, k)
+	}
+	slices.Sort(kinds)
+	n.machine.about = workload.Machine{
+		Name: n.name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: n.cfg.Labels, Total: alloc.Total(),
+		SMT: int32(topo.SMT()), Kinds: kinds, Walls: n.machine.walls, Declared: n.cfg.Cores > 0, Version: n.cfg.Version,
+	}
+	return nil
+}
+
+// topology reads the CPUs that this process may use, or declares some.
+func (n *Node) topology() (capacity.Topology, error) {
+	topo, err := capacity.ReadTopology(os.DirFS("/sys"))
+	if err != nil {
+		return topo, fmt.Errorf("read the machine's CPUs: %w", err)
+	}
+	if n.cfg.Cores > 0 {
+		return topo.Declare(n.cfg.Cores, n.cfg.First)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return topo, fmt.Errorf("read this process's CPUs: %w", err)
+	}
+	var cpus []int
+	for i := range len(set) * 64 {
+		if set.IsSet(i) {
+			cpus = append(cpus, i)
+		}
+	}
+	return topo.Restrict(cpus)
+}
+
+// memory is what is declared, or nine tenths of the machine's.
+func (n *Node) memory(topo capacity.Topology) int64 {
+	if n.cfg.Memory > 0 {
+		return n.cfg.Memory
+	}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return topo.Memory() / 10 * 9
+	}
+	return int64(info.Totalram) * int64(info.Unit) / 10 * 9
+}
+
+// freeDisk is nine tenths of what is free where the data lies.
+func freeDisk(dir string) int64 {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0
+	}
+	return int64(st.Bavail) * st.Bsize / 10 * 9
+}
+
+// openRunners starts the supervisor and keeps the runners whose self-test passes.
+func (n *Node) openRunners(ctx context.Context) error {
+	log := n.log.With("part", "runner")
+	prefix := "perrin-" + n.self.Short()
+	host, err := sandbox.NewHost(sandbox.Config{Prefix: prefix, Logger: log})
+	if err != nil {
+		return err
+	}
+	n.onClose("sandbox", host.Close)
+	if n.machine.supervisor, err = startSupervisor(ctx, log); err != nil {
+		return err
+	}
+	n.onClose("supervisor", n.machine.supervisor.Close)
+	wasmRunner, err := wasm.New(wasm.Config{Host: host, CacheDir: filepath.Join(n.cfg.Data, "compiled"), Logger: log})
+	if err != nil {
+		return err
+	}
+	n.machine.runners = map[workload.Kind]runner.Runner{}
+	var failed error
+	for _, r := range []runner.Runner{process.New(host, log), wasmRunner} {
+		probe, cancel := context.WithTimeout(ctx, 30*time.Second)
+		wall, err := r.Probe(probe)
+		cancel()
+		if err != nil {
+			log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", err)
+			failed = errors.Join(failed, err)
+			continue
+		}
+		n.machine.runners[r.Kind()] = r
+		if !slices.Contains(n.machine.walls, wall) {
+			n.machine.walls = append(n.machine.walls, wall)
+		}
+	}
+	slices.Sort(n.machine.walls)
+	if len(n.machine.runners) == 0 {
+		return fmt.Errorf("this machine can isolate nothing: %w", failed)
+	}
+	return nil
+}
+
+func (n *Node) lease() lease.Config {
+	cfg := lease.Default()
+	cfg.TTL = n.cfg.LeaseTTL.Milliseconds()
+	return cfg
+}
+
+func (n *Node) openWorker(context.Context) (err error) {
+	slots := filepath.Join(n.cfg.Data, "slots")
+	if err := sandbox.RemoveAll(slots); err != nil {
+		return fmt.Errorf("clear what an earlier daemon left: %w", err)
+	}
+	m := n.machine
+	n.worker, err = worker.New(worker.Config{
+		Self: n.self, Key: n.id.key, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: bootNumber() & (1<<40 - 1),
+		Alloc: m.alloc, Disk: func() int64 { return freeDisk(n.cfg.Data) }, Prices: pricing.Default(), Runners: m.runners,
+		Blobs: n.blobs, Fetch: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Log: n.log.With("part", "worker"),
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("worker", func() error { n.worker.Close(); return nil })
+	return nil
+}
+
+// levels names the isolation that this machine has proved, for people.
+func (m *machine) levels() string { return strings.Join(m.walls, ", ") }

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// How offers travel: on change, at most every offerPause, and at least every
+// offerEvery; one is valid for offerValid.
+const (
+	offerEvery = 5 * time.Second
+	offerPause = 20 * time.Millisecond
+	offerValid = 12 * time.Second
+)
+
+// signedOffer is a member's latest offer, as it signed it.
+type signedOffer struct {
+	signed  workload.Signed
+	offer   workload.Offer
+	at      time.Time
+	leaving bool
+}
+
+// keepOffering tells the voters of the home cell what this node has free.
+func (n *Node) keepOffering(ctx context.Context) error {
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	for {
+		told := n.tellOffer(ctx)
+		again := tick.C
+		if !told {
+			again = time.After(200 * time.Millisecond)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-again:
+		case <-n.worker.Changed():
+			if !pause(ctx, offerPause) {
+				return nil
+			}
+		}
+	}
+}
+
+// tellOffer sends one offer to every voter and reports whether the leader has it.
+func (n *Node) tellOffer(ctx context.Context) bool {
+	view := n.homeView()
+	if view.Cell.IsZero() {
+		return false
+	}
+	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid)}
+	heard := make(chan bool, len(view.Voters))
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for _, v := range view.Voters {
+		go func() { heard <- n.tellVoter(ctx, v.Peer, &msg) }()
+	}
+	leads := false
+	for range view.Voters {
+		leads = <-heard || leads
+	}
+	if leads {
+		n.markReady()
+	} else {
+		n.setNotReady("no leader of the cell has this node's offer yet")
+	}
+	return leads
+}
+
+// tellVoter sends an offer to one voter; the leader answers with its view.
+func (n *Node) tellVoter(ctx context.Context, to workload.PeerID, msg *wire.OfferMsg) bool {
+	var answer wire.OfferAnswer
+	if err := (caller{n}).Call(ctx, to, wire.ProtoOffer, msg, &answer); err != nil {
+		n.log.Debug("offer not told", "to", to.Short(), "err", err)
+		return false
+	}
+	if answer.View == nil {
+		return false
+	}
+	n.learnView(answer.View)
+	return true
+}
+
+func (n *Node) markReady() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.notReady = ""
+	select {
+	case <-n.ready:
+	default:
+		close(n.ready)
+		n.log.Info("ready")
+	}
+}
+
+// handleOffer takes a member's offer.
+func (n *Node) handleOffer(_ context.Context, from workload.PeerID, m *wire.OfferMsg) (*wire.OfferAnswer, error) {
+	offer, err := openOffer(m.Offer)
+	if err != nil {
+		return nil, wire.Errorf(wire.Malformed, "%v", err)
+	}
+	if offer.Node != from || offer.Cell != n.homeCell() {
+		return nil, wire.Errorf(wire.Refused, "the offer is of another node or for another cell")
+	}
+	n.mu.Lock()
+	known := n.offers[from]
+	if offer.Seq > known.offer.Seq || known.at.IsZero() {
+		n.offers[from] = signedOffer{signed: m.Offer, offer: offer, at: time.Now(), leaving: known.leaving}
+	}
+	l := n.leader
+	n.mu.Unlock()
+	if l == nil {
+		return &wire.OfferAnswer{}, nil
+	}
+	l.Offer(offer)
+	view := n.homeView()
+	return &wire.OfferAnswer{View: &view}, nil
+}
+
+// openOffer verifies and decodes a signed offer.
+func openOffer(s workload.Signed) (workload.Offer, error) {
+	var o workload.Offer
+	if err := s.Verify(workload.DomainOffer); err != nil {
+		return o, err
+	}
+	if err := wire.Unmarshal(s.Payload, &o); err != nil {
+		return o, err
+	}
+	if o.Node != s.By {
+		return o, errors.New("the offer names another node than its signer")
+	}
+	if o.ValidMs < 0 || o.ValidMs > time.Minute.Milliseconds() {
+		return o, errors.New("an offer is valid for at most a minute")
+	}
+	return o, nil
+}
+
+// knownOffers are the offers that this voter has, for a term that begins.
+func (n *Node) knownOffers() []workload.Offer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []workload.Offer
+	for _, o := range n.offers {
+		if time.Since(o.at) < offerValid {
+			out = append(out, o.offer)
+		}
+	}
+	return out
+}

@@ -1,0 +1,292 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/node/worker"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Tasks implements api.Backend: where each task is, and the results of those
+// that have ended.
+func (g gateway) Tasks(ctx context.Context, id workload.ID, from, count uint32) ([]api.Task, error) {
+	n := g.n
+	var places []leader.Place
+	if err := n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QueryPlaces, ID: id, From: from, Count: count}, &places); err != nil {
+		return nil, err
+	}
+	segments, err := n.segments(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	tasks := make([]api.Task, len(places))
+	for i, p := range places {
+		tasks[i] = api.Task{Index: p.Index, Phase: p.Phase, Node: p.Node, On: p.Name}
+	}
+	return tasks, n.fillResults(ctx, id, tasks, segments)
+}
+
+func (n *Node) segments(ctx context.Context, id workload.ID) (out []ledger.Segment, err error) {
+	err = n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QuerySegments, ID: id}, &out)
+	return out, err
+}
+
+// fillResults reads the segments that hold the last result of any of the tasks.
+func (n *Node) fillResults(ctx context.Context, id workload.ID, tasks []api.Task, segments []ledger.Segment) error {
+	for i := range segments {
+		if !touches(&segments[i], tasks) {
+			continue
+		}
+		segment, err := n.segment(ctx, &segments[i])
+		if err != nil {
+			return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("results of %s: %v", id.Short(), err)}
+		}
+		for j := range segment.Results {
+			place(tasks, &segment.Results[j])
+		}
+	}
+	return nil
+}
+
+// touches reports whether a segment has the final result of one of the tasks,
+// which are a run of indexes.
+func touches(s *ledger.Segment, tasks []api.Task) bool {
+	if len(tasks) == 0 {
+		return false
+	}
+	low, high := tasks[0].Index, tasks[len(tasks)-1].Index
+	for _, r := range s.Done {
+		if r.From <= high && r.End() > low {
+			return true
+		}
+	}
+	for _, f := range s.Failed {
+		if f.Index >= low && f.Index <= high {
+			return true
+		}
+	}
+	return false
+}
+
+func place(tasks []api.Task, r *workload.TaskResult) {
+	i := int(r.Index) - int(tasks[0].Index)
+	if i < 0 || i >= len(tasks) || !tasks[i].Phase.Ended() {
+		return
+	}
+	if old := tasks[i].Result; old == nil || old.Attempt < r.Attempt {
+		tasks[i].Result = r
+	}
+}
+
+// segment fetches one segment from whoever holds it.
+func (n *Node) segment(ctx context.Context, s *ledger.Segment) (*workload.Segment, error) {
+	return worker.FetchSegment(ctx, n.blobs, n, s.Ref, append(n.everyone(), s.Node))
+}
+
+// errGone says that a task does not run where it was.
+var errGone = errors.New("the task does not run there any more")
+
+// Attach implements api.Backend: it follows a task from node to node until it
+// has ended for good.
+func (g gateway) Attach(ctx context.Context, id workload.ID, opt api.AttachOptions) error {
+	f := &follower{n: g.n, id: id, opt: opt}
+	since := uint64(0)
+	for {
+		w, err := g.Inspect(ctx, id)
+		if err != nil {
+			return err
+		}
+		task, err := g.taskPlace(ctx, id, opt.Task)
+		if err != nil {
+			return err
+		}
+		switch {
+		case task.Phase.Ended():
+			return f.finish(ctx)
+		case w.Phase.Ended():
+			return nil // the task never ran to an end
+		case task.Phase == workload.Running:
+			if err := f.follow(ctx, task.Node); err != nil && !errors.Is(err, errGone) {
+				return err
+			}
+		}
+		if !opt.Follow {
+			return nil
+		}
+		if since, err = g.settled(ctx, id, max(since, w.Version)); err != nil {
+			return err
+		}
+	}
+}
+
+// settled waits for the workload to move on.
+func (g gateway) settled(ctx context.Context, id workload.ID, since uint64) (uint64, error) {
+	w, err := g.Wait(ctx, id, since, 500*time.Millisecond)
+	if err != nil {
+		return 0, err
+	}
+	return w.Version, ctx.Err()
+}
+
+func (g gateway) taskPlace(ctx context.Context, id workload.ID, task uint32) (*leader.Place, error) {
+	var places []leader.Place
+	if err := g.n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QueryPlaces, ID: id, From: task, Count: 1}, &places); err != nil {
+		return nil, err
+	}
+	if len(places) != 1 {
+		return nil, &api.Error{Kind: "not-found", Message: fmt.Sprintf("workload %s has no task %d", id.Short(), task)}
+	}
+	return &places[0], nil
+}
+
+// follower copies a task's streams to its owner. What was shown of an attempt
+// that was lost is not shown again by the next one, which is taken to print the
+// same.
+type follower struct {
+	n   *Node
+	id  workload.ID
+	opt api.AttachOptions
+	out int64 // bytes of stdout shown
+	err int64
+
+	stdin *stdinReplay // what the owner typed, for another attempt
+}
+
+// follow attaches to the attempt that runs on a node, until it is over.
+func (f *follower) follow(ctx context.Context, node workload.PeerID) error {
+	s, err := f.n.host.OpenStream(ctx, node, wire.ProtoAttach)
+	if err != nil {
+		return errGone
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	feeds := f.opt.Stdin != nil
+	msg := wire.AttachMsg{Workload: f.id, Task: f.opt.Task, Follow: f.opt.Follow, Stdin: feeds}
+	raw := wire.MustMarshal(msg)
+	if err := worker.WriteFrame(s, worker.FrameOpen, raw); err != nil {
+		return errGone
+	}
+	if feeds {
+		if f.stdin == nil {
+			f.stdin = newStdinReplay(f.opt.Stdin)
+		}
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			if err := f.stdin.feed(s, done); errors.Is(err, errNotKept) {
+				f.n.log.Warn("attach", "workload", f.id.Short(), "err", err)
+				_ = s.Reset() // the program must not take the rest for the whole
+			}
+		}()
+	}
+	return f.copy(s)
+}
+
+// copy shows the frames of one attempt.
+func (f *follower) copy(s mesh.Stream) error {
+	buf := make([]byte, worker.MaxFrame)
+	var out, err int64 // bytes of this attempt
+	for {
+		kind, data, rerr := worker.ReadFrame(s, buf)
+		if rerr != nil {
+			return errGone
+		}
+		switch kind {
+		case worker.FrameStdout:
+			rerr = show(f.opt.Stdout, data, &out, &f.out)
+		case worker.FrameStderr:
+			rerr = show(f.opt.Stderr, data, &err, &f.err)
+		case worker.FrameEnd:
+			return nil
+		case worker.FrameError:
+			e := wire.DecodeError(data)
+			if e.Kind == wire.Exists {
+				return &api.Error{Kind: "exists", Message: e.Detail}
+			}
+			return errGone
+		}
+		if rerr != nil {
+			return rerr
+		}
+	}
+}
+
+// show writes what is beyond shown, and moves both counts.
+func show(w io.Writer, data []byte, at, shown *int64) error {
+	skip := min(max(*shown-*at, 0), int64(len(data)))
+	*at += int64(len(data))
+	*shown = max(*shown, *at)
+	if w == nil || skip == int64(len(data)) {
+		return nil
+	}
+	_, err := w.Write(data[skip:])
+	return err
+}
+
+// finish shows what the task's result holds beyond what was shown live.
+func (f *follower) finish(ctx context.Context) error {
+	tasks, err := gateway{f.n}.Tasks(ctx, f.id, f.opt.Task, 1)
+	if err != nil {
+		return err
+	}
+	if len(tasks) == 0 || tasks[0].Result == nil {
+		return nil
+	}
+	r := tasks[0].Result
+	if err := f.rest(ctx, r.Stdout, tasks[0].Node, f.opt.Stdout, f.out); err != nil {
+		return err
+	}
+	return f.rest(ctx, r.Stderr, tasks[0].Node, f.opt.Stderr, f.err)
+}
+
+func (f *follower) rest(ctx context.Context, s workload.Stream, node workload.PeerID, w io.Writer, shown int64) error {
+	if w == nil {
+		return nil
+	}
+	if s.Blob.IsZero() {
+		_, err := w.Write(s.Data[min(shown, int64(len(s.Data))):])
+		return err
+	}
+	if err := f.n.Fetch(ctx, s.Blob, append(f.n.everyone(), node)); err != nil {
+		return apiError(err)
+	}
+	r, err := f.n.blobs.Open(s.Blob)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := r.Seek(min(shown, s.Blob.Size), io.SeekStart); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return err
+}
+
+// serveAttach serves a stream of an owner's node to what runs here.
+func (n *Node) serveAttach(_ context.Context, from workload.PeerID, s mesh.Stream) {
+	defer s.Close()
+	buf := make([]byte, worker.MaxFrame)
+	if err := s.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return
+	}
+	kind, data, err := worker.ReadFrame(s, buf)
+	var m wire.AttachMsg
+	if err != nil || kind != worker.FrameOpen || wire.Unmarshal(data, &m) != nil {
+		_ = s.Reset()
+		return
+	}
+	if err := s.SetReadDeadline(time.Time{}); err != nil {
+		return
+	}
+	n.worker.HandleAttach(from, &m, s)
+}

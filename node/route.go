@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// maxAnswer bounds any answer in bytes.
+const maxAnswer = wire.MaxBulk
+
+// caller sends typed requests over the mesh.
+type caller struct{ n *Node }
+
+// Call implements leader.Caller.
+func (c caller) Call(ctx context.Context, to workload.PeerID, proto string, req, resp any) error {
+	raw, err := wire.Marshal(req)
+	if err != nil {
+		return err
+	}
+	answer, err := c.n.host.Call(ctx, to, proto, raw, maxAnswer)
+	if err != nil {
+		return err
+	}
+	return wire.Unmarshal(answer, resp)
+}
+
+// RTT implements leader.Caller.
+func (c caller) RTT(peer workload.PeerID) time.Duration { return c.n.host.RTT(peer) }
+
+// viewFor is what this node knows of a cell.
+func (n *Node) viewFor(id workload.CellID) (wire.CellView, bool) {
+	if id == n.homeCell() {
+		return n.homeView(), true
+	}
+	for _, v := range n.siblingViews() {
+		if v.Cell == id {
+			return v, true
+		}
+	}
+	return wire.CellView{}, false
+}
+
+// MayLead implements worker.Leaders.
+func (n *Node) MayLead(id workload.CellID, peer workload.PeerID) bool {
+	v, ok := n.viewFor(id)
+	if !ok {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if v, ok = n.findCell(ctx, id); !ok {
+			return false
+		}
+	}
+	return v.Leader == peer || isVoter(&v, peer)
+}
+
+// CallLeader implements worker.Leaders: it asks the leader of a cell, follows
+// redirects, and asks again after a moment when nobody leads, until ctx ends.
+func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string, req, resp any) error {
+	var last error
+	wait := 20 * time.Millisecond
+	for {
+		err := n.callOnce(ctx, id, proto, req, resp)
+		if err == nil || !worthRepeating(err) {
+			return err
+		}
+		last = err
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, 500*time.Millisecond)
+		case <-ctx.Done():
+			return fmt.Errorf("leader of cell %s: %w", id, errors.Join(wire.Unavailable, last))
+		}
+	}
+}
+
+// worthRepeating reports whether another leader, or the same one later, may answer.
+func worthRepeating(err error) bool {
+	return errors.Is(err, wire.NotLeader) || errors.Is(err, wire.Unavailable) || errors.Is(err, wire.Busy)
+}
+
+// callOnce tries who is thought to lead, whoever that one names, and then the
+// other voters.
+func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, req, resp any) error {
+	queue := n.whoMayLead(ctx, id)
+	last := error(wire.Errorf(wire.Unavailable, "cell %s is not known here", id))
+	var asked []workload.PeerID
+	for len(queue) > 0 {
+		peer := queue[0]
+		queue = queue[1:]
+		if slices.Contains(asked, peer) || peer.IsZero() {
+			continue
+		}
+		asked = append(asked, peer)
+		each, cancel := context.WithTimeout(ctx, 10*time.Second)
+		last = (caller{n}).Call(each, peer, proto, req, resp)
+		cancel()
+		var e *wire.Error
+		switch {
+		case last == nil:
+			n.heardLeader(id, peer)
+			return nil
+		case errors.As(last, &e) && e.Kind == wire.NotLeader && !e.Leader.IsZero():
+			queue = append([]workload.PeerID{e.Leader}, queue...)
+		case !worthRepeating(last):
+			return last
+		}
+	}
+	return last
+}
+
+func (n *Node) whoMayLead(ctx context.Context, id workload.CellID) []workload.PeerID {
+	if id == n.homeCell() && n.currentLeader() != nil {
+		return []workload.PeerID{n.self}
+	}
+	v, ok := n.viewFor(id)
+	if !ok {
+		v, _ = n.findCell(ctx, id)
+	}
+	n.mu.Lock()
+	queue := []workload.PeerID{n.leaders[id], v.Leader}
+	n.mu.Unlock()
+	for _, p := range v.Voters {
+		queue = append(queue, p.Peer)
+	}
+	return queue
+}
+
+// heardLeader remembers who answered as a cell's leader.
+func (n *Node) heardLeader(id workload.CellID, peer workload.PeerID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if id == n.home.Cell && n.cell == nil {
+		n.home.View.Leader = peer
+	}
+	if id != n.home.Cell {
+		n.leaders[id] = peer
+	}
+}

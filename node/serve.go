@@ -1,0 +1,60 @@
+package node
+
+import (
+	"context"
+
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// led serves a protocol of the leader: any other node says who that is.
+func led[Req, Resp any](n *Node, proto string, max int, fn func(*leader.Leader, context.Context, workload.PeerID, *Req) (*Resp, error)) {
+	mesh.HandleTyped(n.host, proto, max, func(ctx context.Context, from workload.PeerID, req *Req) (*Resp, error) {
+		l, err := n.leading()
+		if err != nil {
+			return nil, err
+		}
+		return fn(l, ctx, from, req)
+	})
+}
+
+// acked makes a handler without an answer one that says yes.
+func acked[Req any](fn func(*leader.Leader, context.Context, workload.PeerID, *Req) error) func(*leader.Leader, context.Context, workload.PeerID, *Req) (*wire.Ack, error) {
+	return func(l *leader.Leader, ctx context.Context, from workload.PeerID, req *Req) (*wire.Ack, error) {
+		return &wire.Ack{}, fn(l, ctx, from, req)
+	}
+}
+
+// serve registers every protocol that this node speaks.
+func (n *Node) serve() {
+	h, w := n.host, n.worker
+	mesh.HandleTyped(h, wire.ProtoHold, wire.MaxBulk, n.handleHold)
+	mesh.HandleTyped(h, wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
+	mesh.HandleTyped(h, wire.ProtoOffer, wire.MaxSmall, n.handleOffer)
+	mesh.HandleTyped(h, wire.ProtoSuited, wire.MaxSmall, n.handleSuited)
+	mesh.HandleTyped(h, wire.ProtoMember, wire.MaxSmall, n.handleMember)
+
+	mesh.HandleTyped(h, wire.ProtoCall, wire.MaxSmall, w.HandleCall)
+	mesh.HandleTyped(h, wire.ProtoRelease, wire.MaxSmall, w.HandleRelease)
+	mesh.HandleTyped(h, wire.ProtoAward, wire.MaxBulk, w.HandleAward)
+	mesh.HandleTyped(h, wire.ProtoHalt, wire.MaxBulk, w.HandleHalt)
+
+	led(n, wire.ProtoSubmit, wire.MaxBulk, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.Submit) (*wire.Submitted, error) {
+		return l.HandleSubmit(ctx, m)
+	})
+	led(n, wire.ProtoTake, wire.MaxSmall, (*leader.Leader).HandleTake)
+	led(n, wire.ProtoReturn, wire.MaxSmall, acked((*leader.Leader).HandleReturn))
+	led(n, wire.ProtoClose, wire.MaxBulk, (*leader.Leader).HandleClose)
+	led(n, wire.ProtoDone, wire.MaxSmall, acked((*leader.Leader).HandleDone))
+	led(n, wire.ProtoRenew, wire.MaxBulk, (*leader.Leader).HandleRenew)
+	led(n, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
+		return l.HandleStop(ctx, from, m.ID)
+	}))
+	led(n, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+		return l.HandleQuery(ctx, m)
+	})
+	h.HandleStream(wire.ProtoRaft, n.serveRaft)
+	h.HandleStream(wire.ProtoAttach, n.serveAttach)
+}
