@@ -9,8 +9,9 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// MaxSize is the size in bytes of the largest blob; its manifest has 8 MiB.
-const MaxSize = 256 << 30
+// MaxSize is the size in bytes of the largest blob. Its manifest has 2 MiB, so
+// that it fits into one message.
+const MaxSize = 64 << 30
 
 // manifestMagic is the version and the domain of the encoding.
 const manifestMagic = "perrin/blob/manifest/1\n"
