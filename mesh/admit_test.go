@@ -279,6 +279,7 @@ func TestDeniedPeerIsDisconnectedAndStaysOut(t *testing.T) {
 	if _, err := b.Call(ctx, a.ID(), "/perrin/echo/1", nil, 10); err == nil {
 		t.Error("a denied peer was answered")
 	}
+	eventually(t, "b is disconnected", func() bool { _, ok := b.Admitted(a.ID()); return !ok })
 	if err := b.Connect(ctx, a.Addrs()); err == nil {
 		t.Error("a denied peer connected")
 	}
