@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -148,19 +147,16 @@ type session struct {
 	path    string // inside
 	runs    int    // of the goroutine that calls Run
 
-	mu      sync.Mutex
-	current *ending.Ending // nil when nothing runs
-	closed  bool
-	idle    *sync.Cond // signaled when current becomes nil
+	turns ending.Turns
 }
 
 // Run runs one attempt in a fresh sandbox.
 func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, error) {
-	end, err := s.enter()
+	end, err := s.turns.Enter()
 	if err != nil {
 		return runner.Outcome{}, err
 	}
-	defer s.leave(end)
+	defer s.turns.Leave()
 	s.runs++
 	work := filepath.Join(s.slot.Dir, fmt.Sprintf("work-%d", s.runs))
 	if err := os.Mkdir(work, 0o755); err != nil {
@@ -171,29 +167,6 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		err = fmt.Errorf("attempt: remove scratch: %w", rerr)
 	}
 	return out, err
-}
-
-func (s *session) enter() (*ending.Ending, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, fmt.Errorf("run: session: %w", runner.ErrClosed)
-	}
-	if s.current != nil {
-		return nil, errors.New("run: an attempt runs already")
-	}
-	s.current = &ending.Ending{}
-	return s.current, nil
-}
-
-func (s *session) leave(end *ending.Ending) {
-	end.Done()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.current = nil
-	if s.idle != nil {
-		s.idle.Broadcast()
-	}
 }
 
 // run starts the program and waits for it, its streams and its watch.
@@ -287,33 +260,14 @@ func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Mete
 }
 
 // Interrupt asks the running attempt to end.
-func (s *session) Interrupt(grace time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		s.current.Interrupt(grace)
-	}
-}
+func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }
 
 // Kill ends the running attempt.
-func (s *session) Kill() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil {
-		s.current.Kill(workload.StoppedExit, "")
-	}
-}
+func (s *session) Kill() { s.turns.Kill() }
 
 // Close kills what runs, waits for it and removes the cgroups.
 func (s *session) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.idle = sync.NewCond(&s.mu)
-	for s.current != nil {
-		s.current.Kill(workload.StoppedExit, "")
-		s.idle.Wait()
-	}
-	s.mu.Unlock()
+	s.turns.Close()
 	return s.group.Close()
 }
 

@@ -24,7 +24,7 @@ func (h *Host) SelfTest(ctx context.Context, dir string, host bool, role string)
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	said, code, err := g.runRole(ctx, Program{Host: host, Work: work, Role: role})
+	said, code, err := g.RunRole(ctx, Program{Host: host, Work: work, Role: role})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
@@ -37,7 +37,9 @@ func (h *Host) SelfTest(ctx context.Context, dir string, host bool, role string)
 // maxSaid bounds what is kept of a self-test's words, in bytes.
 const maxSaid = 4096
 
-func (g *Group) runRole(ctx context.Context, p Program) (said string, code int, err error) {
+// RunRole runs p, a role of the shim that serves itself, to its end and returns
+// the first 4 KiB that it said and its exit code. Cancelling ctx kills it.
+func (g *Group) RunRole(ctx context.Context, p Program) (said string, code int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return "", 0, err
@@ -56,7 +58,7 @@ func (g *Group) runRole(ctx context.Context, p Program) (said string, code int, 
 	_, _ = io.Copy(&buf, io.LimitReader(r, maxSaid))
 	end, err := proc.Wait()
 	if end.Signal != 0 {
-		return buf.String(), 0, fmt.Errorf("the self-test was killed (%s)", end.Signal)
+		return buf.String(), 0, fmt.Errorf("it was killed (%s)", end.Signal)
 	}
 	return buf.String(), end.Code, err
 }

@@ -75,6 +75,15 @@ func (e *Ending) set(cause workload.Exit, detail string) {
 	}
 }
 
+// Detach keeps a later cause from killing the target, which lives on, and
+// reports whether an earlier one did.
+func (e *Ending) Detach() (killed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.target = nil
+	return e.kill
+}
+
 // Done stops what Interrupt started. Nothing is killed after it.
 func (e *Ending) Done() {
 	e.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/perrin-mesh/perrin/workload/sandbox/inside"
+	"github.com/perrin-mesh/perrin/workload/wasm/guest"
 )
 
 // Name is argv[0] of every shim process.
@@ -26,6 +27,10 @@ func Run(args []string) int {
 		return inside.Enter()
 	case inside.RoleProbe:
 		return inside.Probe()
+	case guest.RoleCompile:
+		return guest.Compile()
+	case guest.RoleRun:
+		return guest.Run()
 	}
 	fmt.Fprintf(os.Stderr, "%s: no role %.40q\n", Name, args[0])
 	return 2

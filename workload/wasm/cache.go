@@ -1,0 +1,269 @@
+package wasm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+	"github.com/perrin-mesh/perrin/workload/wasm/guest"
+)
+
+// cache keeps the machine code of programs, one folder for each digest. A
+// folder is filled by a compile worker in a sandbox that sees this one program
+// and nothing else and never runs it, sealed by the node, and only then shown,
+// read-only, to the workers that run this same program. So no program can
+// change what another runs.
+type cache struct {
+	host  *sandbox.Host
+	dir   string // of this engine version
+	limit int64
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	entries map[workload.Digest]*entry
+}
+
+// entry is one program.
+type entry struct {
+	turn  chan struct{} // holds a token; whoever has it may fill
+	full  bool          // of the token's holder
+	bad   error         // of the token's holder: the module itself is to blame
+	users int           // guarded by cache.mu
+}
+
+func newCache(host *sandbox.Host, dir string, limit int64, log *slog.Logger) (*cache, error) {
+	c := &cache{host: host, dir: filepath.Join(dir, engineVersion()), limit: limit, log: log, entries: map[workload.Digest]*entry{}}
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("wasm cache: %w", err)
+	}
+	stale, err := filepath.Glob(filepath.Join(c.dir, "new-*"))
+	if err != nil {
+		return nil, fmt.Errorf("wasm cache: %w", err)
+	}
+	for _, d := range stale {
+		if err := sandbox.RemoveAll(d); err != nil {
+			return nil, fmt.Errorf("wasm cache: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// engineVersion names the compiler, whose output only itself can load.
+func engineVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "wazero-unknown"
+	}
+	for _, m := range info.Deps {
+		if m.Path == "github.com/tetratelabs/wazero" {
+			return "wazero-" + m.Version
+		}
+	}
+	return "wazero-unknown"
+}
+
+// get returns the folder with the machine code of the program, compiled when it
+// is the first. release must be called when nothing uses the folder any more.
+func (c *cache) get(ctx context.Context, digest workload.Digest, program string, cpus []int) (dir string, release func(), err error) {
+	e := c.claim(digest)
+	release = sync.OnceFunc(func() { c.release(e) })
+	if err := c.ensure(ctx, e, digest, program, cpus); err != nil {
+		release()
+		return "", nil, err
+	}
+	return c.folder(digest), release, nil
+}
+
+func (c *cache) folder(digest workload.Digest) string { return filepath.Join(c.dir, digest.Hex()) }
+
+func (c *cache) claim(digest workload.Digest) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[digest]
+	if e == nil {
+		e = &entry{turn: make(chan struct{}, 1)}
+		e.turn <- struct{}{}
+		c.entries[digest] = e
+	}
+	e.users++
+	return e
+}
+
+func (c *cache) release(e *entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.users--
+}
+
+// ensure compiles at most once at a time.
+func (c *cache) ensure(ctx context.Context, e *entry, digest workload.Digest, program string, cpus []int) error {
+	select {
+	case <-e.turn:
+		defer func() { e.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return fmt.Errorf("wasm: wait for the compiler: %w", ctx.Err())
+	}
+	if e.full || e.bad != nil {
+		return e.bad
+	}
+	now := time.Now()
+	if os.Chtimes(c.folder(digest), now, now) == nil { // an earlier daemon's; the time says what was used last
+		e.full = true
+		return nil
+	}
+	err := c.fill(ctx, digest, program, cpus)
+	if errors.Is(err, runner.ErrProgramInvalid) {
+		e.bad = err
+	}
+	e.full = err == nil
+	return err
+}
+
+// Bounds of one compilation. The compiler needs many times the program's size.
+const (
+	compileMemory  = 512 << 20
+	compileFactor  = 256
+	compileDisk    = 1 << 30
+	compilePids    = 64
+	compileTimeout = 10 * time.Minute
+)
+
+// fill compiles into a new folder and puts it in place.
+func (c *cache) fill(ctx context.Context, digest workload.Digest, program string, cpus []int) (err error) {
+	tmp, err := os.MkdirTemp(c.dir, "new-")
+	if err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	defer func() { err = errors.Join(err, sandbox.RemoveAll(tmp)) }()
+	out := filepath.Join(tmp, "out")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	if err := c.compile(ctx, filepath.Base(tmp), out, program, cpus); err != nil {
+		return err
+	}
+	if err := seal(out); err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	if err := os.Rename(out, c.folder(digest)); err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	c.shrink()
+	return nil
+}
+
+func (c *cache) compile(ctx context.Context, name, out, program string, cpus []int) (err error) {
+	info, err := os.Stat(program)
+	if err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	g, err := c.host.NewGroup("compile-"+name, sandbox.Limits{
+		Memory: compileMemory + compileFactor*info.Size(), Pids: compilePids, CPUs: cpus, Disk: compileDisk,
+	})
+	if err != nil {
+		return fmt.Errorf("wasm: compile: %w", err)
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
+	defer cancel()
+	said, code, err := g.RunRole(ctx, sandbox.Program{
+		Role: guest.RoleCompile, Out: out, Dir: "/",
+		Mounts: []sandbox.Mount{{Source: program, Target: guest.ProgramPath}},
+	})
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("wasm: compile: %w", ctx.Err())
+	case err != nil && g.Read().OOMKills > 0:
+		return fmt.Errorf("wasm: the compiler ran out of memory: %w", runner.ErrProgramInvalid)
+	case err != nil:
+		return fmt.Errorf("wasm: compile: %w", err)
+	case code == guest.CodeInvalid:
+		return fmt.Errorf("wasm: %.900s: %w", strings.TrimSpace(said), runner.ErrProgramInvalid)
+	case code != 0:
+		return fmt.Errorf("wasm: compile: the worker exited with %d: %.400q", code, said)
+	}
+	return nil
+}
+
+// seal takes over what the compile worker made: folders and plain files only,
+// owned by the node, readable by all, writable by none but the node.
+func seal(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if d.IsDir() {
+			mode = 0o755
+		} else if !d.Type().IsRegular() {
+			return fmt.Errorf("the compiler left %.80q, which is not a plain file", d.Name())
+		}
+		if err := os.Lchown(path, os.Geteuid(), os.Getegid()); err != nil {
+			return err
+		}
+		return os.Chmod(path, mode)
+	})
+}
+
+// shrink removes what was used longest ago, and is not in use, until the rest
+// is within the limit. A folder that cannot be removed stays and is logged.
+func (c *cache) shrink() {
+	type aged struct {
+		digest workload.Digest
+		size   int64
+		used   time.Time
+	}
+	var all []aged
+	var sum int64
+	names, err := os.ReadDir(c.dir)
+	if err != nil {
+		c.log.Warn("wasm cache cannot be read", "error", err)
+		return
+	}
+	for _, n := range names {
+		digest, derr := workload.ParseDigest("sha256:" + n.Name())
+		info, ierr := n.Info()
+		size, uerr := sandbox.Usage(0, filepath.Join(c.dir, n.Name()))
+		if derr == nil && ierr == nil && uerr == nil {
+			all = append(all, aged{digest, size, info.ModTime()})
+			sum += size
+		}
+	}
+	slices.SortFunc(all, func(a, b aged) int { return cmp.Compare(a.used.UnixNano(), b.used.UnixNano()) })
+	for _, a := range all {
+		if sum <= c.limit {
+			return
+		}
+		if c.drop(a.digest) {
+			sum -= a.size
+		}
+	}
+}
+
+// drop removes one folder unless it is in use.
+func (c *cache) drop(digest workload.Digest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[digest]; e != nil && e.users > 0 {
+		return false
+	}
+	delete(c.entries, digest)
+	if err := os.RemoveAll(c.folder(digest)); err != nil {
+		c.log.Warn("wasm cache entry stays", "digest", digest, "error", err)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,211 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/runner/ending"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+	"github.com/perrin-mesh/perrin/workload/wasm/frame"
+)
+
+type session struct {
+	slot    runner.Slot
+	group   *sandbox.Group
+	code    string // folder of the machine code
+	release func() // of code
+	scratch string
+	turns   ending.Turns
+
+	// Of the goroutine that calls Run, and of Close once none does.
+	worker *worker // nil until needed and after it was killed
+	runs   uint32
+}
+
+// Run runs one attempt in a fresh instance, in the slot's worker.
+func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, error) {
+	end, err := s.turns.Enter()
+	if err != nil {
+		return runner.Outcome{}, err
+	}
+	defer s.turns.Leave()
+	s.runs++
+	req, err := s.request(a)
+	if err != nil {
+		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
+	}
+	if s.worker == nil {
+		if s.worker, err = s.startWorker(); err != nil {
+			return runner.Outcome{}, err
+		}
+	}
+	out, err := s.run(ctx, a, req, end)
+	if cerr := s.collect(req.Work, a.Out); cerr != nil && err == nil {
+		err = fmt.Errorf("attempt: %w", cerr)
+	}
+	return out, err
+}
+
+// request says to the worker what a asks for.
+func (s *session) request(a runner.Attempt) (*frame.Request, error) {
+	spec := s.slot.Spec
+	name := filepath.Base(spec.Program.Name)
+	if spec.Program.Name == "" {
+		name = "program.wasm"
+	}
+	req := &frame.Request{
+		Args: append([]string{name}, a.Args...), Env: append(runner.Environ(a, nil), "PWD=/"),
+		Work: strconv.FormatUint(uint64(s.runs), 10), Stdin: a.Stdin != nil, Memory: spec.Resources.Memory,
+	}
+	for _, m := range a.Mounts {
+		if err := runner.CheckTarget(m.Target); err != nil {
+			return nil, err
+		}
+		rel, err := s.below(m.Source)
+		if err != nil {
+			return nil, err
+		}
+		info, err := os.Stat(m.Source)
+		if err != nil {
+			return nil, err
+		}
+		req.Mounts = append(req.Mounts, frame.Mount{Source: rel, Target: m.Target, Dir: info.IsDir()})
+	}
+	if a.Unit == "" {
+		return req, nil
+	}
+	var err error
+	if req.Unit, err = s.below(a.Unit); err != nil {
+		return nil, err
+	}
+	return req, s.group.Chown(a.Unit)
+}
+
+// run drives the worker through one attempt.
+func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request, end *ending.Ending) (runner.Outcome, error) {
+	w, id := s.worker, s.runs
+	before, started := s.group.Read(), time.Now()
+	end.Attach(w)
+	limits := ending.Limits{Timeout: a.Timeout, Disk: s.slot.Spec.Resources.Disk, Folders: []string{s.scratch}}
+	stop, watched := make(chan struct{}), make(chan struct{})
+	go func() { defer close(watched); end.Watch(ctx, limits, stop) }()
+	reply, err := w.attempt(id, req, a)
+	wall := time.Since(started)
+	close(stop)
+	<-watched
+	killed := end.Detach()
+	p := ending.Program{Code: int(reply.Code), OOM: reply.Memory, FinalDisk: limits}
+	if err != nil {
+		s.worker = nil
+		if p, err = s.died(w, before, limits, err); err != nil {
+			return runner.Outcome{}, err
+		}
+	}
+	if err == nil && killed && s.worker != nil { // too late for this attempt, but the worker is dead
+		s.worker = nil
+		if _, err := w.stop(); err != nil {
+			return runner.Outcome{}, err
+		}
+	}
+	out := end.Outcome(p)
+	if out.Exit == workload.Exited && reply.Trap != "" {
+		out.Detail = reply.Trap
+	}
+	out.Wall = runner.WallWasm
+	out.Usage = workload.Usage{WallMs: wall.Milliseconds(), CPUMs: (reply.CPUUs + 500) / 1000, PeakMem: reply.Peak}
+	if after := s.group.Read(); err == nil && p.Signal != 0 && after.CPUMs >= 0 {
+		out.Usage.CPUMs, out.Usage.PeakMem = after.CPUMs-before.CPUMs, after.PeakMem
+	}
+	return out, nil
+}
+
+// died explains why the worker did not answer: it was killed, by us or by the
+// kernel for its memory, or it broke.
+func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause error) (ending.Program, error) {
+	e, err := w.stop()
+	if err != nil {
+		return ending.Program{}, errors.Join(cause, err)
+	}
+	p := ending.Program{Code: e.Code, Signal: e.Signal, FinalDisk: l}
+	p.OOM = e.Resident || s.group.Read().OOMKills > before.OOMKills
+	if p.Signal == 0 && errors.Is(cause, frame.ErrFrame) {
+		return p, fmt.Errorf("wasm worker: %w", cause)
+	}
+	if p.Signal == 0 {
+		p.Signal = unix.SIGABRT // the engine gave up; it prints and exits
+	}
+	return p, nil
+}
+
+// collect moves what the guest left in its /out to out and removes its scratch
+// folder. Both were in the worker's hands, so no symlink is followed.
+func (s *session) collect(work, out string) error {
+	root, err := unix.Open(s.scratch, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	dir, err := unix.Openat2(root, work, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH})
+	if errors.Is(err, unix.ENOENT) {
+		return nil // it touched no file
+	}
+	if err == nil && out != "" {
+		// An empty folder gives way; a worker that put a link or a file there gets nothing moved.
+		if merr := unix.Renameat(dir, "out", unix.AT_FDCWD, out); merr == nil {
+			err = sandbox.Open(out)
+		}
+	}
+	if dir >= 0 {
+		unix.Close(dir)
+	}
+	return errors.Join(err, sandbox.RemoveAll(filepath.Join(s.scratch, work)))
+}
+
+// Interrupt waits for grace and kills: a guest has no signals.
+func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }
+
+// Kill ends the running attempt and the worker.
+func (s *session) Kill() { s.turns.Kill() }
+
+// Close kills the worker and removes what the session made.
+func (s *session) Close() error {
+	s.turns.Close()
+	var err error
+	if s.worker != nil {
+		_, err = s.worker.stop()
+		s.worker = nil
+	}
+	s.release()
+	return errors.Join(err, s.group.Close(), sandbox.RemoveAll(s.scratch))
+}
+
+// pump sends stdin to the worker until it ends or the attempt is over.
+func pump(w *frame.Writer, id uint32, r io.Reader, over <-chan struct{}) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		select {
+		case <-over:
+			return
+		default:
+		}
+		if n > 0 && w.Send(frame.Stdin, id, buf[:n]) != nil {
+			return
+		}
+		if err != nil {
+			_ = w.Send(frame.StdinEnd, id, nil) // a dead worker is noticed by who reads from it
+			return
+		}
+	}
+}
