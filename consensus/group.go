@@ -27,14 +27,14 @@ type Group struct {
 	count   counters
 
 	replace sync.Mutex // held while the instance is replaced or closed; guards what follows
-	timing  Timing
-	last    *instance // the latest one, which may still be stopping
+	last    *instance  // the latest one, which may still be stopping
 
 	mu       sync.Mutex // guards what follows
 	inst     *instance  // nil while it is replaced, and once closed
 	ready    chan struct{}
 	closed   bool
 	down     error // why there is no instance, when a replacement failed
+	timing   Timing
 	admitted map[workload.PeerID]struct{}
 }
 
@@ -69,7 +69,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	g := &Group{
 		cfg: cfg, log: cfg.Logger.With("component", "consensus", "group", cfg.Group),
-		timing: cfg.Timing, members: &membership{}, ready: make(chan struct{}),
+		members: &membership{}, ready: make(chan struct{}), timing: cfg.Timing,
 		admitted: map[workload.PeerID]struct{}{},
 	}
 	if err := g.open(); err != nil {
@@ -90,7 +90,7 @@ func (g *Group) open() error {
 	if err := g.cfg.FSM.Restore(nil); err != nil {
 		return fmt.Errorf("reset the state: %w", err)
 	}
-	inst, err := g.start(g.timing, true)
+	inst, err := g.start(g.cfg.Timing, true)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (g *Group) start(t Timing, restore bool) (*instance, error) {
 	hlog := raftLog{log: g.log}
 	trans := newTransport(&g.cfg, t.RPC, hlog)
 	in := &instance{trans: trans, done: make(chan struct{}), events: make(chan raft.Observation, 64), idle: make(chan struct{})}
-	if err := g.logs.prime(); err != nil {
+	if err := errors.Join(g.logs.prime(), checkTerm(g.cfg.Storage)); err != nil {
 		return nil, errors.Join(err, trans.Close())
 	}
 	stable := &stable{StableStore: g.cfg.Storage, cut: trans.layer.ctx.Done(), log: g.log}
@@ -160,7 +160,7 @@ func (g *Group) retire(ctx context.Context) error {
 	if in == nil {
 		return g.last.await(ctx)
 	}
-	in.drain(ctx, g.timing)
+	in.drain(ctx, g.Timing())
 	return in.stop(ctx)
 }
 
@@ -366,9 +366,18 @@ func (g *Group) reopen(ctx context.Context, t Timing) error {
 	if err != nil {
 		return g.fall(err)
 	}
-	g.timing = t
 	g.install(in)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.timing = t
 	return nil
+}
+
+// Timing returns the timeouts that the group runs with.
+func (g *Group) Timing() Timing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.timing
 }
 
 // fall notes why there is no instance, so that calls do not wait for one.

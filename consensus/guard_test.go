@@ -208,6 +208,23 @@ func TestTermThatCannotBeStoredIsWaitedFor(t *testing.T) {
 	})
 }
 
+func TestServerThatLostItsTermIsRefused(t *testing.T) {
+	for name, lose := range map[string]func(*Memory){
+		"gone": func(m *Memory) { m.SetUint64([]byte(termKey), 0) },
+		"old":  func(m *Memory) { m.SetUint64([]byte(termKey), 1) },
+	} {
+		disk := NewMemory()
+		c := newCluster(t, 1, 0, func(c *cluster) { c.store = func(int) Storage { return disk } })
+		c.propose(c.nodes[0], "entry", 1)
+		c.stop(0)
+		lose(disk)
+		cfg := c.nodes[0].group.cfg
+		if _, err := Open(cfg); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: open = %v, want ErrMalformed", name, err)
+		}
+	}
+}
+
 func TestEntriesThatTheLibraryWouldPanicOnAreRefused(t *testing.T) {
 	l := &logs{LogStore: NewMemory(), members: &membership{}, snaps: NewMemory().snaps}
 	good := Configuration{Servers: []Server{{ID: peer(0), Suffrage: Voter}, {ID: peer(1), Suffrage: Nonvoter}}}

@@ -64,7 +64,7 @@ func (g *Group) await(ctx context.Context, call func(*raft.Raft) error) error {
 	answer := make(chan error, 1)
 	go func() {
 		defer in.leave()
-		answer <- call(in.raft)
+		answer <- in.settle(ctx, call)
 	}()
 	select {
 	case err = <-answer:
@@ -73,6 +73,28 @@ func (g *Group) await(ctx context.Context, call func(*raft.Raft) error) error {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
 	case <-in.done:
 		return fmt.Errorf("%w: %w", ErrLeadershipLost, ErrUnknownOutcome)
+	}
+}
+
+// transferRetry is how often a call is tried again while leadership is handed over.
+const transferRetry = 5 * time.Millisecond
+
+// settle makes a call again while the library refuses it because leadership is
+// being handed over. That ends with another leader or with this one leading on;
+// the library also says so for a moment after it came back to office.
+func (in *instance) settle(ctx context.Context, call func(*raft.Raft) error) error {
+	for {
+		err := call(in.raft)
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return err
+		}
+		select {
+		case <-time.After(transferRetry):
+		case <-ctx.Done():
+			return err
+		case <-in.trans.layer.ctx.Done():
+			return err
+		}
 	}
 }
 

@@ -23,8 +23,8 @@ func TestRetimeKeepsTheStateOfALoneVoter(t *testing.T) {
 	second := c.start(1)
 	c.join(second, true)
 	c.agree(want, c.nodes...)
-	if got := g.Stats().Retimed; got != 1 {
-		t.Errorf("retimed %d times, want 1", got)
+	if got := g.Stats().Retimed; got != 1 || g.Timing() != Mesh() {
+		t.Errorf("retimed %d times to %+v, want once to that of a mesh", got, g.Timing())
 	}
 	bad := Mesh()
 	bad.Lease = 2 * bad.Heartbeat

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -45,4 +46,26 @@ func (s *stable) SetUint64(key []byte, val uint64) error {
 		case <-time.After(termRetry):
 		}
 	}
+}
+
+// checkTerm returns ErrMalformed when the log has an entry of a term that the
+// stable store has not seen. Raft stores the term first, so the stable store has
+// lost writes, and its vote with them.
+func checkTerm(s Storage) error {
+	last, err := s.LastIndex()
+	if err != nil || last == 0 {
+		return err
+	}
+	var entry raft.Log
+	if err := s.GetLog(last, &entry); err != nil {
+		return fmt.Errorf("read entry %d: %w", last, err)
+	}
+	term, err := s.GetUint64([]byte(termKey))
+	if err != nil && err.Error() != "not found" {
+		return fmt.Errorf("read the term: %w", err)
+	}
+	if term < entry.Term {
+		return fmt.Errorf("%w: the log has an entry of term %d, the stored term is %d", ErrMalformed, entry.Term, term)
+	}
+	return nil
 }
