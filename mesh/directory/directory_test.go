@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -136,4 +137,28 @@ func TestABrokenDirectoryCostsItsTimeoutOnly(t *testing.T) {
 	if _, err := d.Find(context.Background(), Query{Limit: MaxFind + 1}); err == nil {
 		t.Error("a limit over the bound is taken")
 	}
+}
+
+// The DHT has leaked goroutines when its queries were left running.
+func TestLookupsLeaveNoGoroutines(t *testing.T) {
+	nodes := meshtest.Nodes(t, 3)
+	dirs := start(t, nodes)
+	for i, d := range dirs {
+		if err := d.PutNode(machine(fmt.Sprintf("n%d", i), 2, nil), workload.CellID{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	find := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_, _ = dirs[0].GetNode(ctx, nodes[1].ID())
+		_, _ = dirs[0].GetCell(ctx, workload.CellID{9})
+		_, _ = dirs[0].Find(ctx, Query{Limit: 1})
+	}
+	find()
+	before := runtime.NumGoroutine()
+	for range 40 {
+		find()
+	}
+	meshtest.Eventually(t, "the goroutines of 40 lookups end", func() bool { return runtime.NumGoroutine() < before+20 })
 }
