@@ -192,8 +192,11 @@ func (a *app) addVerbs(root *cobra.Command) {
 			root.AddCommand(c)
 		}
 	}
-	add("work", a.runCommand(), a.psCommand())
-	add("mesh", a.statusCommand())
+	add("work", a.runCommand(), a.mapCommand(), a.submitCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(),
+		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand())
+	add("mesh", a.statusCommand(), a.nodesCommand(), a.inviteCommand(), a.drainCommand())
+	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),
+		a.versionCommand(), a.completionCommand())
 	root.AddCommand(exitCodesTopic())
 }
 

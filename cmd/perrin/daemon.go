@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
@@ -32,10 +33,9 @@ type Identity struct {
 
 // NodeOptions are what init, join and up share.
 type NodeOptions struct {
-	Data   string            // folder of keys, ledger and blobs
-	Name   string            // for people; the host's name by default
-	Listen []string          // multiaddrs; /ip4/0.0.0.0/udp/4511/quic-v1 and friends by default
-	Labels map[string]string // what --where can ask of this node
+	Data   string   // folder of keys, ledger and blobs
+	Name   string   // for people; for up, "" keeps the one of the certificate
+	Listen []string // multiaddrs
 	Log    *slog.Logger
 }
 
@@ -48,18 +48,27 @@ type InitOptions struct {
 // JoinOptions enter a mesh.
 type JoinOptions struct {
 	NodeOptions
-	Token string
+	Token    string
+	MDNS     bool // look for the mesh on the local network as well
+	Loopback bool // peers are on this machine only
 }
 
 // UpOptions serve a node.
 type UpOptions struct {
 	NodeOptions
+	Labels     map[string]string // what --where can ask of this node
 	Socket     string
 	SocketMode uint32 // permissions of the socket: 0600 or 0660
 	Cores      int    // declared capacity; 0 reads the machine
+	FirstCore  int    // the core that a declared capacity begins at
 	Memory     int64  // declared capacity in bytes; 0 reads the machine
 	CellSize   int
+	BlobLimit  int64 // bytes on disk
+	LeaseTTL   time.Duration
+	MDNS       bool
+	Loopback   bool
 	Pprof      bool
+	Version    string
 	Settings   []api.Setting // the effective configuration, for the API
 	Ready      func()        // to be called once, when the node takes work
 	Stopping   func()        // to be called once, when it begins to stop

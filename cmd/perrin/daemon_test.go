@@ -14,7 +14,7 @@ import (
 type fakeDaemon struct{}
 
 func (*fakeDaemon) Init(_ context.Context, opt InitOptions) (*Identity, error) {
-	fmt.Printf("init data=%s name=%s listen=%v labels=%v cell-size=%d\n", opt.Data, opt.Name, opt.Listen, opt.Labels, opt.CellSize)
+	fmt.Printf("init data=%s name=%s listen=%v cell-size=%d\n", opt.Data, opt.Name, opt.Listen, opt.CellSize)
 	return &Identity{Mesh: workload.MeshID{1}, Node: apitest.Peer("anna"), Name: opt.Name, Data: opt.Data}, nil
 }
 
@@ -27,8 +27,8 @@ func (*fakeDaemon) Join(_ context.Context, opt JoinOptions) (*Identity, error) {
 }
 
 func (*fakeDaemon) Up(ctx context.Context, opt UpOptions) error {
-	fmt.Printf("up data=%s name=%s socket=%s mode=%o cores=%d memory=%d pprof=%t listen=%v\n",
-		opt.Data, opt.Name, opt.Socket, opt.SocketMode, opt.Cores, opt.Memory, opt.Pprof, opt.Listen)
+	fmt.Printf("up data=%s name=%s socket=%s mode=%o cores=%d memory=%d pprof=%t listen=%v labels=%v ttl=%s blobs=%d\n",
+		opt.Data, opt.Name, opt.Socket, opt.SocketMode, opt.Cores, opt.Memory, opt.Pprof, opt.Listen, opt.Labels, opt.LeaseTTL, opt.BlobLimit)
 	opt.Ready()
 	opt.Stopping()
 	return nil

@@ -42,6 +42,7 @@ program runs on a mesh of one node inside this command.`,
 	}
 	s.register(cmd.Flags())
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "stream stdin even from a terminal")
+	cmd.Flags().BoolVar(&a.json, "json", false, "with --detach: print JSON")
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
@@ -180,16 +181,10 @@ func (a *app) runOn(ctx context.Context, b *backend, j *job, s *shape, stdin io.
 
 // submitJob uploads the program, the inputs and a detached stdin, and submits.
 func (a *app) submitJob(ctx context.Context, b *backend, j *job, detached bool, stdin io.Reader) (workload.ID, error) {
-	up := newUploader(b, a.PackTree)
-	var err error
-	if j.program.path != "" {
-		if j.spec.Program.Blob, err = up.put(ctx, j.program.path, workload.File); err != nil {
-			return workload.ID{}, err
-		}
-	}
-	if j.spec.Inputs, err = up.inputs(ctx, j.inputs); err != nil {
+	if err := a.uploadJob(ctx, newUploader(b, a.PackTree), j); err != nil {
 		return workload.ID{}, err
 	}
+	var err error
 	if f, ok := stdin.(*os.File); ok && detached && isRegular(f) {
 		if j.spec.Stdin, err = b.PutBlob(ctx, f); err != nil {
 			return workload.ID{}, err
@@ -203,6 +198,18 @@ func (a *app) submitJob(ctx context.Context, b *backend, j *job, detached bool, 
 		a.note("%s", sub.Note)
 	}
 	return sub.ID, nil
+}
+
+// uploadJob stores the program and the inputs and names them in the spec.
+func (a *app) uploadJob(ctx context.Context, up *uploader, j *job) error {
+	var err error
+	if j.program.path != "" {
+		if j.spec.Program.Blob, err = up.put(ctx, j.program.path, workload.File); err != nil {
+			return err
+		}
+	}
+	j.spec.Inputs, err = up.inputs(ctx, j.inputs)
+	return err
 }
 
 func (a *app) printID(id workload.ID) error {

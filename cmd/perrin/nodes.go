@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func (a *app) nodesCommand() *cobra.Command {
+	var find string
+	cmd := &cobra.Command{
+		Use: "nodes [--find EXPR]", Short: "List the nodes of the mesh",
+		Long: `List the nodes that this node knows. --find lists those that meet a condition, and
+asks the DHT for nodes of other cells too. What it can ask for: arch, os, name,
+version, cores, threads, smt, memory, disk, slots, declared, kind-KIND,
+wall-WALL, attest-KIND and every label.`,
+		Example: examples("perrin nodes", "perrin nodes --find 'cores>=8 && memory>=16GiB'", "perrin nodes --find gpu --json"),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := workload.ParseWhere(find); err != nil {
+				return usagef("a condition looks like 'cores>=8 && zone!=attic'", "--find: %s", strings.TrimPrefix(err.Error(), "where: "))
+			}
+			return a.withBackend(func(b *backend) error {
+				list, err := b.Nodes(cmd.Context(), find)
+				if err != nil {
+					return err
+				}
+				return show(a, append([]api.Node{}, list...), a.printNodes)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&find, "find", "", "a condition, such as 'cores>=8'")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) printNodes(list []api.Node) error {
+	if len(list) == 0 {
+		a.note("no node that is known meets the condition")
+		return nil
+	}
+	slices.SortStableFunc(list, func(x, y api.Node) int { return strings.Compare(x.Name, y.Name) })
+	t := terminal.NewTable("NAME", "NODE", "CELL", "ROLE", "STATE", "ARCH", "CORES ", "THREADS ", "MEMORY ", "CORE PRICE ", "RTT ", "FOUND BY")
+	for _, n := range list {
+		free, ask := "?", "?"
+		threads, memory := fmt.Sprint(n.Machine.Total.Threads), terminal.Size(n.Machine.Total.Memory)
+		if n.Offer != nil {
+			free, ask = fmt.Sprint(n.Offer.Free.Cores), terminal.Rate(n.Offer.Asks.Core)
+			threads = fmt.Sprintf("%d/%s", n.Offer.Free.Threads, threads)
+			memory = terminal.Size(n.Offer.Free.Memory) + "/" + memory
+		}
+		t.Row(n.Name, n.ID.Short(), n.Cell.String()[:8], orElse(n.Role, "-"), stateText(&n), n.Machine.Arch,
+			fmt.Sprintf("%s/%d", free, n.Machine.Total.Cores), threads, memory, ask, rttText(&n), orElse(n.Found, "-"))
+	}
+	return t.Write(a.stdout)
+}
+
+func stateText(n *api.Node) string {
+	switch {
+	case n.Self:
+		return "this node"
+	case n.Offer != nil && n.Offer.Drain:
+		return "draining"
+	case !n.Alive:
+		return "not heard of"
+	}
+	return "alive"
+}
+
+func rttText(n *api.Node) string {
+	if n.Self || n.RTTMicros == 0 {
+		return "-"
+	}
+	d := time.Duration(n.RTTMicros) * time.Microsecond
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.2fms", float64(n.RTTMicros)/1000)
+	}
+	return terminal.Duration(d)
+}
