@@ -163,7 +163,7 @@ where it did.`,
 			"perrin invite                            # a token for the next machine",
 			"perrin map render.wasm -- frames/*       # one task for each file",
 			"perrin status                            # the mesh at a glance"),
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, SuggestionsMinimumDistance: 2,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {

@@ -88,6 +88,11 @@ var fakePrograms = map[string]apitest.Program{
 		<-ctx.Done()
 		return 0
 	},
+	"stubborn": func(ctx context.Context, c *apitest.Call) int {
+		fmt.Fprintln(c.Stdout, "sleeping")
+		<-c.Release
+		return 0
+	},
 	"leave": func(_ context.Context, c *apitest.Call) int {
 		fmt.Fprintf(c.Stdout, "task %d\n", c.Index)
 		c.Output["result.txt"] = []byte(fmt.Sprintf("result of %d\n", c.Index))
@@ -129,6 +134,12 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("REWRITE") != "",
 		RequireExplicitExec: true,
 		Setup:               serveFake,
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"mesh":       meshCommand,
 			"interrupt":  interruptCommand,
@@ -154,9 +165,7 @@ func serveFake(env *testscript.Env) error {
 	done := make(chan error, 1)
 	go func() { done <- api.NewServer(fake, slog.New(slog.DiscardHandler), api.Options{}).Serve(ctx, ln) }()
 	env.Defer(func() {
-		for _, id := range fake.Unfinished() {
-			_ = fake.Stop(ctx, id)
-		}
+		fake.Close()
 		cancel()
 		if err := errors.Join(<-done, os.RemoveAll(dir)); err != nil {
 			env.T().Fatal(err)

@@ -115,7 +115,7 @@ func (a *app) enter(cmd *cobra.Command, up bool, do func(Daemon, settings.Values
 	}
 	if err != nil || !up {
 		if err == nil {
-			a.note("next: `perrin up`%s, or `perrin service install` to have it run by systemd", dataFlag(v))
+			a.note("next: `perrin up%s`, or `perrin service install` to have it run by systemd", dataFlag(v))
 		}
 		return err
 	}

@@ -35,6 +35,8 @@ type Call struct {
 	Output map[string][]byte // what the task leaves behind
 	Index  uint32
 	Spec   *workload.Spec
+	// Release is closed by Fake.Close; what it waits for is not ended by a stop.
+	Release <-chan struct{}
 }
 
 // Fake is an in-memory mesh of three nodes, "anna", "ben" and "carl", whose
@@ -51,12 +53,13 @@ type Fake struct {
 	work    map[workload.ID]*job
 	order   []workload.ID
 	drained bool
+	closed  chan struct{}
 }
 
 // New returns a mesh whose programs are programs.
 func New(programs map[string]Program) *Fake {
 	return &Fake{
-		Programs: programs, Floor: 400, changed: make(chan struct{}),
+		Programs: programs, Floor: 400, changed: make(chan struct{}), closed: make(chan struct{}),
 		blobs: map[workload.Digest][]byte{}, work: map[workload.ID]*job{},
 	}
 }
@@ -324,4 +327,14 @@ func (f *Fake) Unfinished() []workload.ID {
 	left := maps.Clone(f.work)
 	maps.DeleteFunc(left, func(_ workload.ID, j *job) bool { return j.phase.Ended() })
 	return slices.SortedFunc(maps.Keys(left), func(a, b workload.ID) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// Close stops every workload and lets go of those that a stop does not end.
+func (f *Fake) Close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, j := range f.work {
+		j.cancel()
+	}
+	close(f.closed)
 }

@@ -131,7 +131,7 @@ func (j *job) newCall(i uint32) *Call {
 	j.fake.mu.Lock()
 	defer j.fake.mu.Unlock()
 	c := &Call{
-		Args: slices.Concat(j.spec.Args, j.tasks[i].Args), Env: j.spec.Env, Index: i, Spec: &j.spec,
+		Args: slices.Concat(j.spec.Args, j.tasks[i].Args), Env: j.spec.Env, Index: i, Spec: &j.spec, Release: j.fake.closed,
 		Inputs: map[string][]byte{}, Output: map[string][]byte{}, Stdin: bytes.NewReader(j.fake.blobs[j.spec.Stdin.Digest]),
 	}
 	for _, in := range slices.Concat(j.spec.Inputs, j.tasks[i].Inputs) {
