@@ -10,7 +10,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// sequenceKey holds the number of the last commit.
+// sequenceKey holds the number of the last commit (8 bytes) and how many groups
+// there are (4 bytes), so that the newest write tells what older ones there were.
 var sequenceKey = []byte("q")
 
 const (
@@ -36,6 +37,7 @@ const (
 type request struct {
 	ops    []op
 	demand demand
+	groups int // how many groups it adds
 	size   int
 	done   chan error
 }
@@ -54,12 +56,17 @@ type committer struct {
 	share  func(demand) int64
 	acked  *marker
 	number uint64
+	groups int
 	broken error
 	log    *slog.Logger
 }
 
 func newCommitter(s *Store) (*committer, error) {
-	number, err := readNumber(s.raft)
+	number, groups, err := readSequence(s.raft)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.groupNumbers()
 	if err != nil {
 		return nil, err
 	}
@@ -67,37 +74,38 @@ func newCommitter(s *Store) (*committer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(names) != groups {
+		err := fmt.Errorf("%w: %d groups, should have %d", ErrCorrupt, len(names), groups)
+		return nil, errors.Join(err, acked.close())
+	}
 	c := &committer{
 		queue: make(chan *request, 1024), ended: make(chan struct{}),
-		db: s.raft, room: s.room, share: s.share, acked: acked, number: number, log: s.log,
+		db: s.raft, room: s.room, share: s.share, acked: acked, number: number, groups: groups, log: s.log,
 	}
 	go c.run()
 	return c, nil
 }
 
-func readNumber(db *badger.DB) (n uint64, err error) {
-	err = db.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(sequenceKey)
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil
+func readSequence(db *badger.DB) (number uint64, groups int, err error) {
+	err = view(db, sequenceKey, func(v []byte) error {
+		if len(v) != 12 {
+			return fmt.Errorf("%w: commit number of %d bytes", ErrCorrupt, len(v))
 		}
-		if err != nil {
-			return err
-		}
-		return item.Value(func(v []byte) error {
-			if len(v) != 8 {
-				return fmt.Errorf("%w: commit number of %d bytes", ErrCorrupt, len(v))
-			}
-			n = binary.BigEndian.Uint64(v)
-			return nil
-		})
+		number, groups = binary.BigEndian.Uint64(v), int(binary.BigEndian.Uint32(v[8:]))
+		return nil
 	})
-	return n, err
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		err = nil
+	}
+	return number, groups, err
 }
 
 // do commits ops and returns once they are synced.
-func (c *committer) do(d demand, ops []op) error {
-	r := &request{ops: ops, demand: d, done: make(chan error, 1)}
+func (c *committer) do(d demand, ops []op) error { return c.doGroups(0, d, ops) }
+
+// doGroups is do for ops that add or remove groups.
+func (c *committer) doGroups(groups int, d demand, ops []op) error {
+	r := &request{ops: ops, demand: d, groups: groups, done: make(chan error, 1)}
 	for _, o := range ops {
 		r.size += len(o.key) + len(o.value) + 32
 	}
@@ -177,7 +185,15 @@ type transaction struct {
 	pending []*request // complete in txn, not answered
 }
 
+// add puts a request into the transaction. One that adds or removes a group
+// starts a transaction, so that it is not split and the count fits.
 func (t *transaction) add(r *request) {
+	if r.groups != 0 {
+		if err := t.flush(); err != nil {
+			r.done <- err
+			return
+		}
+	}
 	for _, o := range r.ops {
 		err := t.put(o)
 		if errors.Is(err, badger.ErrTxnTooBig) {
@@ -192,6 +208,7 @@ func (t *transaction) add(r *request) {
 		}
 	}
 	t.volume += r.size
+	t.c.groups += r.groups
 	t.pending = append(t.pending, r)
 }
 
@@ -218,8 +235,9 @@ func (t *transaction) flush() error {
 
 // write numbers and commits one transaction.
 func (c *committer) write(txn *badger.Txn) error {
-	number := binary.BigEndian.AppendUint64(nil, c.number+1)
-	err := txn.Set(sequenceKey, number)
+	sequence := binary.BigEndian.AppendUint64(nil, c.number+1)
+	sequence = binary.BigEndian.AppendUint32(sequence, uint32(c.groups))
+	err := txn.Set(sequenceKey, sequence)
 	if err == nil {
 		err = txn.Commit()
 	}

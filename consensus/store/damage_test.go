@@ -56,27 +56,30 @@ func copyFile(t testing.TB, from, to string) {
 	}
 }
 
-// fill writes enough that the folder has tables and a write-ahead log, and
-// leaves it as a crash would: a copy of it while it is open.
+// fill makes a folder with tables and a write-ahead log, the way a crash leaves
+// it: closing writes the tables, and what comes after is copied while it is open.
 func fill(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	s := open(t, dir)
-	g := group(t, s, "cell")
-	check(t, g.SetUint64([]byte("CurrentTerm"), 4))
-	for i := range uint64(14) {
-		logs := entries(i*500+1, i*500+500, 4)
+	for from := uint64(1); ; from += 3500 {
+		s := open(t, dir)
+		g := group(t, s, "cell")
+		check(t, g.SetUint64([]byte("CurrentTerm"), from))
+		check(t, s.Cache("c").Put("k", []byte("v")))
+		if from > 7000 {
+			crashed := copyFolder(t, dir)
+			check(t, s.Close())
+			return crashed
+		}
+		logs := entries(from, from+3499, 4)
 		for n, l := range logs {
-			for k := range 2000 {
+			for k := range 500 {
 				l.Data = append(l.Data, byte(k*7+n))
 			}
 		}
 		check(t, g.StoreLogs(logs))
+		check(t, s.Close())
 	}
-	check(t, s.Cache("c").Put("k", []byte("v")))
-	crashed := copyFolder(t, dir)
-	check(t, s.Close())
-	return crashed
 }
 
 func TestDamagedFolderIsRefused(t *testing.T) {
@@ -106,7 +109,7 @@ func TestDamagedFolderIsRefused(t *testing.T) {
 		{"a flipped bit in a table", sst, flip(5000), ErrCorrupt},
 		{"a flipped bit at a table's end", sst, flip(-10), ErrCorrupt},
 		{"no table", sst, nil, ErrCorrupt},
-		{"a flipped bit in the write-ahead log", wal, flip(4000), ErrCorrupt},
+		{"a flipped bit in the write-ahead log", wal, flip(40), ErrCorrupt},
 		{"an empty write-ahead log", wal, none, ErrCorrupt},
 		{"no write-ahead log", wal, nil, ErrCorrupt},
 		{"half a manifest", "raft/MANIFEST", half, ErrCorrupt},

@@ -11,13 +11,16 @@ import (
 )
 
 // Keys of the raft database: 'g' NAME is the number of a group, 'l' NUMBER INDEX
-// is a log entry, 'f' NUMBER the index below which entries may be missing, 's'
-// NUMBER NAME is a stable value, 'd' KEY a durable fact, 'q' the commit number.
-// Numbers and indexes are big-endian, so that they sort.
+// is a log entry, 'r' NUMBER the range of the log, 's' NUMBER NAME is a stable
+// value, 'd' KEY a durable fact, 'q' the commit number. Numbers and indexes are
+// big-endian, so that they sort.
+//
+// The range is what counts: entries outside it are the remains of an append or a
+// deletion that a crash cut short, and one that is missing inside it is damage.
 const (
 	keyGroup  = 'g'
 	keyLog    = 'l'
-	keyFirst  = 'f'
+	keyRange  = 'r'
 	keyStable = 's'
 	keyFact   = 'd'
 )
@@ -95,9 +98,10 @@ func (s *Store) groupNumber(name string) (uint32, error) {
 		}
 		top = max(top, id)
 	}
-	id := top + 1
-	value := binary.BigEndian.AppendUint32(nil, id)
-	return id, s.commit.do(demandSmall, []op{{append([]byte{keyGroup}, name...), value}})
+	g := &Group{id: top + 1}
+	return g.id, s.commit.doGroups(+1, demandSmall, []op{
+		{append([]byte{keyGroup}, name...), binary.BigEndian.AppendUint32(nil, g.id)}, g.rangeOp(0, 0),
+	})
 }
 
 func (s *Store) groupNumbers() (map[string]uint32, error) {
@@ -123,63 +127,80 @@ func (g *Group) logKey(index uint64) []byte {
 	return binary.BigEndian.AppendUint64(g.prefix(keyLog), index)
 }
 
-// load reads the range of the log. It returns ErrCorrupt when an entry that was
-// stored and not deleted is missing at the start or in between; a missing end
-// shows in the commit number.
+// load reads the range of the log and removes entries outside it. It returns
+// ErrCorrupt when an entry inside it is missing.
 func (g *Group) load() error {
-	floor, err := g.floor()
+	first, last, err := g.storedRange()
 	if err != nil {
 		return err
 	}
-	var first, last, count uint64
+	var inside uint64
+	var remains []op
 	err = eachKey(g.s.raft, g.prefix(keyLog), func(key []byte) error {
 		if len(key) != 8 {
 			return fmt.Errorf("%w: log key of %d bytes", ErrCorrupt, len(key))
 		}
-		last = binary.BigEndian.Uint64(key)
-		if count == 0 {
-			first = last
+		if i := binary.BigEndian.Uint64(key); first <= i && i <= last {
+			inside++
+		} else {
+			remains = append(remains, op{key: g.logKey(i)})
 		}
-		count++
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if count > 0 && (first > floor || count != last-first+1) {
-		return fmt.Errorf("%w: the log has %d entries from %d to %d and should start at %d", ErrCorrupt, count, first, last, floor)
+	if last != 0 && inside != last-first+1 {
+		return fmt.Errorf("%w: %d of the log entries %d to %d are gone", ErrCorrupt, last-first+1-inside, first, last)
 	}
 	g.setRange(first, last)
-	return nil
+	return g.remove(remains)
 }
 
-// floor returns the index at or below which the log must start. The first append
-// sets it, so without one there is no log.
-func (g *Group) floor() (floor uint64, err error) {
-	err = view(g.s.raft, g.prefix(keyFirst), func(v []byte) error {
-		if len(v) != 8 {
-			return fmt.Errorf("%w: start of the log has %d bytes", ErrCorrupt, len(v))
+func (g *Group) storedRange() (first, last uint64, err error) {
+	err = view(g.s.raft, g.prefix(keyRange), func(v []byte) error {
+		if len(v) != 16 {
+			return fmt.Errorf("%w: range of the log has %d bytes", ErrCorrupt, len(v))
 		}
-		floor = binary.BigEndian.Uint64(v)
+		first, last = binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])
 		return nil
 	})
 	if errors.Is(err, badger.ErrKeyNotFound) {
-		return 0, nil
+		err = fmt.Errorf("%w: the range of the log is gone", ErrCorrupt)
 	}
-	return floor, err
+	return first, last, err
 }
 
-// raiseFloor is the write that lets entries below index be missing.
-func (g *Group) raiseFloor(index uint64) op {
-	return op{g.prefix(keyFirst), binary.BigEndian.AppendUint64(nil, index)}
+// rangeOp is the write that makes the log span first to last.
+func (g *Group) rangeOp(first, last uint64) op {
+	first, last = normal(first, last)
+	v := binary.BigEndian.AppendUint64(nil, first)
+	return op{g.prefix(keyRange), binary.BigEndian.AppendUint64(v, last)}
+}
+
+// normal returns 0, 0 for an empty range.
+func normal(first, last uint64) (uint64, uint64) {
+	if last == 0 || first > last {
+		return 0, 0
+	}
+	return first, last
+}
+
+// remove deletes in pieces that do not hold up the other groups.
+func (g *Group) remove(ops []op) error {
+	for len(ops) > 0 {
+		n := min(len(ops), deleteChunk)
+		if err := g.s.commit.do(demandNone, ops[:n]); err != nil {
+			return err
+		}
+		ops = ops[n:]
+	}
+	return nil
 }
 
 func (g *Group) setRange(first, last uint64) {
-	if last == 0 || first > last {
-		first, last = 0, 0
-	}
 	g.mu.Lock()
-	g.first, g.last = first, last
+	g.first, g.last = normal(first, last)
 	g.mu.Unlock()
 }
 
@@ -221,8 +242,8 @@ func (g *Group) GetLog(index uint64, l *raft.Log) error {
 func (g *Group) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs appends entries with consecutive indexes and returns when they are
-// synced. Entries from the first new index on are replaced. On an error a
-// prefix may be stored; the log has no hole all the same.
+// synced. Entries from the first new index on are replaced. On an error none of
+// the new entries is in the log, but what they replace may be gone.
 func (g *Group) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
@@ -244,20 +265,17 @@ func (g *Group) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// appendOps deletes from the end what the new entries replace and then writes
-// them from the start, so that a crash between two transactions leaves no hole
-// and no entry of an older term behind a newer one.
+// appendOps takes what the new entries replace out of the range, writes the
+// entries and then the new range, so that a crash between two transactions
+// leaves no entry of an older term behind a newer one.
 func (g *Group) appendOps(logs []*raft.Log, first, last uint64) ([]op, error) {
-	start := logs[0].Index
+	start, end := logs[0].Index, logs[len(logs)-1].Index
 	if start == 0 || last != 0 && (start > last+1 || start < first) {
 		return nil, fmt.Errorf("%w: the log has %d to %d", ErrGap, first, last)
 	}
-	ops := make([]op, 0, len(logs)+1)
-	if last == 0 || start == first {
-		ops = append(ops, g.raiseFloor(start))
-	}
-	for i := last; last != 0 && i >= start; i-- {
-		ops = append(ops, op{key: g.logKey(i)})
+	ops := make([]op, 0, len(logs)+2)
+	if start <= last {
+		ops = append(ops, g.rangeOp(first, start-1))
 	}
 	for i, l := range logs {
 		if l.Index != start+uint64(i) {
@@ -268,19 +286,29 @@ func (g *Group) appendOps(logs []*raft.Log, first, last uint64) ([]op, error) {
 		}
 		ops = append(ops, op{g.logKey(l.Index), encodeEntry(l)})
 	}
-	return ops, nil
+	for i := end + 1; i <= last; i++ {
+		ops = append(ops, op{key: g.logKey(i)})
+	}
+	if first == 0 {
+		first = start
+	}
+	return append(ops, g.rangeOp(first, end)), nil
 }
 
 // failed reads the range again, since part of a failed write may be stored.
 func (g *Group) failed(err error) error {
-	if errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
 		return err
 	}
-	return errors.Join(err, g.load())
+	first, last, err2 := g.storedRange()
+	if err2 == nil {
+		g.setRange(first, last)
+	}
+	return errors.Join(err, err2)
 }
 
 // DeleteRange deletes the entries low to high, inclusive, as far as they exist.
-// They must be a prefix or a suffix of the log.
+// They must be a prefix or a suffix of the log. A crash leaves all or none.
 func (g *Group) DeleteRange(low, high uint64) error {
 	g.write.Lock()
 	defer g.write.Unlock()
@@ -289,13 +317,19 @@ func (g *Group) DeleteRange(low, high uint64) error {
 	if last == 0 || from > to {
 		return nil
 	}
-	if from > first && to < last {
-		return fmt.Errorf("group %q: delete %d to %d of %d to %d: %w", g.name, low, high, first, last, ErrGap)
-	}
-	for _, ops := range g.deleteOps(from, to, from > first) {
-		if err := g.s.commit.do(demandNone, ops); err != nil {
-			return g.failed(fmt.Errorf("group %q: delete %d to %d: %w", g.name, from, to, err))
+	left := g.rangeOp(to+1, last)
+	if from > first {
+		if to < last {
+			return fmt.Errorf("group %q: delete %d to %d of %d to %d: %w", g.name, low, high, first, last, ErrGap)
 		}
+		left = g.rangeOp(first, from-1)
+	}
+	ops := []op{left}
+	for i := from; i <= to; i++ {
+		ops = append(ops, op{key: g.logKey(i)})
+	}
+	if err := g.remove(ops); err != nil {
+		return g.failed(fmt.Errorf("group %q: delete %d to %d: %w", g.name, from, to, err))
 	}
 	if from > first {
 		g.setRange(first, from-1)
@@ -303,27 +337,6 @@ func (g *Group) DeleteRange(low, high uint64) error {
 		g.setRange(to+1, last)
 	}
 	return nil
-}
-
-// deleteOps deletes a prefix from its start, raising the floor first, and a
-// suffix from its end.
-func (g *Group) deleteOps(from, to uint64, suffix bool) [][]op {
-	var chunks [][]op
-	for n := from; n <= to; n += deleteChunk {
-		chunk := make([]op, 0, deleteChunk+1)
-		if !suffix {
-			chunk = append(chunk, g.raiseFloor(min(to, n+deleteChunk-1)+1))
-		}
-		for i := n; i <= to && i < n+deleteChunk; i++ {
-			index := i
-			if suffix {
-				index = to - (i - from)
-			}
-			chunk = append(chunk, op{key: g.logKey(index)})
-		}
-		chunks = append(chunks, chunk)
-	}
-	return chunks
 }
 
 // Set stores a stable value and returns when it is synced.

@@ -55,7 +55,7 @@ func (s *Store) Drop(name string) error {
 	if err := g.DeleteRange(first, last); err != nil {
 		return err
 	}
-	ops := []op{{key: append([]byte{keyGroup}, name...)}, {key: g.prefix(keyFirst)}}
+	ops := []op{{key: append([]byte{keyGroup}, name...)}, {key: g.prefix(keyRange)}}
 	err = each(s.raft, g.prefix(keyStable), func(key, _ []byte) error {
 		ops = append(ops, op{key: append(g.prefix(keyStable), key...)})
 		return nil
@@ -66,7 +66,7 @@ func (s *Store) Drop(name string) error {
 	if err := os.RemoveAll(filepath.Join(s.path("snapshots"), name)); err != nil {
 		return fmt.Errorf("drop group %q: %w", name, err)
 	}
-	if err := s.commit.do(demandNone, ops); err != nil {
+	if err := s.commit.doGroups(-1, demandNone, ops); err != nil {
 		return fmt.Errorf("drop group %q: %w", name, err)
 	}
 	s.mu.Lock()
