@@ -17,7 +17,7 @@ import (
 
 // Program is what to run and what it sees.
 type Program struct {
-	Host    bool     // show /usr of this machine
+	Host    bool     // show /usr of this machine; always so when the shim is dynamically linked
 	Mounts  []Mount  // beside Work and Out
 	Work    string   // host folder seen as /work, writable; given to the group's user
 	Out     string   // host folder seen as /out, writable; given to the group's user; "" is none
@@ -80,7 +80,7 @@ func (g *Group) Start(p Program, guard func(init *os.File) error) (*Proc, error)
 	if err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
-	defer release()
+	release() // or the end of the init would not be the end of its pipes
 	if guard != nil {
 		err = guard(proc.pidfd)
 	}
@@ -147,7 +147,7 @@ func (s *fileSet) close() { closeFiles(s.owned) }
 
 // config says to the init what p and the group ask for.
 func (g *Group) config(p Program, files *fileSet) (*inside.Config, error) {
-	cfg := &inside.Config{Host: p.Host, Limits: g.insideLimits(), Path: p.Path, Args: p.Args, Env: p.Env, Dir: p.Dir}
+	cfg := &inside.Config{Host: p.Host || shim.Dynamic(), Limits: g.insideLimits(), Path: p.Path, Args: p.Args, Env: p.Env, Dir: p.Dir}
 	if cfg.Dir == "" {
 		cfg.Dir = "/work"
 	}
@@ -212,6 +212,9 @@ func (g *Group) startInit(proc *Proc, p Program, files *fileSet) error {
 	}
 	if err := g.streams(cmd, p); err != nil {
 		return err
+	}
+	if len(files.all) > shim.MaxFiles {
+		return fmt.Errorf("%d mounts, at most %d", len(files.all), shim.MaxFiles)
 	}
 	pidfd := -1
 	cmd.ExtraFiles, cmd.Dir = files.all, "/"

@@ -9,12 +9,14 @@
 package shim
 
 import (
+	"debug/elf"
 	"embed"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +56,20 @@ func Path() (string, error) {
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil
 }
+
+// Dynamic reports whether the shim needs the host's dynamic linker, and with it
+// a view of /usr. The embedded one never does; perrin in its place does when it
+// was built with cgo.
+func Dynamic() bool { return dynamic() }
+
+var dynamic = sync.OnceValue(func() bool {
+	f, err := image()
+	if err != nil {
+		return false
+	}
+	e, err := elf.NewFile(f)
+	return err == nil && slices.ContainsFunc(e.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
+})
 
 // Command returns a command that starts the shim in the given role, with an
 // empty environment. The caller sets the rest.
@@ -109,5 +125,27 @@ func sealedCopy(src io.Reader) (*os.File, error) {
 	}
 	// A file that anyone has open for writing cannot be executed.
 	defer f.Close()
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	defer ro.Close()
+	high, err := unix.FcntlInt(ro.Fd(), unix.F_DUPFD_CLOEXEC, highFD())
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(high), role.Name), nil
+}
+
+// MaxFiles bounds how many files a shim process may be given: the shim's own
+// descriptor lies above, or a child's would take its place before the execve.
+const MaxFiles = 3500
+
+func highFD() int {
+	const want = MaxFiles + 100
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < want+64 {
+		return int(l.Cur) - 64
+	}
+	return want
 }
