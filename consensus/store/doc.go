@@ -29,5 +29,9 @@
 // commit carries a number, and the last acknowledged number is also kept in
 // ACKED, which is written without a sync after the commit: it may lag behind
 // the database but never runs ahead of it, unless acknowledged commits are gone.
-// Open then returns ErrCorrupt.
+// Every append also records the range of its log, and every commit the number of
+// groups, so that a table which is gone shows in what is newer. Open and Group
+// then return ErrCorrupt: a voter that forgot what it promised must not vote.
+//
+// A copy of the folder that was taken while it was in use is such a folder, too.
 package store
