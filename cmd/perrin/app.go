@@ -176,8 +176,22 @@ where it did.`,
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "API socket of the daemon (default $PERRIN_SOCKET, else "+settings.SocketHelp+")")
 	root.SetFlagErrorFunc(flagError)
 	a.addVerbs(root)
-	root.InitDefaultHelpCmd()
+	root.SetHelpCommand(helpCommand())
 	return root
+}
+
+// helpCommand is cobra's help, with an error for a verb that there is not.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [VERB]", Short: "Help about a verb", Example: examples("perrin help run", "perrin help exit-codes"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownVerb(cmd.Root(), args[0])
+			}
+			return found.Help()
+		},
+	}
 }
 
 func (a *app) addVerbs(root *cobra.Command) {

@@ -156,7 +156,7 @@ func (f *follower) attach(ctx context.Context) error {
 	err := f.b.Attach(ctx, f.id, api.AttachOptions{Follow: true, Stdin: f.stdin, Stdout: f.app.stdout, Stderr: f.app.stderr})
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
 		f.stopIt(ctx)
-		return fmt.Errorf("write output: %w", err)
+		return outcome(exitPipe) // nobody reads on, as in `perrin run -- yes | head`
 	}
 	return err
 }

@@ -88,6 +88,12 @@ var fakePrograms = map[string]apitest.Program{
 		<-ctx.Done()
 		return 0
 	},
+	"yes": func(ctx context.Context, c *apitest.Call) int {
+		for ctx.Err() == nil {
+			fmt.Fprintln(c.Stdout, "y")
+		}
+		return 0
+	},
 	"stubborn": func(ctx context.Context, c *apitest.Call) int {
 		fmt.Fprintln(c.Stdout, "sleeping")
 		<-c.Release
@@ -145,6 +151,7 @@ func TestScripts(t *testing.T) {
 			"interrupt":  interruptCommand,
 			"unfinished": unfinishedCommand,
 			"bytes":      bytesCommand,
+			"tty":        ttyCommand,
 		},
 	})
 }

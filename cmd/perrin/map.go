@@ -230,7 +230,10 @@ func (a *app) mapOn(ctx context.Context, b *backend, j *job, each []localInput, 
 	fo.bar = bar
 	fo.progress = func(w *api.Workload) { bar.Update(mapState(w), time.Now()) }
 	w, err := fo.follow(ctx)
+	fo.mu.Lock()
 	bar.Finish()
+	fo.progress = nil
+	fo.mu.Unlock()
 	if err != nil {
 		return err
 	}

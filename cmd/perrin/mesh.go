@@ -182,7 +182,8 @@ func (a *app) configCommand() *cobra.Command {
 		Use: "show", Short: "Print every setting, its value and where it comes from",
 		Long: `Print every setting with its value and where that comes from: a flag, a variable
 PERRIN_NAME, config.yaml in the data folder, or the default. With a daemon running
-these are the values it runs with; without, or with --local, those that
+these are the values it runs with; without one, with --local or with a setting's
+flag, those that
 ` + "`perrin up`" + ` would run with from here.`,
 		Example: examples("perrin config show", "perrin config show --local --data ~/mesh", "perrin config show --json"),
 		Args:    noArgs,
@@ -197,6 +198,9 @@ these are the values it runs with; without, or with --local, those that
 
 func (a *app) configShow(cmd *cobra.Command, local bool) error {
 	var list []api.Setting
+	for _, d := range settings.Definitions() {
+		local = local || d.Name != "socket" && cmd.Flags().Changed(d.Name)
+	}
 	if b, err := a.connect(); err == nil && !local {
 		list = b.Config()
 		b.close()

@@ -47,7 +47,7 @@ func (a *app) printNodes(list []api.Node) error {
 		return nil
 	}
 	slices.SortStableFunc(list, func(x, y api.Node) int { return strings.Compare(x.Name, y.Name) })
-	t := terminal.NewTable("NAME", "NODE", "CELL", "ROLE", "STATE", "ARCH", "CORES ", "THREADS ", "MEMORY ", "CORE PRICE ", "RTT ", "FOUND BY")
+	t := terminal.NewTable("NAME", "NODE", "CELL", "ROLE", "STATE", "ARCH", "FREE CORES ", "FREE THREADS ", "FREE MEMORY ", "CORE PRICE ", "RTT ", "FOUND BY")
 	for _, n := range list {
 		free, ask := "?", "?"
 		threads, memory := fmt.Sprint(n.Machine.Total.Threads), terminal.Size(n.Machine.Total.Memory)
