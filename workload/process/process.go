@@ -246,7 +246,7 @@ func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Mete
 		}
 	}
 	out := end.Outcome(ending.Program{
-		Code: e.Code, Signal: e.Signal, OOM: e.Resident || after.OOMKills > before.OOMKills, FinalDisk: l,
+		Code: e.Code, Signal: e.Signal, OOM: e.Resident || after.OOMKills > before.OOMKills, Broken: e.Broken, FinalDisk: l,
 	})
 	out.Wall = runner.WallNamespaces
 	out.Usage = workload.Usage{WallMs: wall.Milliseconds(), CPUMs: e.CPUMs, PeakMem: e.MaxRSS}

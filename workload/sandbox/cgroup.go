@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/workload/sandbox/cgroup"
 )
 
 // hierarchy is where this node may make cgroups: the unified hierarchy
@@ -40,9 +40,9 @@ type mounted struct {
 }
 
 // readMounted parses /proc/self/mountinfo and /proc/self/cgroup (proc(5), cgroups(7)).
-func readMounted(mountinfo, cgroup string) mounted {
+func readMounted(mountinfo, membership string) mounted {
 	own := map[string]string{}
-	for line := range strings.Lines(cgroup) {
+	for line := range strings.Lines(membership) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
 			continue
@@ -88,8 +88,8 @@ func currentMounts() (mounted, error) {
 	if err != nil {
 		return mounted{}, err
 	}
-	cgroup, err := os.ReadFile("/proc/self/cgroup")
-	return readMounted(string(mountinfo), string(cgroup)), err
+	membership, err := os.ReadFile("/proc/self/cgroup")
+	return readMounted(string(mountinfo), string(membership)), err
 }
 
 // claim makes the node's folder wherever it may.
@@ -139,7 +139,7 @@ func copyCPUSet(dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := writeFile(dir, "cpuset."+name, strings.TrimSpace(string(v))); err != nil {
+		if err := cgroup.Write(dir, "cpuset."+name, strings.TrimSpace(string(v))); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func delegate(parent string) error {
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
-	pids, perr := readPids(parent)
+	pids, perr := cgroup.Pids(parent)
 	if perr != nil || len(pids) != 1 || pids[0] != os.Getpid() {
 		return err
 	}
@@ -193,92 +193,18 @@ func delegate(parent string) error {
 	if err := os.MkdirAll(leaf, 0o755); err != nil {
 		return err
 	}
-	if err := writeFile(leaf, "cgroup.procs", "0"); err != nil {
+	if err := cgroup.Write(leaf, "cgroup.procs", "0"); err != nil {
 		return err
 	}
 	return handDown(parent)
 }
 
 func handDown(dir string) error {
-	if err := writeFile(dir, "cgroup.subtree_control", v2Controllers); err != nil {
+	if err := cgroup.Write(dir, "cgroup.subtree_control", v2Controllers); err != nil {
 		return err
 	}
-	_ = writeFile(dir, "cgroup.subtree_control", "+cpuset") // not delegated to users by every systemd; affinity serves instead
+	_ = cgroup.Write(dir, "cgroup.subtree_control", "+cpuset") // not delegated to users by every systemd; affinity serves instead
 	return nil
-}
-
-func writeFile(dir, name, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = f.WriteString(value)
-	return err
-}
-
-func readPids(dir string) ([]int, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, f := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(f); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
-// removeEvery and removeFor bound how long an emptying cgroup is waited for.
-const (
-	removeEvery = 2 * time.Millisecond
-	removeFor   = 5 * time.Second
-)
-
-// KillAndRemove kills every process in the cgroup folder dir and its children,
-// waits until they are gone, and removes it. A folder that is not there is fine.
-func KillAndRemove(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := KillAndRemove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	for end := time.Now().Add(removeFor); ; {
-		err := unix.Rmdir(dir)
-		if err == nil || errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
-			return fmt.Errorf("remove cgroup %s: %w", dir, err)
-		}
-		KillCgroup(dir)
-		time.Sleep(removeEvery)
-	}
-}
-
-// KillCgroup sends SIGKILL to every process in the cgroup folder dir.
-func KillCgroup(dir string) {
-	if writeFile(dir, "cgroup.kill", "1") == nil {
-		return
-	}
-	pids, err := readPids(dir)
-	if err != nil {
-		return // gone
-	}
-	for _, pid := range pids {
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
 }
 
 // Sweep kills and removes every cgroup that a node with this prefix left
@@ -298,7 +224,7 @@ func Sweep(prefix string) error {
 	var errs []error
 	for dir := range dirs {
 		if dir != "" {
-			errs = append(errs, KillAndRemove(filepath.Join(dir, prefix)))
+			errs = append(errs, cgroup.Remove(filepath.Join(dir, prefix)))
 		}
 	}
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/perrin-mesh/perrin/workload/sandbox/cgroup"
 	"github.com/perrin-mesh/perrin/workload/sandbox/inside"
 )
 
@@ -34,13 +35,23 @@ type Group struct {
 func (h *Host) NewGroup(name string, l Limits) (*Group, error) {
 	g := &Group{host: h, limits: l, uid: h.users.next(), dirs: map[string]string{}}
 	name = cleanName(name)
-	for c, dir := range h.tree.folders() {
-		g.dirs[c] = filepath.Join(dir, name)
+	err := g.makeIn(h.tree, name)
+	if errors.Is(err, os.ErrNotExist) { // an earlier daemon's supervisor removed the node's folder, which was empty
+		if m, merr := currentMounts(); merr == nil {
+			err = g.makeIn(m.claim(h.prefix, h.log), name)
+		}
 	}
-	if err := g.make(); err != nil {
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", name, err), g.Close())
 	}
 	return g, nil
+}
+
+func (g *Group) makeIn(tree hierarchy, name string) error {
+	for c, dir := range tree.folders() {
+		g.dirs[c] = filepath.Join(dir, name)
+	}
+	return g.make()
 }
 
 func (t hierarchy) folders() map[string]string {
@@ -57,12 +68,12 @@ func cleanName(name string) string {
 		}
 		return '-'
 	}, strings.ToLower(name))
-	return "w-" + clean[:min(len(clean), 100)]
+	return fmt.Sprintf("w%d-%s", os.Getpid(), clean[:min(len(clean), 100)])
 }
 
 func (g *Group) make() error {
 	for _, dir := range g.dirs {
-		if err := os.Mkdir(dir, 0o755); err != nil {
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
 	}
@@ -102,7 +113,7 @@ func cpuList(cpus []int) string {
 
 func writeAll(dir string, settings [][2]string) error {
 	for _, s := range settings {
-		if err := writeFile(dir, s[0], s[1]); err != nil {
+		if err := cgroup.Write(dir, s[0], s[1]); err != nil {
 			return fmt.Errorf("%s=%s: %w", s[0], s[1], err)
 		}
 	}
@@ -117,7 +128,7 @@ func (g *Group) limitV1() error {
 		}
 	}
 	if dir := g.dirs[ctlPids]; dir != "" {
-		if err := writeFile(dir, "pids.max", number(l.Pids)); err != nil {
+		if err := cgroup.Write(dir, "pids.max", number(l.Pids)); err != nil {
 			return fmt.Errorf("pids.max: %w", err)
 		}
 	}
@@ -126,7 +137,7 @@ func (g *Group) limitV1() error {
 		return nil
 	}
 	if len(l.CPUs) > 0 {
-		if err := writeFile(dir, "cpuset.cpus", cpuList(l.CPUs)); err != nil {
+		if err := cgroup.Write(dir, "cpuset.cpus", cpuList(l.CPUs)); err != nil {
 			return fmt.Errorf("cpuset.cpus=%v: %w", l.CPUs, err)
 		}
 	}
@@ -136,10 +147,10 @@ func (g *Group) limitV1() error {
 // limitMemoryV1 sets the limit on memory and then the one on memory and swap,
 // which may never be the lower of the two. Kernels may have no swap accounting.
 func limitMemoryV1(dir, limit string) error {
-	if err := writeFile(dir, "memory.limit_in_bytes", limit); err != nil {
+	if err := cgroup.Write(dir, "memory.limit_in_bytes", limit); err != nil {
 		return fmt.Errorf("memory.limit_in_bytes=%s: %w", limit, err)
 	}
-	err := writeFile(dir, "memory.memsw.limit_in_bytes", limit)
+	err := cgroup.Write(dir, "memory.memsw.limit_in_bytes", limit)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -271,7 +282,7 @@ func (g *Group) Reset() {
 		_, _ = g.peak.WriteAt([]byte("reset\n"), 0) // kept since the start before Linux 6.12
 	}
 	if dir := g.dirs[ctlMemory]; dir != "" {
-		_ = writeFile(dir, "memory.max_usage_in_bytes", "0") // the peak then is the session's
+		_ = cgroup.Write(dir, "memory.max_usage_in_bytes", "0") // the peak then is the session's
 	}
 }
 
@@ -296,7 +307,7 @@ func readNumber(dir, name, key string) (int64, error) {
 // Kill sends SIGKILL to every process of the group.
 func (g *Group) Kill() {
 	for _, dir := range g.dirs {
-		KillCgroup(dir)
+		cgroup.Kill(dir)
 	}
 }
 
@@ -304,7 +315,7 @@ func (g *Group) Kill() {
 func (g *Group) Close() error {
 	var errs []error
 	for _, dir := range g.dirs {
-		errs = append(errs, KillAndRemove(dir))
+		errs = append(errs, cgroup.Remove(dir))
 	}
 	if g.peak != nil {
 		g.peak.Close()

@@ -69,6 +69,7 @@ type End struct {
 	CPUMs    int64          // of the program and the children it waited for
 	MaxRSS   int64          // bytes, of its largest process
 	Resident bool           // killed for its memory where no cgroup could
+	Broken   bool           // the whole sandbox was killed: by Kill, or from outside this process
 }
 
 // Start starts p in a sandbox of g. guard, when set, is called with a pidfd of
@@ -306,8 +307,7 @@ func (p *Proc) collect() (End, error) {
 	_ = p.cmd.Wait() // the init's own end says nothing
 	switch {
 	case errors.Is(readErr, io.EOF):
-		// The init was killed, by us or by its program.
-		return End{Signal: syscall.SIGKILL}, nil
+		return End{Signal: syscall.SIGKILL, Broken: true}, nil
 	case readErr != nil:
 		return End{}, fmt.Errorf("sandbox: %w", readErr)
 	case !s.Ended:

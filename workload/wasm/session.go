@@ -44,6 +44,12 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 	if err != nil {
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
 	}
+	if s.worker != nil && s.worker.dead() { // killed between attempts, as by the supervisor
+		if _, err := s.worker.stop(); err != nil {
+			return runner.Outcome{}, err
+		}
+		s.worker = nil
+	}
 	if s.worker == nil {
 		if s.worker, err = s.startWorker(); err != nil {
 			return runner.Outcome{}, err
@@ -132,11 +138,11 @@ func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request,
 // died explains why the worker did not answer: it was killed, by us or by the
 // kernel for its memory, or it broke.
 func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause error) (ending.Program, error) {
-	e, err := w.stop()
+	e, err := w.ended()
 	if err != nil {
 		return ending.Program{}, errors.Join(cause, err)
 	}
-	p := ending.Program{Code: e.Code, Signal: e.Signal, FinalDisk: l}
+	p := ending.Program{Code: e.Code, Signal: e.Signal, Broken: e.Broken, FinalDisk: l}
 	p.OOM = e.Resident || s.group.Read().OOMKills > before.OOMKills
 	if p.Signal == 0 && errors.Is(cause, frame.ErrFrame) {
 		return p, fmt.Errorf("wasm worker: %w", cause)

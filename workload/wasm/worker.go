@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -128,12 +129,30 @@ func (w *worker) Terminate() {}
 // Kill ends the worker at once.
 func (w *worker) Kill() { w.proc.Kill() }
 
+// dead reports whether the worker's sandbox has ended.
+func (w *worker) dead() bool {
+	fds := []unix.PollFd{{Fd: int32(w.proc.Pidfd().Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
+}
+
 // stop kills the worker, waits until nothing of it is left and returns how it ended.
 func (w *worker) stop() (sandbox.End, error) {
 	w.proc.Kill()
+	return w.ended()
+}
+
+// endFor is how long a worker that closed its socket may take to end.
+const endFor = time.Second
+
+// ended is stop for a worker that seems to have ended by itself, so that how it
+// did is known; one that has not is killed.
+func (w *worker) ended() (sandbox.End, error) {
+	w.sock.Close()
+	late := time.AfterFunc(endFor, w.proc.Kill)
+	defer late.Stop()
 	e, err := w.proc.Wait()
 	w.release()
-	w.sock.Close()
 	w.proc.Close()
 	return e, err
 }

@@ -153,6 +153,7 @@ type Program struct {
 	Code      int
 	Signal    syscall.Signal
 	OOM       bool // the kernel or the sandbox killed something for its memory
+	Broken    bool // the sandbox was killed as a whole
 	FinalDisk Limits
 }
 
@@ -169,6 +170,8 @@ func (e *Ending) Outcome(p Program) runner.Outcome {
 	case cause != "":
 	case p.OOM && (p.Signal == syscall.SIGKILL || p.Code != 0):
 		out.Exit, out.Detail = workload.OutOfMemory, "used more memory than the task asked for"
+	case p.Broken: // not by this session: the supervisor, or someone on the machine
+		out.Exit, out.Detail = workload.StoppedExit, "the sandbox was ended from outside"
 	case p.Signal == syscall.SIGXFSZ || overDisk(p.FinalDisk):
 		out.Exit, out.Detail = workload.OutputTooBig, tooBig(p.FinalDisk.Disk)
 	case p.Signal != 0:

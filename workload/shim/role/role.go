@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/perrin-mesh/perrin/workload/runner/watchdog"
 	"github.com/perrin-mesh/perrin/workload/sandbox/inside"
 	"github.com/perrin-mesh/perrin/workload/wasm/guest"
 )
@@ -27,6 +28,8 @@ func Run(args []string) int {
 		return inside.Enter()
 	case inside.RoleProbe:
 		return inside.Probe()
+	case watchdog.Role:
+		return watchdog.Serve(args[1:])
 	case guest.RoleCompile:
 		return guest.Compile()
 	case guest.RoleRun:
