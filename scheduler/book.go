@@ -1,171 +1,214 @@
 package scheduler
 
 import (
-	"cmp"
+	"bytes"
+	"maps"
 	"slices"
 
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// Lot is what one workload wants now: slots of one shape under one set of rules.
-type Lot struct {
-	Workload workload.ID
-	Owner    workload.PeerID
-	Shape    workload.Resources
-	Kind     workload.Kind
-	Host     string // a program that the node must have, or ""
-	Where    string
-	MaxPrice int64             // micro-credits per slot-second; 0 is no limit
-	Wanted   uint32            // slots now
-	Since    int64             // ms, when it began to want: the oldest is served first
-	Avoid    []workload.PeerID // nodes that failed it: called only when nobody else fits
-}
+const (
+	maxNodes = 1024      // of the home cell that the book remembers, and as many of others
+	maxSMT   = 64        // threads of a core that an offer can claim
+	maxValid = 3_600_000 // ms that an offer can claim
+)
 
 // entry is one node's standing offer in the book.
 type entry struct {
 	offer   workload.Offer
+	away    bool  // of another cell
+	dht     bool  // found through the DHT
 	rtt     int64 // us
 	risk    int64 // ppm
 	expires int64 // ms
-	called  int64 // slots of calls that are open, so that two auctions do not chase the same cores
+
+	slot    int    // where rules keep what they know of it
+	machine uint64 // changes with the machine
+	terms   uint64 // changes with the machine or the asks
+
+	held       workload.Capacity // of calls that are open
+	spent      workload.Capacity // awarded since the offer, until spentUntil
+	spentUntil int64
+	doubt      mark // nobody calls it meanwhile
+	freed      bool // it is on the desk's list of nodes that may have more to give
 }
 
 // book holds the last offer of each node.
 type book struct {
 	nodes map[workload.PeerID]*entry
-	where map[string]workload.Where // parsed conditions of the lots there are
+	home  []*entry // by identity
+	away  []*entry
+	slots []int // unused numbers of entry.slot
+	stamp uint64
 }
 
-func newBook() *book {
-	return &book{nodes: map[workload.PeerID]*entry{}, where: map[string]workload.Where{}}
+func newBook() *book { return &book{nodes: map[workload.PeerID]*entry{}} }
+
+// post records an offer and returns its entry, or nil when a newer one is
+// known, or one of the home cell where this one comes from away, or when the
+// book is full.
+func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
+	e := b.nodes[in.Offer.Node]
+	if e != nil && e.away && !away {
+		b.drop(e)
+		e = nil
+	}
+	switch {
+	case e == nil && !b.room(away, now):
+		return nil
+	case e == nil:
+		e = b.add(in.Offer.Node, away)
+	case away && !e.away || in.Offer.Seq < e.offer.Seq:
+		return nil
+	}
+	b.restamp(e, &in.Offer)
+	if in.Offer.Seq > e.offer.Seq {
+		e.spent = workload.Capacity{}
+	}
+	e.offer, e.rtt, e.risk, e.dht = in.Offer, in.RTTMicros, in.RiskPPM, dht
+	e.offer.Free = atLeastNothing(in.Offer.Free)
+	e.expires = now + min(max(in.Offer.ValidMs, 0), maxValid)
+	return e
 }
 
-// post records an offer unless a newer one is known. It reports whether
-// anything that matters to a lot changed.
-func (b *book) post(o workload.Offer, rtt, risk, now int64) bool {
-	e := b.nodes[o.Node]
-	if e == nil {
-		b.nodes[o.Node] = &entry{offer: o, rtt: rtt, risk: risk, expires: now + o.ValidMs}
+func atLeastNothing(c workload.Capacity) workload.Capacity {
+	return workload.Capacity{
+		Cores: max(c.Cores, 0), Threads: max(c.Threads, 0), Memory: max(c.Memory, 0),
+		Disk: max(c.Disk, 0), Slots: max(c.Slots, 0),
+	}
+}
+
+// restamp notices what of an offer is new.
+func (b *book) restamp(e *entry, o *workload.Offer) {
+	if e.machine == 0 || !sameMachine(&e.offer.Machine, &o.Machine) {
+		b.stamp++
+		e.machine, e.terms = b.stamp, b.stamp
+	}
+	if e.offer.Asks != o.Asks {
+		b.stamp++
+		e.terms = b.stamp
+	}
+}
+
+func sameMachine(a, b *workload.Machine) bool {
+	return a.Total == b.Total && a.SMT == b.SMT && a.Declared == b.Declared &&
+		a.Name == b.Name && a.Arch == b.Arch && a.OS == b.OS && a.Version == b.Version &&
+		slices.Equal(a.Kinds, b.Kinds) && slices.Equal(a.Walls, b.Walls) &&
+		slices.Equal(a.Attests, b.Attests) && maps.Equal(a.Labels, b.Labels)
+}
+
+func (b *book) add(node workload.PeerID, away bool) *entry {
+	e := &entry{away: away, slot: len(b.nodes)}
+	if n := len(b.slots); n > 0 {
+		e.slot, b.slots = b.slots[n-1], b.slots[:n-1]
+	}
+	b.nodes[node] = e
+	list := b.list(away)
+	at, _ := slices.BinarySearchFunc(*list, node, byNode)
+	*list = slices.Insert(*list, at, e)
+	e.offer.Node = node
+	return e
+}
+
+func (b *book) drop(e *entry) {
+	delete(b.nodes, e.offer.Node)
+	list := b.list(e.away)
+	at, _ := slices.BinarySearchFunc(*list, e.offer.Node, byNode)
+	*list = slices.Delete(*list, at, at+1)
+	b.slots = append(b.slots, e.slot)
+}
+
+func (b *book) list(away bool) *[]*entry {
+	if away {
+		return &b.away
+	}
+	return &b.home
+}
+
+func byNode(e *entry, node workload.PeerID) int { return bytes.Compare(e.offer.Node[:], node[:]) }
+
+// room reports whether the book can take another node. When it is full, it
+// forgets offers that have run out.
+func (b *book) room(away bool, now int64) bool {
+	list := b.list(away)
+	if len(*list) < maxNodes {
 		return true
 	}
-	if o.Seq < e.offer.Seq {
-		return false
-	}
-	better := e.expires <= now || o.Drain != e.offer.Drain || o.Asks != e.offer.Asks || more(o.Free, e.offer.Free)
-	e.offer, e.rtt, e.risk, e.expires = o, rtt, risk, now+o.ValidMs
-	return better
-}
-
-// more reports whether a has more of anything than b.
-func more(a, b workload.Capacity) bool {
-	return a.Cores > b.Cores || a.Threads > b.Threads || a.Memory > b.Memory || a.Disk > b.Disk || a.Slots > b.Slots
-}
-
-// candidate is a node worth calling for a lot.
-type candidate struct {
-	node  workload.PeerID
-	slots uint32 // that its offer seems to allow
-	floor int64  // cost of its first slot by its offer
-	score workload.Score
-}
-
-// search returns the nodes that seem to fit, cheapest first, and why the
-// others do not.
-func (b *book) search(lot *Lot, now int64) (fit []candidate, declined []workload.DeclineNote) {
-	for _, id := range b.order() {
-		e := b.nodes[id]
-		if reasons := b.misfit(lot, e, now); len(reasons) > 0 {
-			declined = append(declined, workload.DeclineNote{Node: id, Reasons: reasons})
-			continue
+	for _, e := range slices.Clone(*list) {
+		if e.expires <= now && e.held == (workload.Capacity{}) {
+			b.drop(e)
 		}
-		fit = append(fit, e.candidate(lot))
 	}
-	slices.SortStableFunc(fit, func(x, y candidate) int {
-		return cmp.Or(cmp.Compare(x.floor, y.floor), slices.Compare(x.node[:], y.node[:]))
-	})
-	return avoid(fit, lot.Avoid), declined
+	return len(*list) < maxNodes
 }
 
-// avoid leaves out the nodes that failed a lot, unless nobody else fits.
-func avoid(fit []candidate, nodes []workload.PeerID) []candidate {
-	others := slices.Clone(fit)
-	others = slices.DeleteFunc(others, func(c candidate) bool { return slices.Contains(nodes, c.node) })
-	if len(others) == 0 {
-		return fit
+// spend takes n awarded slots out of what the node offers until its next offer
+// says so itself, or for a while.
+func (e *entry) spend(shape workload.Resources, n uint32, now, until int64) {
+	if now >= e.spentUntil {
+		e.spent = workload.Capacity{}
 	}
-	return others
+	n = min(n, fits(e.offer.Free, shape))
+	e.spent, e.spentUntil = plus(e.spent, e.need(shape, n), 1), until
 }
 
-// order returns the known nodes in a fixed order.
-func (b *book) order() []workload.PeerID {
-	ids := make([]workload.PeerID, 0, len(b.nodes))
-	for id := range b.nodes {
-		ids = append(ids, id)
+// left is what the node offers beyond what it was called for or awarded.
+func (e *entry) left(now int64) workload.Capacity {
+	free := plus(e.offer.Free, e.held, -1)
+	if now < e.spentUntil {
+		free = plus(free, e.spent, -1)
 	}
-	slices.SortFunc(ids, func(x, y workload.PeerID) int { return slices.Compare(x[:], y[:]) })
-	return ids
+	return free
 }
 
-func (e *entry) candidate(lot *Lot) candidate {
-	score := workload.Score{RTTMicros: e.rtt, RiskPPM: e.risk}
-	return candidate{
-		node: e.offer.Node, slots: fits(e.offer.Free, lot.Shape), score: score,
-		floor: Cost(pricing.SlotRate(e.offer.Asks, lot.Shape), score),
+// need is what n slots of shape take from the node's offer: a core its threads
+// too, a thread of a new tenant its core.
+func (e *entry) need(r workload.Resources, n uint32) workload.Capacity {
+	smt, cpus := min(max(e.offer.Machine.SMT, 1), maxSMT), r.CPUs*int32(n)
+	c := workload.Capacity{Memory: r.Memory * int64(n), Disk: r.Disk * int64(n), Slots: int32(n)}
+	if r.Class == workload.Thread {
+		c.Threads, c.Cores = cpus, (cpus+smt-1)/smt
+	} else {
+		c.Threads, c.Cores = cpus*smt, cpus
+	}
+	return c
+}
+
+func plus(a, b workload.Capacity, sign int) workload.Capacity {
+	s, s64 := int32(sign), int64(sign)
+	return workload.Capacity{
+		Cores: a.Cores + s*b.Cores, Threads: a.Threads + s*b.Threads,
+		Memory: a.Memory + s64*b.Memory, Disk: a.Disk + s64*b.Disk, Slots: a.Slots + s*b.Slots,
 	}
 }
 
 // fits returns how many slots of shape the free capacity seems to allow.
 func fits(free workload.Capacity, r workload.Resources) uint32 {
-	n := int64(free.Slots)
-	cpus := int64(free.Cores)
+	cpus := free.Cores
 	if r.Class == workload.Thread {
-		cpus = int64(free.Threads)
+		cpus = free.Threads
 	}
-	n = min(n, cpus/int64(max(r.CPUs, 1)), free.Memory/max(r.Memory, 1))
+	n := min(int64(free.Slots), int64(cpus/max(r.CPUs, 1)))
+	if n <= 0 {
+		return 0
+	}
+	if r.Memory > 0 {
+		n = min(n, free.Memory/r.Memory)
+	}
 	if r.Disk > 0 {
 		n = min(n, free.Disk/r.Disk)
 	}
-	return uint32(max(n, 0))
+	return uint32(min(max(n, 0), workload.MaxCPUs))
 }
-
-// misfit returns every reason why a node is not worth a call.
-func (b *book) misfit(lot *Lot, e *entry, now int64) []workload.Reason {
-	o := &e.offer
-	if e.expires <= now {
-		return []workload.Reason{{Code: workload.OfferExpired}}
-	}
-	if o.Drain {
-		return []workload.Reason{{Code: workload.Draining}}
-	}
-	reasons := Unsuited(&o.Machine, lot.Kind, b.condition(lot.Where))
-	reasons = append(reasons, short(o.Free, lot.Shape)...)
-	if ask := pricing.SlotRate(o.Asks, lot.Shape); lot.MaxPrice > 0 && ask > lot.MaxPrice {
-		reasons = append(reasons, workload.Reason{Code: workload.PriceAboveMax, Want: lot.MaxPrice, Have: ask})
-	}
-	return reasons
-}
-
-// Unsuited returns why a machine can never run a lot, whatever it has free.
-func Unsuited(m *workload.Machine, kind workload.Kind, where workload.Where) []workload.Reason {
-	var reasons []workload.Reason
-	if !slices.Contains(m.Kinds, kind) {
-		reasons = append(reasons, workload.Reason{Code: workload.NoRunner, Note: string(kind)})
-	}
-	if facts := m.Facts(); !where.Match(facts) {
-		reasons = append(reasons, workload.Reason{Code: workload.WhereMismatch, Note: clip(where.Mismatch(facts))})
-	}
-	return reasons
-}
-
-func clip(s string) string { return s[:min(len(s), 256)] }
 
 // short returns what of a shape the free capacity lacks.
 func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	var reasons []workload.Reason
 	lack := func(code workload.Code, want, have int64) {
 		if have < want {
-			reasons = append(reasons, workload.Reason{Code: code, Want: want, Have: have})
+			reasons = append(reasons, workload.Reason{Code: code, Want: want, Have: max(have, 0)})
 		}
 	}
 	if r.Class == workload.Thread {
@@ -179,11 +222,20 @@ func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	return reasons
 }
 
-func (b *book) condition(s string) workload.Where {
-	w, ok := b.where[s]
-	if !ok {
-		w, _ = workload.ParseWhere(s) // validated when the spec was accepted
-		b.where[s] = w
+// score is what the book knows that makes the node worth less to a buyer.
+func (e *entry) score() workload.Score { return workload.Score{RTTMicros: e.rtt, RiskPPM: e.risk} }
+
+// rate is the node's ask for a slot by its offer.
+func (e *entry) rate(shape workload.Resources) int64 { return pricing.SlotRate(e.offer.Asks, shape) }
+
+// Unsuited returns why a machine can never run a lot, whatever it has free.
+func Unsuited(m *workload.Machine, kind workload.Kind, where workload.Where) []workload.Reason {
+	var reasons []workload.Reason
+	if !slices.Contains(m.Kinds, kind) {
+		reasons = append(reasons, workload.Reason{Code: workload.NoRunner, Note: string(kind)})
 	}
-	return w
+	if missed := where.Mismatch(m.Facts()); missed != "" {
+		reasons = append(reasons, workload.Reason{Code: workload.WhereMismatch, Note: missed})
+	}
+	return reasons
 }

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
@@ -15,15 +16,18 @@ const rttParts = 10_000_000
 
 const (
 	million = 1_000_000
-	maxAsk  = 1 << 40 // a micro-credit rate above this is nonsense and is not cleared
+	maxAsk  = pricing.MaxRate // a rate above this is nonsense and is not cleared
 )
 
 // Cost is what a buyer compares: the ask, and on top of it the expected price
-// of failed work, of distance and of data to move. Micro-credits per slot-second.
+// of failed work, of distance and of data to move, in micro-credits per
+// slot-second. It grows with the ask. Asks, risks and data prices outside of 0
+// to 2^40, 10^6 and 2^40, and round trips over a second, count as the nearer end.
 func Cost(ask int64, s workload.Score) int64 {
+	ask = min(max(ask, 0), maxAsk)
 	risk := min(max(s.RiskPPM, 0), million)
 	rtt := min(max(s.RTTMicros, 0), million)
-	return ask + ask*risk/million + ask*rtt/rttParts + max(s.DataPrice, 0)
+	return ask + ask*risk/million + ask*rtt/rttParts + min(max(s.DataPrice, 0), maxAsk)
 }
 
 // askAt is the largest ask whose cost is at most limit under s: the inverse of Cost.
@@ -48,55 +52,110 @@ type unit struct {
 
 // Clear decides an auction: it returns up to wanted slots, cheapest first, with
 // their settled rates. It is a pure function of its arguments and uses integers
-// only. bids[i] has scores[i]; asks above maxPrice (0: no limit) do not compete.
+// only; the order of the bids does not matter. bids[i] has scores[i]. Asks above
+// maxPrice (0: no limit) do not compete, nor does a node with more than one bid.
 //
 // A slot is paid the lowest rejected cost of another node, turned back into an
 // ask of the winner, but never less than its own ask, and at most 1.25 x that
 // and the limit (a bounded second price after Vickrey, 1961); with none
 // rejected it is paid its own ask.
 func Clear(wanted uint32, maxPrice int64, bids []workload.Bid, scores []workload.Score) []workload.AwardSlot {
-	if maxPrice <= 0 {
-		maxPrice = maxAsk
-	}
-	units := rank(bids, scores, maxPrice)
+	limit := priceLimit(maxPrice)
+	units := rank(bids, scores, limit)
 	n := min(len(units), int(min(wanted, math.MaxInt32)))
+	lost := losers(units[n:])
 	slots := make([]workload.AwardSlot, n)
 	for i, u := range units[:n] {
 		slots[i] = workload.AwardSlot{
 			Node: bids[u.bid].Node, Ask: u.ask,
-			Rate: settle(u, rejected(units[n:], u.bid), scores[u.bid], maxPrice),
+			Rate: settle(u, lost.besides(u.bid), scores[u.bid], limit),
 		}
 	}
 	return slots
 }
 
+func priceLimit(maxPrice int64) int64 {
+	if maxPrice <= 0 {
+		return maxAsk
+	}
+	return min(maxPrice, maxAsk)
+}
+
 // rank lists every slot on offer by cost. Ties go to the node with the smaller
 // identity, and among a node's own slots the earlier one.
-func rank(bids []workload.Bid, scores []workload.Score, maxPrice int64) []unit {
-	var units []unit
-	for i, b := range bids {
-		for j, ask := range b.Asks {
-			if ask < 0 || ask > maxPrice || ask > maxAsk || j > 0 && ask < b.Asks[j-1] {
-				break // the curve never falls, so nothing after it competes
-			}
+func rank(bids []workload.Bid, scores []workload.Score, limit int64) []unit {
+	units := make([]unit, 0, len(bids))
+	for i := range bids {
+		if repeated(bids, i) {
+			continue
+		}
+		for j, ask := range usable(bids[i].Asks, limit) {
 			units = append(units, unit{bid: i, step: j, ask: ask, cost: Cost(ask, scores[i])})
 		}
 	}
 	slices.SortFunc(units, func(a, b unit) int {
-		return cmp.Or(cmp.Compare(a.cost, b.cost),
-			slices.Compare(bids[a.bid].Node[:], bids[b.bid].Node[:]), cmp.Compare(a.step, b.step))
+		if c := cmp.Compare(a.cost, b.cost); c != 0 {
+			return c
+		}
+		if a.bid != b.bid {
+			return bytes.Compare(bids[a.bid].Node[:], bids[b.bid].Node[:])
+		}
+		return cmp.Compare(a.step, b.step)
 	})
 	return units
 }
 
-// rejected returns the lowest cost among the losers that is not of bid, or -1.
-func rejected(losers []unit, bid int) int64 {
-	for _, u := range losers {
-		if u.bid != bid {
-			return u.cost
+// usable returns the part of a supply curve that competes: up to the limit, and
+// as long as it does not fall.
+func usable(asks []int64, limit int64) []int64 {
+	var last int64
+	for i, ask := range asks {
+		if ask < last || ask > limit {
+			return asks[:i]
+		}
+		last = ask
+	}
+	return asks
+}
+
+func repeated(bids []workload.Bid, i int) bool {
+	for j := range bids {
+		if j != i && bids[j].Node == bids[i].Node {
+			return true
 		}
 	}
-	return -1
+	return false
+}
+
+// lowest is the lowest cost among the losing units, and the lowest of a bid
+// other than that one's; -1 where there is none.
+type lowest struct {
+	bid         int
+	cost, other int64
+}
+
+// losers expects units by cost.
+func losers(units []unit) lowest {
+	l := lowest{bid: -1, cost: -1, other: -1}
+	if len(units) == 0 {
+		return l
+	}
+	l.bid, l.cost = units[0].bid, units[0].cost
+	for _, u := range units[1:] {
+		if u.bid != l.bid {
+			l.other = u.cost
+			break
+		}
+	}
+	return l
+}
+
+// besides returns the lowest rejected cost that is not of bid, or -1.
+func (l lowest) besides(bid int) int64 {
+	if bid == l.bid {
+		return l.other
+	}
+	return l.cost
 }
 
 func settle(u unit, runnerUp int64, s workload.Score, limit int64) int64 {
@@ -106,24 +165,30 @@ func settle(u unit, runnerUp int64, s workload.Score, limit int64) int64 {
 	return pricing.Settle(u.ask, runnerUp, limit)
 }
 
-// decided reports whether no bid of a node whose asks start at floors (with
-// their scores) could win a slot or set a price any more.
-func decided(wanted uint32, maxPrice int64, bids []workload.Bid, scores []workload.Score, floors []int64) bool {
-	if maxPrice <= 0 {
-		maxPrice = maxAsk
+// decided reports whether further bids, each of a node that has not bid and
+// none costing less than floor, could change neither the winners nor a price.
+func decided(wanted uint32, maxPrice int64, bids []workload.Bid, scores []workload.Score, floor int64) bool {
+	limit, n, total := priceLimit(maxPrice), int(min(wanted, math.MaxInt32)), 0
+	for i := range bids {
+		total += len(bids[i].Asks)
 	}
-	units := rank(bids, scores, maxPrice)
-	if len(units) <= int(wanted) {
+	if total < n {
 		return false
 	}
-	n := int(wanted)
-	var ceiling int64
-	for _, u := range units[:n] {
-		r := rejected(units[n:], u.bid)
-		if r < 0 {
-			return false
-		}
-		ceiling = max(ceiling, r)
+	units := rank(bids, scores, limit)
+	if len(units) < n || n > 0 && floor <= units[n-1].cost {
+		return false // one could win
 	}
-	return !slices.ContainsFunc(floors, func(f int64) bool { return f < ceiling })
+	lost := losers(units[n:])
+	for _, u := range units[:n] {
+		most := max(u.ask, min(u.ask+u.ask/4, limit))
+		sets := Cost(most, scores[u.bid]) // a rejected cost from here on is paid as most
+		if r := lost.besides(u.bid); r >= 0 {
+			sets = min(sets, r)
+		}
+		if most > u.ask && (floor < sets || lost.besides(u.bid) < 0) {
+			return false // one could set this price
+		}
+	}
+	return true
 }

@@ -1,27 +1,39 @@
 package scheduler
 
 import (
-	"cmp"
+	"container/heap"
 	"errors"
-	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
 
 // Config bounds an auction. Durations are ms.
 type Config struct {
-	K          int   // nodes called for one slot: 1 to MaxCalled
-	MaxCalled  int   // nodes called at most, whatever the lot: 1 to 128
-	CallMin    int64 // an auction is open at least this long unless it is decided
-	RetryMin   int64 // before a lot that found nothing is tried again, doubling up to RetryMax
-	RetryMax   int64
-	MaxAward   uint32 // slots of one award at most
-	SiblingFor int64  // how long to wait for candidates of sibling cells
+	K         int   // nodes called for one slot: 1 to MaxCalled
+	MaxCalled int   // nodes called at most, whatever the lot: 1 to 128
+	CallMin   int64 // an auction is open at least this long unless it is decided
+	CallMax   int64 // and at most this long, however far a node is: below the hold of a bid
+	LateFor   int64 // a bid that comes this long after the close is still released
+	RetryMin  int64 // before what found nothing is tried again, doubling up to RetryMax
+	RetryMax  int64
+	// PassFor is how long a node is passed over that declined lots of a class
+	// for a reason that lasts, such as a missing program. Its new asks or a
+	// change of the machine end it earlier.
+	PassFor  int64
+	MaxAward uint32 // slots of one award at most
+	AskGap   int64  // between two questions to siblings, of all lots
+	StartMax int64  // a bid that cannot start within this is not one for free capacity
+	// DataPrice is what each GiB that a bidder would have to fetch adds to its
+	// cost, in micro-credits per slot-second: it prefers nodes that have the data.
+	DataPrice int64
 }
 
 // DefaultConfig is what DESIGN.md section 4 asks for.
 func DefaultConfig() Config {
-	return Config{K: 3, MaxCalled: 64, CallMin: 150, RetryMin: 100, RetryMax: 2000, MaxAward: 512, SiblingFor: 300}
+	return Config{
+		K: 3, MaxCalled: 64, CallMin: 150, CallMax: 1500, LateFor: 3000, RetryMin: 100, RetryMax: 2000, PassFor: 30_000,
+		MaxAward: 512, AskGap: 20, StartMax: 1000, DataPrice: 10,
+	}
 }
 
 // Validate returns an error that names the field and its range.
@@ -29,10 +41,16 @@ func (c Config) Validate() error {
 	switch {
 	case c.K < 1 || c.K > c.MaxCalled || c.MaxCalled > 128:
 		return errors.New("scheduler: K: want 1 to MaxCalled, and MaxCalled at most 128")
-	case c.CallMin < 1 || c.RetryMin < 1 || c.RetryMax < c.RetryMin || c.SiblingFor < 0:
-		return errors.New("scheduler: CallMin, RetryMin, RetryMax, SiblingFor: want 1 ms or more, RetryMax at least RetryMin")
+	case c.CallMin < 1 || c.CallMax < c.CallMin || c.LateFor < 1:
+		return errors.New("scheduler: CallMin, CallMax, LateFor: want 1 ms or more, CallMax at least CallMin")
+	case c.RetryMin < 1 || c.RetryMax < c.RetryMin || c.PassFor < c.RetryMax:
+		return errors.New("scheduler: RetryMin, RetryMax, PassFor: want 1 ms or more, each at least the one before")
 	case c.MaxAward < 1 || c.MaxAward > 4096:
 		return errors.New("scheduler: MaxAward: want 1 to 4096")
+	case c.AskGap < 0 || c.StartMax < 0:
+		return errors.New("scheduler: AskGap, StartMax: want 0 ms or more")
+	case c.DataPrice < 0 || c.DataPrice > 1_000_000_000:
+		return errors.New("scheduler: DataPrice: want 0 to 1,000,000,000")
 	}
 	return nil
 }
@@ -43,10 +61,15 @@ type Input struct {
 	Gone      *workload.PeerID // the node left or was given up
 	Lot       *Lot             // what a workload wants now; Wanted 0 takes it off the desk
 	Bid       *BidIn
-	Decline   *workload.Decline // also the shell's own, for a node that could not be reached
+	Decline   *Decline
 	Siblings  *SiblingsIn
 	Committed *workload.ID // the award of this workload is committed, or was given up: it may be auctioned again
 }
+
+// Decline is a node's decline, or the shell's own for a node that could not be
+// reached. One of no auction (the zero AuctionID) says that the node refused an
+// award: nobody calls it for a while.
+type Decline = workload.Decline
 
 // OfferIn is an offer with what the leader measured of its node.
 type OfferIn struct {
@@ -84,7 +107,7 @@ type CallOut struct {
 }
 
 // AskSiblings asks sibling cells, and the DHT, for nodes that fit a lot which
-// home cannot serve.
+// home cannot serve. What they offer serves every lot of its class.
 type AskSiblings struct{ Lot Lot }
 
 // Award is a clearing to commit.
@@ -96,7 +119,7 @@ type Award struct {
 	Bids     []workload.Signed
 	Scores   []workload.Score
 	Slots    []workload.AwardSlot
-	Declines []workload.DeclineNote
+	Declines []workload.DeclineNote // of all that were asked, and of some that were not
 }
 
 // Release tells a node that its hold for an auction is not needed.
@@ -105,75 +128,49 @@ type Release struct {
 	Auction workload.AuctionID
 }
 
-// Round is the last auction of a lot that still wants slots, for `why`.
-type Round struct {
-	At       int64
-	Wanted   uint32
-	MaxPrice int64
-	Bids     []workload.Bid
-	Scores   []workload.Score
-	Declines []workload.DeclineNote
-	Siblings bool
-	DHT      bool
-}
-
 // Desk is the leader's scheduling state. It is not safe for concurrent use.
 type Desk struct {
 	cfg  Config
 	self workload.PeerID
 	cell workload.CellID
+	now  int64
 
 	book     *book
-	away     *book // offers of other cells' nodes
 	lots     map[workload.ID]*lotState
-	auctions map[workload.AuctionID]*lotState
+	byKey    map[classKey]*class
+	classes  []*class
+	rules    map[ruleKey]*rule
+	auctions map[workload.AuctionID]*auction
+	open     []*auction // those not closed
 	seq      uint64
-	changed  bool // the book got better since the last look at waiting lots
-}
+	timers   timers
+	timed    uint64
+	askAt    int64
 
-// lotState is a lot and its auction, if one is open.
-type lotState struct {
-	lot     Lot
-	auction *auction
-	award   bool // an award is on its way to the log
-	asked   int64
-	next    int64 // ms, not before
-	backoff int64
-	last    *Round
-}
-
-// auction is one open call.
-type auction struct {
-	id       workload.AuctionID
-	wanted   uint32
-	opened   int64
-	closes   int64
-	waiting  map[workload.PeerID]candidate
-	bids     []BidIn
-	scores   []workload.Score
-	called   map[workload.PeerID]candidate
-	declines []workload.DeclineNote
-	siblings bool
-	dht      bool
+	due   []*class // to serve in this step
+	freed []*entry // that may have more to give than when a class was blocked
+	fit   []candidate
 }
 
 // NewDesk returns an empty desk of the leader self of a cell. salt makes its
 // auction IDs differ from those of any other leader and term.
 func NewDesk(cfg Config, self workload.PeerID, cell workload.CellID, salt uint64) *Desk {
 	return &Desk{
-		cfg: cfg, self: self, cell: cell, book: newBook(), away: newBook(), seq: salt << 24,
-		lots: map[workload.ID]*lotState{}, auctions: map[workload.AuctionID]*lotState{},
+		cfg: cfg, self: self, cell: cell, book: newBook(), seq: salt << 32,
+		lots: map[workload.ID]*lotState{}, byKey: map[classKey]*class{}, rules: map[ruleKey]*rule{},
+		auctions: map[workload.AuctionID]*auction{},
 	}
 }
 
 // Step feeds one input (or none, when a wake-up time has come) at time now in
 // ms, which never goes back, and returns what to do.
 func (d *Desk) Step(now int64, in Input) []Output {
+	d.now = now
 	out := d.take(now, in)
-	out = append(out, d.closeDue(now)...)
-	out = append(out, d.openDue(now)...)
-	if at := d.wake(now); at > 0 {
-		out = append(out, Output{WakeAtMs: at})
+	out = append(out, d.expire(now)...)
+	out = append(out, d.serveDue(now)...)
+	if at := d.next(); at > 0 {
+		out = append(out, Output{WakeAtMs: max(at, now+1)})
 	}
 	return out
 }
@@ -181,306 +178,217 @@ func (d *Desk) Step(now int64, in Input) []Output {
 func (d *Desk) take(now int64, in Input) []Output {
 	switch {
 	case in.Offer != nil:
-		d.changed = d.book.post(in.Offer.Offer, in.Offer.RTTMicros, in.Offer.RiskPPM, now) || d.changed
+		d.free(d.book.post(in.Offer, false, false, now))
 	case in.Gone != nil:
-		delete(d.book.nodes, *in.Gone)
-		delete(d.away.nodes, *in.Gone)
+		return d.lose(now, *in.Gone)
 	case in.Lot != nil:
-		return d.setLot(now, *in.Lot)
+		return d.setLot(*in.Lot)
 	case in.Bid != nil:
-		d.takeBid(*in.Bid)
+		return d.takeBid(now, in.Bid)
 	case in.Decline != nil:
-		d.takeDecline(*in.Decline)
+		return d.takeDecline(now, in.Decline)
 	case in.Siblings != nil:
 		d.takeSiblings(now, in.Siblings)
 	case in.Committed != nil:
-		if l := d.lots[*in.Committed]; l != nil {
-			l.award, l.next, l.backoff = false, now, 0
-		}
-	}
-	return nil
-}
-
-func (d *Desk) setLot(now int64, lot Lot) []Output {
-	l := d.lots[lot.Workload]
-	if lot.Wanted == 0 {
-		if l == nil {
-			return nil
-		}
-		delete(d.lots, lot.Workload)
-		return d.dropAuction(l)
-	}
-	if l == nil {
-		d.lots[lot.Workload] = &lotState{lot: lot, next: now}
-		return nil
-	}
-	if lot.Wanted > l.lot.Wanted {
-		l.next = min(l.next, now)
-	}
-	l.lot = lot
-	return nil
-}
-
-// dropAuction gives back the holds of an auction that nobody wants any more.
-func (d *Desk) dropAuction(l *lotState) []Output {
-	a := l.auction
-	if a == nil {
-		return nil
-	}
-	d.settleCalls(a)
-	delete(d.auctions, a.id)
-	l.auction = nil
-	var out []Output
-	for _, id := range sortedPeers(a.called) {
-		out = append(out, Output{Release: &Release{Node: id, Auction: a.id}})
-	}
-	return out
-}
-
-func sortedPeers(m map[workload.PeerID]candidate) []workload.PeerID {
-	ids := make([]workload.PeerID, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(x, y workload.PeerID) int { return slices.Compare(x[:], y[:]) })
-	return ids
-}
-
-func (d *Desk) takeBid(in BidIn) {
-	a := d.open(in.Bid.Auction)
-	if a == nil {
-		return
-	}
-	c, ok := a.waiting[in.Bid.Node]
-	if !ok {
-		return // not called, or answered already
-	}
-	delete(a.waiting, in.Bid.Node)
-	a.bids = append(a.bids, in)
-	a.scores = append(a.scores, c.score)
-}
-
-func (d *Desk) takeDecline(in workload.Decline) {
-	a := d.open(in.Auction)
-	if a == nil {
-		return
-	}
-	c, ok := a.waiting[in.Node]
-	if !ok {
-		return
-	}
-	delete(a.waiting, in.Node)
-	d.uncall(in.Node, c)
-	a.declines = append(a.declines, workload.DeclineNote{Node: in.Node, Reasons: in.Reasons})
-	if e := d.book.nodes[in.Node]; e != nil && hopeless(in.Reasons) {
-		e.offer.Free = workload.Capacity{} // until its next offer says otherwise
-	}
-}
-
-// hopeless reports whether a decline says that the offer is out of date.
-func hopeless(reasons []workload.Reason) bool {
-	return slices.ContainsFunc(reasons, func(r workload.Reason) bool {
-		switch r.Code {
-		case workload.NoCores, workload.NoThreads, workload.NoMemory, workload.NoSlots,
-			workload.NotReached, workload.NoAnswer, workload.Draining:
-			return true
-		}
-		return false
-	})
-}
-
-func (d *Desk) open(id workload.AuctionID) *auction {
-	if l := d.auctions[id]; l != nil {
-		return l.auction
+		d.committed(now, *in.Committed)
 	}
 	return nil
 }
 
 func (d *Desk) takeSiblings(now int64, in *SiblingsIn) {
-	for _, o := range in.Offers {
-		if d.book.nodes[o.Offer.Node] == nil {
-			d.away.post(o.Offer, o.RTTMicros, o.RiskPPM, now)
-		}
-	}
-	if l := d.lots[in.Workload]; l != nil && len(in.Offers) > 0 {
-		l.next = min(l.next, now)
+	for i := range in.Offers {
+		d.free(d.book.post(&in.Offers[i], true, in.DHT, now))
 	}
 }
 
-// closeDue closes every auction that is over and returns its award.
-func (d *Desk) closeDue(now int64) []Output {
-	var out []Output
-	for _, l := range d.ordered() {
-		if l.auction != nil && l.auction.over(now, l.lot.MaxPrice) {
-			out = append(out, d.close(now, l)...)
-		}
-	}
-	return out
-}
-
-// over reports whether an auction need not wait for anybody.
-func (a *auction) over(now, maxPrice int64) bool {
-	if len(a.waiting) == 0 || now >= a.closes {
-		return true
-	}
-	floors := make([]int64, 0, len(a.waiting))
-	for _, c := range a.waiting {
-		floors = append(floors, c.floor)
-	}
-	return decided(a.wanted, maxPrice, a.plainBids(), a.scores, floors)
-}
-
-func (a *auction) plainBids() []workload.Bid {
-	bids := make([]workload.Bid, len(a.bids))
-	for i, b := range a.bids {
-		bids[i] = b.Bid
-	}
-	return bids
-}
-
-func (d *Desk) close(now int64, l *lotState) []Output {
-	a := l.auction
-	for _, id := range sortedPeers(a.waiting) {
-		a.declines = append(a.declines, workload.DeclineNote{Node: id, Reasons: []workload.Reason{{Code: workload.NoAnswer}}})
-	}
-	d.settleCalls(a)
-	delete(d.auctions, a.id)
-	l.auction = nil
-	a.sortBids()
-	bids := a.plainBids()
-	l.last = &Round{
-		At: now, Wanted: a.wanted, MaxPrice: l.lot.MaxPrice, Bids: bids, Scores: a.scores,
-		Declines: a.declines, Siblings: a.siblings, DHT: a.dht,
-	}
-	slots := Clear(min(a.wanted, l.lot.Wanted, d.cfg.MaxAward), l.lot.MaxPrice, bids, a.scores)
-	out := releases(a, slots)
-	if len(slots) == 0 {
-		l.retreat(now, d.cfg)
-		return out
-	}
-	l.award = true
-	return append(out, Output{Award: a.award(l, slots, d.cfg)})
-}
-
-// sortBids puts bids in the order of their nodes, so that the award does not
-// depend on which answer came first.
-func (a *auction) sortBids() {
-	order := make([]int, len(a.bids))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(x, y int) int {
-		return slices.Compare(a.bids[x].Bid.Node[:], a.bids[y].Bid.Node[:])
-	})
-	bids, scores := make([]BidIn, len(order)), make([]workload.Score, len(order))
-	for i, j := range order {
-		bids[i], scores[i] = a.bids[j], a.scores[j]
-	}
-	a.bids, a.scores = bids, scores
-}
-
-func (a *auction) award(l *lotState, slots []workload.AwardSlot, cfg Config) *Award {
-	signed := make([]workload.Signed, len(a.bids))
-	for i, b := range a.bids {
-		signed[i] = b.Signed
-	}
-	return &Award{
-		Workload: l.lot.Workload, Auction: a.id, Wanted: min(a.wanted, l.lot.Wanted, cfg.MaxAward),
-		MaxPrice: l.lot.MaxPrice, Bids: signed, Scores: a.scores, Slots: slots, Declines: a.declines,
+// free notes that a node may have more to give.
+func (d *Desk) free(e *entry) {
+	if e != nil && !e.freed {
+		e.freed = true
+		d.freed = append(d.freed, e)
 	}
 }
 
-// releases frees the holds of everyone who was called and won nothing, and of
-// those who have not answered in time.
-func releases(a *auction, slots []workload.AwardSlot) []Output {
-	var out []Output
-	for _, id := range sortedPeers(a.called) {
-		won := slices.ContainsFunc(slots, func(s workload.AwardSlot) bool { return s.Node == id })
-		if !won {
-			out = append(out, Output{Release: &Release{Node: id, Auction: a.id}})
-		}
-	}
-	return out
-}
-
-// settleCalls takes an auction's open calls out of the book.
-func (d *Desk) settleCalls(a *auction) {
-	for id, c := range a.called {
-		if !slices.ContainsFunc(a.declines, func(n workload.DeclineNote) bool { return n.Node == id && n.Reasons[0].Code != workload.NoAnswer }) {
-			d.uncall(id, c)
-		}
-	}
-}
-
-func (d *Desk) uncall(id workload.PeerID, c candidate) {
-	if e := d.book.nodes[id]; e != nil {
-		e.called = max(0, e.called-int64(c.slots))
-	}
-}
-
-func (l *lotState) retreat(now int64, cfg Config) {
-	l.backoff = min(max(2*l.backoff, cfg.RetryMin), cfg.RetryMax)
-	l.next = now + l.backoff
-}
-
-// ordered returns the lots, the one that has waited longest first.
-func (d *Desk) ordered() []*lotState {
-	lots := make([]*lotState, 0, len(d.lots))
-	for _, l := range d.lots {
-		lots = append(lots, l)
-	}
-	slices.SortFunc(lots, func(x, y *lotState) int {
-		return cmp.Or(cmp.Compare(x.lot.Since, y.lot.Since),
-			slices.Compare(x.lot.Workload.Random[:], y.lot.Workload.Random[:]))
-	})
-	return lots
-}
-
-// Last returns the last auction of a workload that still wants slots.
-func (d *Desk) Last(id workload.ID) *Round {
-	if l := d.lots[id]; l != nil {
-		return l.last
+func (d *Desk) setLot(lot Lot) []Output {
+	l := d.lots[lot.Workload]
+	switch {
+	case lot.Wanted == 0 && l == nil:
+	case lot.Wanted == 0:
+		return d.removeLot(l)
+	case l == nil:
+		l = &lotState{lot: lot}
+		d.lots[lot.Workload] = l
+		d.join(l)
+		d.enqueue(l)
+	default:
+		d.changeLot(l, lot)
 	}
 	return nil
 }
 
-// Offers returns the offers in the book that stand at now, in a fixed order.
-func (d *Desk) Offers(now int64) []workload.Offer {
-	var offers []workload.Offer
-	for _, id := range d.book.order() {
-		if e := d.book.nodes[id]; e.expires > now {
-			offers = append(offers, e.offer)
-		}
+func (d *Desk) removeLot(l *lotState) []Output {
+	if l.phase == waiting {
+		l.class.remove(l)
 	}
-	return offers
+	var out []Output
+	if l.auction != nil {
+		out = d.cancel(l.auction)
+	}
+	l.phase = gone
+	d.leave(l)
+	delete(d.lots, l.lot.Workload)
+	return out
 }
 
-// Suited returns the offers that seem to fit a lot, cheapest first, for a
-// sibling cell that asks.
-func (d *Desk) Suited(lot *Lot, now int64, most int) []workload.Offer {
-	fit, _ := d.book.search(lot, now)
-	var offers []workload.Offer
-	for _, c := range fit[:min(len(fit), most)] {
-		offers = append(offers, d.book.nodes[c.node].offer)
+func (d *Desk) changeLot(l *lotState, lot Lot) {
+	more := lot.Wanted > l.lot.Wanted
+	queued := l.phase == waiting
+	if queued {
+		l.class.remove(l)
 	}
-	return offers
+	l.lot = lot
+	if keyOf(&lot) != l.class.key {
+		d.leave(l)
+		d.join(l)
+	}
+	if queued || more && l.phase == resting {
+		d.enqueue(l)
+	}
 }
 
-// wake returns when something is due next, or 0.
-func (d *Desk) wake(now int64) int64 {
-	var at int64
-	earlier := func(t int64) {
-		if t > 0 && (at == 0 || t < at) {
-			at = t
+// enqueue lets a lot wait for a node.
+func (d *Desk) enqueue(l *lotState) {
+	l.class.push(l)
+	if !l.class.blocked {
+		d.makeDue(l.class)
+	}
+}
+
+func (d *Desk) makeDue(c *class) {
+	if !c.due {
+		c.due = true
+		d.due = append(d.due, c)
+	}
+}
+
+// unblock lets a class be looked at again.
+func (d *Desk) unblock(c *class) {
+	c.blocked = false
+	d.makeDue(c)
+}
+
+// join puts a lot into its class.
+func (d *Desk) join(l *lotState) {
+	key := keyOf(&l.lot)
+	c := d.byKey[key]
+	if c == nil {
+		c = &class{key: key, rule: d.rule(key.rule), index: len(d.classes), passed: map[workload.PeerID]mark{}}
+		d.byKey[key] = c
+		d.classes = append(d.classes, c)
+	}
+	c.lots++
+	l.class = c
+}
+
+func (d *Desk) rule(key ruleKey) *rule {
+	r := d.rules[key]
+	if r == nil {
+		r = newRule(key)
+		d.rules[key] = r
+	}
+	r.classes++
+	return r
+}
+
+// leave takes a lot out of its class, and forgets the class after its last.
+func (d *Desk) leave(l *lotState) {
+	c := l.class
+	if c.lots--; c.lots > 0 {
+		return
+	}
+	last := d.classes[len(d.classes)-1]
+	d.classes[c.index], last.index = last, c.index
+	d.classes = d.classes[:len(d.classes)-1]
+	delete(d.byKey, c.key)
+	c.blocked = false
+	if c.rule.classes--; c.rule.classes == 0 {
+		delete(d.rules, c.key.rule)
+	}
+}
+
+// committed lets a lot be auctioned again. One that wants as much as before its
+// award made no progress: it rests, so that an award that is rejected or
+// refused every time does not fill the log.
+func (d *Desk) committed(now int64, id workload.ID) {
+	l := d.lots[id]
+	switch {
+	case l == nil || l.phase != awarding:
+	case l.lot.Wanted < l.before:
+		l.backoff = 0
+		d.enqueue(l)
+	default:
+		l.backoff = min(max(2*l.backoff, d.cfg.RetryMin), d.cfg.RetryMax)
+		l.phase, l.next = resting, now+l.backoff
+		d.set(timer{at: l.next, lot: l})
+	}
+}
+
+// serveDue opens auctions until every class that was due, or that a freed node
+// fits, has nobody left to call or nothing left to want.
+func (d *Desk) serveDue(now int64) []Output {
+	if len(d.due) == 0 && len(d.freed) == 0 {
+		return nil
+	}
+	ready := d.ready(now)
+	heap.Init(&ready)
+	var out []Output
+	for len(ready) > 0 {
+		c := ready[0]
+		if c.blocked && !d.helped(c, now) {
+			heap.Pop(&ready) // an older lot took what was freed
+			continue
+		}
+		out = append(out, d.serve(now, c)...)
+		if c.blocked || len(c.queue) == 0 {
+			heap.Remove(&ready, 0)
+		} else {
+			heap.Fix(&ready, 0)
 		}
 	}
-	for _, l := range d.lots {
-		switch {
-		case l.auction != nil:
-			earlier(l.auction.closes)
-		case !l.award:
-			earlier(max(l.next, now+1))
+	for _, e := range d.freed {
+		e.freed = false
+	}
+	d.freed = d.freed[:0]
+	return out
+}
+
+// ready returns the classes to look at, and empties the list of those due.
+func (d *Desk) ready(now int64) classes {
+	var ready classes
+	for _, c := range d.due {
+		c.due = false
+		if len(c.queue) > 0 {
+			ready = append(ready, c)
 		}
 	}
-	return at
+	d.due = d.due[:0]
+	if len(d.freed) == 0 {
+		return ready
+	}
+	for _, c := range d.classes {
+		if c.blocked && len(c.queue) > 0 && d.helped(c, now) {
+			ready = append(ready, c)
+		}
+	}
+	return ready
+}
+
+// helped reports whether a node that was freed fits a class.
+func (d *Desk) helped(c *class, now int64) bool {
+	for _, e := range d.freed {
+		if c.slots(e, now) > 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -1,61 +1,79 @@
 package scheduler
 
 import (
+	"container/heap"
 	"encoding/binary"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// openDue opens an auction for every lot that is due and that somebody seems
-// to fit. A book that got better makes every waiting lot due.
-func (d *Desk) openDue(now int64) []Output {
-	better := d.changed
-	d.changed = false
-	var out []Output
-	for _, l := range d.ordered() {
-		if l.auction != nil || l.award || now < l.next && !better {
-			continue
-		}
-		out = append(out, d.openAuction(now, l)...)
-	}
-	return out
-}
+// What an award says of nodes that were not called, at most.
+const (
+	maxPassed    = 16 // notes in all
+	maxNotCalled = 3  // of the cheapest nodes that would have fitted
+)
 
-func (d *Desk) openAuction(now int64, l *lotState) []Output {
-	fit, declined := d.book.search(&l.lot, now)
-	fit = d.uncommitted(fit, &l.lot)
+// serve opens an auction for the oldest lot of a class, or blocks the class
+// when nobody fits.
+func (d *Desk) serve(now int64, c *class) []Output {
+	l := c.queue[0]
+	fit, notes := c.search(d.book.home, now, d.fit[:0], nil, maxPassed-maxNotCalled)
+	fit, shunned := part(fit, l.lot.Avoid)
 	var out []Output
-	siblings := false
 	if !covers(fit, l.lot.Wanted, d.cfg.K) {
-		away, _ := d.away.search(&l.lot, now)
-		fit, siblings = append(fit, away...), len(away) > 0
-		if now-l.asked >= d.cfg.RetryMax || l.asked == 0 {
-			l.asked = now
-			out = append(out, Output{Ask: &AskSiblings{Lot: l.lot}})
-		}
+		out = d.askSiblings(now, c, l)
+		fit, notes = c.search(d.book.away, now, fit, notes, maxPassed-maxNotCalled)
+		var more []candidate
+		fit, more = part(fit, l.lot.Avoid)
+		shunned = append(shunned, more...)
 	}
 	if len(fit) == 0 {
-		if l.last == nil || len(l.last.Bids) == 0 {
-			l.last = &Round{At: now, Wanted: l.lot.Wanted, MaxPrice: l.lot.MaxPrice, Declines: declined, Siblings: l.asked > 0}
-		}
-		l.retreat(now, d.cfg)
+		fit, shunned = shunned, nil
+	}
+	d.fit = fit[:0]
+	if len(fit) == 0 {
+		d.block(now, c)
 		return out
 	}
-	return append(out, d.call(now, l, d.choose(fit, l.lot.Wanted), declined, siblings)...)
+	c.blocked = false
+	heap.Pop(&c.queue)
+	slices.SortFunc(fit, cheaper)
+	n := d.choose(fit, l.lot.Wanted)
+	return append(out, d.call(now, l, fit[:n], passedOver(notes, fit[:n], fit[n:], shunned))...)
 }
 
-// uncommitted leaves out nodes whose free slots are already the subject of
-// other open calls.
-func (d *Desk) uncommitted(fit []candidate, lot *Lot) []candidate {
-	kept := fit[:0]
+// block lets a class wait until a node that fits it is freed, or for a while.
+func (d *Desk) block(now int64, c *class) {
+	c.backoff = min(max(2*c.backoff, d.cfg.RetryMin), d.cfg.RetryMax)
+	c.blocked, c.next = true, now+c.backoff
+	d.set(timer{at: c.next, class: c})
+}
+
+// askSiblings asks for nodes of other cells, once per RetryMax for a class and
+// once per AskGap for all.
+func (d *Desk) askSiblings(now int64, c *class, l *lotState) []Output {
+	if now < c.askAt || now < d.askAt {
+		return nil
+	}
+	c.asked, c.askAt, d.askAt = true, now+d.cfg.RetryMax, now+d.cfg.AskGap
+	return []Output{{Ask: &AskSiblings{Lot: l.lot}}}
+}
+
+// part moves the nodes to avoid out of fit. It changes fit's array.
+func part(fit []candidate, avoid []workload.PeerID) (rest, shunned []candidate) {
+	if len(avoid) == 0 {
+		return fit, nil
+	}
+	rest = fit[:0]
 	for _, c := range fit {
-		open := d.book.nodes[c.node].called
-		if int64(c.slots) > open {
-			c.slots = uint32(int64(c.slots) - open)
-			kept = append(kept, c)
+		if slices.Contains(avoid, c.entry.offer.Node) {
+			shunned = append(shunned, c)
+		} else {
+			rest = append(rest, c)
 		}
 	}
-	return kept
+	return rest, shunned
 }
 
 // covers reports whether home can serve a lot by itself, with somebody to
@@ -68,45 +86,62 @@ func covers(fit []candidate, wanted uint32, k int) bool {
 	return slots >= uint64(wanted) && len(fit) >= min(k, 2) || slots > 2*uint64(wanted)
 }
 
-// choose takes the K cheapest, and more while their slots do not cover the lot.
-func (d *Desk) choose(fit []candidate, wanted uint32) []candidate {
+// choose counts the K cheapest, and more while their slots do not cover the lot.
+func (d *Desk) choose(fit []candidate, wanted uint32) int {
+	wanted = min(wanted, d.cfg.MaxAward)
 	var slots uint64
-	n := 0
-	for n < len(fit) && n < d.cfg.MaxCalled {
-		if n >= d.cfg.K && slots >= uint64(wanted) {
-			break
+	for n := range fit {
+		if n >= d.cfg.MaxCalled || n >= d.cfg.K && slots >= uint64(wanted) {
+			return n
 		}
 		slots += uint64(fit[n].slots)
-		n++
 	}
-	return fit[:n]
+	return min(len(fit), d.cfg.MaxCalled)
 }
 
-func (d *Desk) call(now int64, l *lotState, chosen []candidate, declined []workload.DeclineNote, siblings bool) []Output {
-	a := &auction{
-		id: d.newAuction(), wanted: min(l.lot.Wanted, d.cfg.MaxAward), opened: now, siblings: siblings,
-		waiting: map[workload.PeerID]candidate{}, called: map[workload.PeerID]candidate{},
-		declines: declined[:min(len(declined), 128)],
+// passedOver adds to the notes of an auction who fitted and was not called.
+func passedOver(notes []workload.DeclineNote, chosen, rest, shunned []candidate) []workload.DeclineNote {
+	dearest := chosen[len(chosen)-1].floor
+	for _, c := range rest[:min(len(rest), maxNotCalled)] {
+		notes = append(notes, workload.DeclineNote{
+			Node: c.entry.offer.Node, Reasons: []workload.Reason{{Code: workload.NotCalled, Want: dearest, Have: c.floor}},
+		})
 	}
-	l.auction = a
-	d.auctions[a.id] = l
+	for _, c := range shunned[:min(len(shunned), maxPassed-len(notes))] {
+		notes = append(notes, workload.DeclineNote{
+			Node: c.entry.offer.Node, Reasons: []workload.Reason{{Code: workload.Avoided}},
+		})
+	}
+	return notes
+}
+
+// call opens an auction and reserves what it calls for.
+func (d *Desk) call(now int64, l *lotState, chosen []candidate, notes []workload.DeclineNote) []Output {
+	a := &auction{
+		id: d.newAuction(), lot: l, class: l.class, wanted: min(l.lot.Wanted, d.cfg.MaxAward),
+		calls: make([]call, 0, len(chosen)), unanswered: len(chosen), declines: notes, index: len(d.open),
+	}
+	l.phase, l.auction = calling, a
+	d.auctions[a.id] = a
+	d.open = append(d.open, a)
 	var slowest int64
-	var out []Output
+	out := make([]Output, 0, len(chosen)+2)
 	for _, c := range chosen {
 		c.slots = min(c.slots, a.wanted)
-		a.waiting[c.node], a.called[c.node] = c, c
-		if e := d.book.nodes[c.node]; e != nil {
-			e.called += int64(c.slots)
-		}
+		held := c.entry.need(l.lot.Shape, c.slots)
+		c.entry.held = plus(c.entry.held, held, 1)
+		a.calls = append(a.calls, call{candidate: c, node: c.entry.offer.Node, held: held})
+		a.siblings, a.dht = a.siblings || c.entry.away, a.dht || c.entry.dht
 		slowest = max(slowest, c.score.RTTMicros/1000)
-		out = append(out, Output{Call: &CallOut{Node: c.node, Call: d.message(l, a)}})
+		out = append(out, Output{Call: &CallOut{Node: c.entry.offer.Node, Call: d.message(a)}})
 	}
-	a.closes = now + max(d.cfg.CallMin, 2*slowest)
+	a.closes = now + min(max(d.cfg.CallMin, 2*slowest), d.cfg.CallMax)
+	d.set(timer{at: a.closes, auction: a})
 	return out
 }
 
-func (d *Desk) message(l *lotState, a *auction) workload.Call {
-	lot := &l.lot
+func (d *Desk) message(a *auction) workload.Call {
+	lot := &a.lot.lot
 	return workload.Call{
 		Auction: a.id, Workload: lot.Workload, Cell: d.cell, Leader: d.self, Owner: lot.Owner,
 		Shape: lot.Shape, Kind: lot.Kind, Host: lot.Host, Where: lot.Where,
@@ -123,20 +158,3 @@ func (d *Desk) newAuction() workload.AuctionID {
 	binary.BigEndian.PutUint64(id[8:], d.seq)
 	return id
 }
-
-// RangeSize is how many tasks a slot may take next: about 250 ms of measured
-// work, at most a share of what is left so that the last slot is not the slow
-// one (guided self-scheduling, Polychronopoulos and Kuck, 1987), and 1 to MaxRange.
-func RangeSize(left uint32, slots int, microsPerTask int64) uint32 {
-	n := int64(1)
-	if microsPerTask > 0 {
-		n = rangeMicros / microsPerTask
-	}
-	n = min(n, int64(left)/int64(2*max(slots, 1)), MaxRange)
-	return uint32(max(n, 1))
-}
-
-// MaxRange is the most tasks of one range.
-const MaxRange = 64
-
-const rangeMicros = 250_000
