@@ -1,8 +1,12 @@
 // Package shim finds and starts the shim: the small program that a node runs
 // as sandbox init, wasm worker, supervisor and self-test.
 //
-// A release build carries the shim inside perrin (workload/shim/embedded). A
-// plain `go build` or `go test` does not; then the running program takes the
+// A release build, with the tag embedshim, carries the shim inside perrin:
+//
+//	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o workload/shim/embedded/perrin-shim ./workload/shim/cmd/perrin-shim
+//	go build -tags embedshim ./cmd/perrin
+//
+// A plain `go build` or `go test` does not; then the running program takes the
 // shim's place, so its main function or TestMain must call Main first. Either
 // way the shim runs from a sealed copy in memory: nothing inside a sandbox can
 // reach or change a file of the host through /proc/self/exe.
@@ -10,7 +14,6 @@ package shim
 
 import (
 	"debug/elf"
-	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -24,11 +27,6 @@ import (
 	"github.com/perrin-mesh/perrin/workload/shim/role"
 )
 
-//go:embed all:embedded
-var embedded embed.FS
-
-const embeddedName = "embedded/perrin-shim"
-
 // Main lives the life of the shim when this process was started as one, and
 // does not return then. It must come before anything else in main and TestMain.
 func Main() {
@@ -39,7 +37,7 @@ func Main() {
 
 // Embedded reports whether this build carries the small shim.
 func Embedded() bool {
-	f, err := embedded.Open(embeddedName)
+	f, err := embedded()
 	if err != nil {
 		return false
 	}
@@ -97,7 +95,7 @@ var image = sync.OnceValues(func() (*os.File, error) {
 })
 
 func source() (io.ReadCloser, error) {
-	if f, err := embedded.Open(embeddedName); err == nil {
+	if f, err := embedded(); err == nil {
 		return f, nil
 	}
 	return os.Open("/proc/self/exe")

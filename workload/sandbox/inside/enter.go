@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,11 +76,21 @@ func enter(cfg *Config) error {
 	if err := seccompEnforce(filter); err != nil {
 		return err
 	}
+	defaultSignals()
 	err = syscall.Exec(path, cfg.Args, cfg.Env)
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return &noExecError{errno: errno, path: path}
 	}
 	return err
+}
+
+// defaultSignals undoes what the daemon ignores, as under nohup, which would
+// outlast execve. What this process catches, execve resets.
+func defaultSignals() {
+	var action [4]uint64 // the kernel's struct sigaction, all zero: SIG_DFL
+	for sig := uintptr(1); sig <= 31; sig++ {
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0) // SIGKILL and SIGSTOP cannot be set
+	}
 }
 
 // joinCgroups moves this process, which the descriptors were opened for, and

@@ -23,6 +23,10 @@ func Init() int {
 		fmt.Fprintln(os.Stderr, "the sandbox role is started by a Perrin node, not by hand")
 		return 2
 	}
+	terms := make(chan os.Signal, 1)
+	signal.Notify(terms, syscall.SIGTERM)
+	// Caught and dropped, not ignored: the program would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
 	var cfg Config
 	if err := Read(control, &cfg); err != nil {
 		return 2 // the daemon is gone or changed its mind
@@ -39,7 +43,7 @@ func Init() int {
 	if err := Write(status, Status{Started: true}); err != nil {
 		return 1
 	}
-	if err := Write(status, supervise(child, cfg.Limits.Resident)); err != nil {
+	if err := Write(status, supervise(child, cfg.Limits.Resident, terms)); err != nil {
 		return 1
 	}
 	return 0
@@ -161,11 +165,9 @@ func readEntryError(r io.Reader) error {
 	return errors.New(s.Error)
 }
 
-// supervise reaps until the program has ended. SIGTERM is passed on to it.
-func supervise(child int, resident int64) Status {
-	terms := make(chan os.Signal, 1)
-	signal.Notify(terms, syscall.SIGTERM)
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2)
+// supervise reaps until the program has ended. What comes from terms is passed
+// on to it as SIGTERM.
+func supervise(child int, resident int64, terms <-chan os.Signal) Status {
 	go func() {
 		for range terms {
 			_ = unix.Kill(child, unix.SIGTERM)

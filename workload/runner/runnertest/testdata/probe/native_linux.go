@@ -25,7 +25,7 @@ var platform = map[string]func([]string) error{
 	"calls": calls, "fds": descriptors, "setuid": setuid, "readonly": readonly,
 	"fork": fork, "child": func([]string) error { time.Sleep(time.Hour); return nil },
 	"background": background, "affinity": affinity, "trap-term": trapTerm, "kill-init": killInit, "abi": abi,
-	"abort":  func([]string) error { return syscall.Kill(os.Getpid(), syscall.SIGABRT) },
+	"die":    func(a []string) error { return syscall.Kill(os.Getpid(), syscall.Signal(number(a[0]))) },
 	"fsize":  func(a []string) error { return write(a) },
 	"devout": func([]string) error { return os.WriteFile("/dev/stdout", []byte("through /dev/stdout"), 0) },
 }

@@ -1,0 +1,13 @@
+//go:build !embedshim
+
+package shim
+
+import (
+	"errors"
+	"io"
+)
+
+var errNotEmbedded = errors.New("built without the embedshim tag")
+
+// embedded says that this build carries no shim.
+func embedded() (io.ReadCloser, error) { return nil, errNotEmbedded }
