@@ -190,9 +190,9 @@ func fakeOf(ts *testscript.TestScript) *apitest.Fake { return ts.Value(fakeKey{}
 func meshCommand(ts *testscript.TestScript, neg bool, args []string) {
 	switch {
 	case len(args) == 2 && args[0] == "not-ready":
-		fakeOf(ts).NotReady = args[1]
+		fakeOf(ts).NotReady(args[1])
 	case len(args) == 1 && args[0] == "single":
-		fakeOf(ts).Single = true
+		fakeOf(ts).OneVoter()
 	default:
 		ts.Fatalf("mesh not-ready WHY, or mesh single")
 	}

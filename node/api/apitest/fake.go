@@ -44,16 +44,16 @@ type Call struct {
 type Fake struct {
 	Programs map[string]Program // by base name
 	Floor    int64              // the lowest ask of any node; a smaller MaxPrice stays pending
-	NotReady string             // why status says it is not ready
-	Single   bool               // one voter only
 
-	mu      sync.Mutex
-	changed chan struct{}
-	blobs   map[workload.Digest][]byte
-	work    map[workload.ID]*job
-	order   []workload.ID
-	drained bool
-	closed  chan struct{}
+	mu       sync.Mutex
+	notReady string
+	single   bool
+	changed  chan struct{}
+	blobs    map[workload.Digest][]byte
+	work     map[workload.ID]*job
+	order    []workload.ID
+	drained  bool
+	closed   chan struct{}
 }
 
 // New returns a mesh whose programs are programs.
@@ -69,6 +69,12 @@ var Start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // Peer returns the identity of a fake node.
 func Peer(name string) workload.PeerID { return workload.PeerID(sha256.Sum256([]byte(name))) }
+
+// NotReady makes status say why the mesh is not ready; "" is ready again.
+func (f *Fake) NotReady(why string) { f.change(func() { f.notReady = why }) }
+
+// OneVoter makes the cell one of two nodes, a voter and a standby.
+func (f *Fake) OneVoter() { f.change(func() { f.single = true }) }
 
 // Cell is the one cell of a fake mesh.
 var Cell = workload.CellID{0xce, 0x11, 1, 2, 3, 4, 5, 6}
@@ -134,14 +140,14 @@ func (f *Fake) Submit(_ context.Context, spec workload.Spec) (*api.Submitted, er
 	if err != nil {
 		return nil, err
 	}
-	var id workload.ID
+	var j *job
 	f.change(func() {
-		id = f.nextID()
-		f.work[id] = newJob(f, id, spec, tasks)
-		f.order = append(f.order, id)
+		j = newJob(f, f.nextID(), spec, tasks)
+		f.work[j.id] = j
+		f.order = append(f.order, j.id)
 	})
-	go f.work[id].run()
-	return &api.Submitted{ID: id, Held: true}, nil
+	go j.run()
+	return &api.Submitted{ID: j.id, Held: true}, nil
 }
 
 func (f *Fake) nextID() workload.ID {

@@ -171,13 +171,16 @@ func (f *Fake) Nodes(_ context.Context, find string) ([]api.Node, error) {
 
 // Status implements api.Backend.
 func (f *Fake) Status(_ context.Context, stats bool) (*api.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	cell := api.Cell{ID: Cell, Home: true, Epoch: 1, Term: 3, Leader: Peer("anna"), Name: "anna", Members: 3, Quorum: true,
+		Free:   workload.Capacity{Cores: 21, Threads: 42, Memory: 48 << 30},
 		Voters: []workload.PeerID{Peer("anna"), Peer("ben"), Peer("carl")}}
-	if f.Single {
+	if f.single {
 		cell.Members, cell.Voters, cell.Standby = 2, cell.Voters[:1], cell.Voters[1:2]
 	}
 	st := &api.Status{
-		Ready: f.NotReady == "", Why: f.NotReady, Mesh: workload.MeshID(workload.DigestOf([]byte("mesh"))), Node: Peer("anna"), Name: "anna",
+		Ready: f.notReady == "", Why: f.notReady, Mesh: workload.MeshID(workload.DigestOf([]byte("mesh"))), Node: Peer("anna"), Name: "anna",
 		Version: "v0.1.0", Cells: []api.Cell{cell}, Declared: true, Versions: map[string]int{"v0.1.0": 3},
 		Prices: map[string]int64{"core": 480, "thread": 310},
 		Capacity: api.CapacitySum{
@@ -185,8 +188,6 @@ func (f *Fake) Status(_ context.Context, stats bool) (*api.Status, error) {
 			Free:  workload.Capacity{Cores: 21, Threads: 42, Memory: 48 << 30, Disk: 290 << 30, Slots: 180},
 		},
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, j := range f.work {
 		if !j.phase.Ended() {
 			st.Running++
