@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,9 @@ type Proc struct {
 	control *os.File
 	status  *os.File
 	wait    func() (End, error)
+
+	uncounted         bool // no cgroup counts CPU time
+	killCPU, killPeak atomic.Int64
 }
 
 // End is how a program ended. Untrusted but for Signal.
@@ -117,7 +121,7 @@ func (g *Group) launch(p Program) (proc *Proc, cfg *inside.Config, release func(
 		return nil, nil, nil, err
 	}
 	files.theirs(statusW)
-	proc = &Proc{control: controlW, status: statusR}
+	proc = &Proc{control: controlW, status: statusR, uncounted: !g.has(ctlCPUAcct)}
 	if cfg, err = g.config(p, &files); err == nil {
 		err = g.startInit(proc, p, &files)
 	}
@@ -295,7 +299,19 @@ func (p *Proc) Pidfd() *os.File { return p.pidfd }
 func (p *Proc) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
 
 // Kill ends everything in the sandbox at once.
-func (p *Proc) Kill() { _ = p.cmd.Process.Kill() }
+func (p *Proc) Kill() {
+	if p.uncounted {
+		cpu, peak := treeUsage(p.cmd.Process.Pid)
+		p.killCPU.Store(cpu)
+		p.killPeak.Store(peak)
+	}
+	_ = p.cmd.Process.Kill()
+}
+
+// broken is the End of a sandbox that was killed as a whole.
+func (p *Proc) broken() End {
+	return End{Signal: syscall.SIGKILL, Broken: true, CPUMs: p.killCPU.Load(), MaxRSS: p.killPeak.Load()}
+}
 
 // Wait returns how the program ended, once nothing of the sandbox is left. It
 // may be called more than once.
@@ -307,7 +323,7 @@ func (p *Proc) collect() (End, error) {
 	_ = p.cmd.Wait() // the init's own end says nothing
 	switch {
 	case errors.Is(readErr, io.EOF):
-		return End{Signal: syscall.SIGKILL, Broken: true}, nil
+		return p.broken(), nil
 	case readErr != nil:
 		return End{}, fmt.Errorf("sandbox: %w", readErr)
 	case !s.Ended:

@@ -111,9 +111,10 @@ func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request,
 	<-watched
 	killed := end.Detach()
 	p := ending.Program{Code: int(reply.Code), OOM: reply.Memory, FinalDisk: limits}
+	var last sandbox.End
 	if err != nil {
 		s.worker = nil
-		if p, err = s.died(w, before, limits, err); err != nil {
+		if p, last, err = s.died(w, before, limits, err); err != nil {
 			return runner.Outcome{}, err
 		}
 	}
@@ -129,28 +130,40 @@ func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request,
 	}
 	out.Wall = runner.WallWasm
 	out.Usage = workload.Usage{WallMs: wall.Milliseconds(), CPUMs: (reply.CPUUs + 500) / 1000, PeakMem: reply.Peak}
-	if after := s.group.Read(); err == nil && p.Signal != 0 && after.CPUMs >= 0 {
-		out.Usage.CPUMs, out.Usage.PeakMem = after.CPUMs-before.CPUMs, after.PeakMem
+	if s.worker == nil && reply == (frame.Reply{}) {
+		s.workerUsage(&out.Usage, before, last)
 	}
 	return out, nil
 }
 
 // died explains why the worker did not answer: it was killed, by us or by the
 // kernel for its memory, or it broke.
-func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause error) (ending.Program, error) {
+func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause error) (ending.Program, sandbox.End, error) {
 	e, err := w.ended()
 	if err != nil {
-		return ending.Program{}, errors.Join(cause, err)
+		return ending.Program{}, e, errors.Join(cause, err)
 	}
 	p := ending.Program{Code: e.Code, Signal: e.Signal, Broken: e.Broken, FinalDisk: l}
 	p.OOM = e.Resident || s.group.Read().OOMKills > before.OOMKills
 	if p.Signal == 0 && errors.Is(cause, frame.ErrFrame) {
-		return p, fmt.Errorf("wasm worker: %w", cause)
+		return p, e, fmt.Errorf("wasm worker: %w", cause)
 	}
 	if p.Signal == 0 {
 		p.Signal = unix.SIGABRT // the engine gave up; it prints and exits
 	}
-	return p, nil
+	return p, e, nil
+}
+
+// workerUsage fills in what a worker that could not reply has used.
+func (s *session) workerUsage(u *workload.Usage, before sandbox.Meter, last sandbox.End) {
+	u.CPUMs, u.PeakMem = last.CPUMs, last.MaxRSS
+	after := s.group.Read()
+	if after.CPUMs >= 0 {
+		u.CPUMs = after.CPUMs - before.CPUMs
+	}
+	if after.PeakMem >= 0 {
+		u.PeakMem = after.PeakMem
+	}
 }
 
 // collect moves what the guest left in its /out to out and removes its scratch

@@ -69,7 +69,7 @@ func buildProbe(goos, goarch string) build {
 	}
 	defer os.RemoveAll(dir)
 	_, here, _, _ := runtime.Caller(0)
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "probe"), ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", filepath.Join(dir, "probe"), ".")
 	cmd.Dir = filepath.Join(filepath.Dir(here), "testdata", "probe")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS="+goos, "GOARCH="+goarch)
 	if b.said, b.err = cmd.CombinedOutput(); b.err == nil {
