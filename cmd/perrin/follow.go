@@ -206,9 +206,15 @@ func (p *pendingNotice) look(ctx context.Context, w *api.Workload) {
 	if err != nil {
 		return
 	}
-	if text := pendingText(why, w); text != p.told {
-		p.told = text
-		p.say("%s", text)
+	text := pendingText(why, w)
+	if text == p.told {
+		return
+	}
+	p.told = text
+	if p.b.embedded {
+		p.say("%s (Ctrl-C stops it)", text)
+	} else {
+		p.say("%s (`perrin why %s`; Ctrl-C stops it)", text, w.ID.Short())
 	}
 }
 
@@ -244,7 +250,7 @@ func pendingText(why *api.Why, w *api.Workload) string {
 	case len(why.Pending.Declines) == 0 && len(why.Pending.Bids) == 0:
 		return what + "no node was there to ask"
 	}
-	return what + strings.Join(groupReasons(why.Pending), "; ") + " (`perrin why " + w.ID.Short() + "`; Ctrl-C stops it)"
+	return what + strings.Join(groupReasons(why.Pending), "; ")
 }
 
 // concludeRun gathers the files and returns the program's exit code.

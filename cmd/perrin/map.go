@@ -41,7 +41,7 @@ an absolute one is found without the leading slash.
 
 Tasks are numbered from 0 in the order of the inputs. With --output DIR the
 results are gathered as DIR/INDEX/stdout, stderr, exit and the files the task
-left; without it, what the tasks print comes here in their order. The exit code
+left in the folder $PERRIN_OUT; without it, what the tasks print comes here in their order. The exit code
 is 0 when all succeeded and 1 otherwise. Flags stand before PROGRAM.`,
 		Example: examples(
 			"perrin map render.wasm -- frames/*",

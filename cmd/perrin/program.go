@@ -26,11 +26,14 @@ type program struct {
 	path string // of the file to ship; "" when the nodes have it
 	arch string // the only architecture that can run it; "" for any
 	note string // for the user
+
+	unknown bool // this machine does not have it
 }
 
 // findProgram resolves the PROGRAM argument. A .wasm file, a script and a
 // native program of the user's are shipped; one under /usr, /bin or /sbin is
-// named, and so is a bare name that this machine does not know.
+// named, and so is a bare name that this machine does not know, or has there as
+// well as where PATH finds it first.
 func findProgram(arg string, getenv func(string) string) (program, error) {
 	switch {
 	case arg == "" || strings.ContainsRune(arg, 0):
@@ -40,14 +43,19 @@ func findProgram(arg string, getenv func(string) string) (program, error) {
 	case strings.HasSuffix(arg, ".wasm"):
 		return shipped(arg)
 	}
-	path := lookPath(arg, getenv("PATH"))
-	if path != "" {
-		return programFound(arg, path)
+	if path := lookPath(arg, getenv("PATH")); path != "" {
+		p, err := programFound(arg, path)
+		if err == nil && p.path != "" && !isWasm(path) && onHost(arg) {
+			p = named(arg)
+			p.note = fmt.Sprintf("using the node's own %s, not %s; give its path to ship that one", arg, path)
+		}
+		return p, err
 	}
 	if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
 		return shipped(arg)
 	}
 	p := named(arg)
+	p.unknown = true
 	p.note = fmt.Sprintf("this machine has no program %.60q; a node that has it may run it", arg)
 	return p, nil
 }
@@ -63,6 +71,7 @@ func programAt(arg string) (program, error) {
 	}
 	p := named(clean)
 	if _, err := os.Stat(clean); err != nil {
+		p.unknown = true
 		p.note = fmt.Sprintf("this machine has no %.80q; a node that has it may run it", clean)
 	} else if isWasm(clean) {
 		return shipped(clean)
@@ -83,6 +92,14 @@ func programFound(name, path string) (program, error) {
 		return program{}, unreadable(path, err)
 	}
 	return named(real), nil
+}
+
+// onHost reports whether this machine has a program of that name where every
+// node looks for its own. Version managers put wrappers of interpreters before
+// those, which are of no use elsewhere.
+func onHost(name string) bool {
+	path := lookPath(name, "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+	return path != "" && !leavesHost(path)
 }
 
 // leavesHost reports whether path ends, links followed, at a file outside of

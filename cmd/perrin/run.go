@@ -23,6 +23,7 @@ a program under /usr, /bin or /sbin such as python3 (it is named, and a node
 without it declines). Relative arguments that name files or folders below the
 working directory are shipped too, and listed on stderr.
 
+What the program writes below the folder $PERRIN_OUT comes back with --output.
 Input that is piped in is streamed. Ctrl-C stops the workload; a second Ctrl-C
 leaves it to itself and says how to come back. With no daemon running the
 program runs on a mesh of one node inside this command.`,
@@ -148,7 +149,7 @@ func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, er
 	switch {
 	case s.detach:
 		err = usagef("start a daemon first: `perrin init`, then `perrin up`", "--detach needs a daemon: the mesh inside this command ends with it")
-	case j.program.note != "" && j.program.path == "":
+	case j.program.unknown:
 		err = &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
 	default:
 		return b, nil

@@ -117,7 +117,14 @@ func (p *Progress) figures(s State, now time.Time) string {
 		parts = append(parts, Duration(spent))
 	case s.Done > 0:
 		left := time.Duration(float64(spent) / float64(s.Done) * float64(s.Total-s.Done))
-		parts = append(parts, "about "+Duration(left.Round(time.Second))+" left")
+		parts = append(parts, leftText(left))
 	}
 	return strings.Join(parts, ", ")
+}
+
+func leftText(left time.Duration) string {
+	if left < time.Second {
+		return "under 1s left"
+	}
+	return "about " + Duration(left.Round(time.Second)) + " left"
 }
