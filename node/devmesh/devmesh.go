@@ -1,0 +1,271 @@
+// Package devmesh runs a local mesh for trying things out: several real
+// daemons, each a process of its own with a data folder of its own, on
+// loopback.
+//
+// The daemons share one machine, so each offers a declared capacity. Each runs
+// in a private mount namespace in which the folder that work is submitted from
+// is empty: what a workload finds there travelled with it.
+package devmesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/perrin-mesh/perrin/consensus/cell"
+	"github.com/perrin-mesh/perrin/node"
+	"github.com/perrin-mesh/perrin/node/api"
+)
+
+// Options say what to start.
+type Options struct {
+	Exe      string   // the perrin binary
+	Nodes    int      // 1 to MaxNodes
+	CellSize int      // members of a cell at most
+	Cores    int      // declared by each node; 0 is 1
+	Memory   int64    // declared by each node in bytes; 0 is 1 GiB
+	Data     string   // an existing folder, which Stop leaves in place
+	Hide     string   // a folder that the daemons are not to see; "" is none
+	Args     []string // further arguments of `perrin up`
+	Log      io.Writer
+}
+
+// MaxNodes bounds a local mesh.
+const MaxNodes = 64
+
+// Member is one daemon.
+type Member struct {
+	Name   string
+	Data   string
+	Socket string
+	PID    int
+
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the process is gone
+}
+
+// Mesh is a local mesh that runs.
+type Mesh struct {
+	Members []*Member
+	opt     Options
+	token   string
+}
+
+// readyWithin bounds how long a mesh may take until it takes work.
+const readyWithin = 90 * time.Second
+
+// Start starts the daemons and returns when the mesh takes work: every node's
+// offer is known, and every cell has its voters.
+func Start(ctx context.Context, opt Options) (*Mesh, error) {
+	if opt.Nodes < 1 || opt.Nodes > MaxNodes {
+		return nil, fmt.Errorf("nodes: want 1 to %d, got %d", MaxNodes, opt.Nodes)
+	}
+	if opt.Cores == 0 {
+		opt.Cores = 1
+	}
+	if opt.Memory == 0 {
+		opt.Memory = 1 << 30
+	}
+	if opt.CellSize == 0 {
+		opt.CellSize = node.DefaultCellSize
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	m := &Mesh{opt: opt}
+	if err := m.start(ctx); err != nil {
+		m.Stop()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Mesh) start(ctx context.Context) error {
+	for i := range m.opt.Nodes {
+		name := "node" + strconv.Itoa(i+1)
+		data := filepath.Join(m.opt.Data, name)
+		m.Members = append(m.Members, &Member{Name: name, Data: data, Socket: filepath.Join(data, "api.sock"), done: make(chan struct{})})
+	}
+	for from := 0; from < len(m.Members); from += m.opt.CellSize {
+		cellmates := m.Members[from:min(from+m.opt.CellSize, len(m.Members))]
+		if err := m.startCell(ctx, cellmates, from); err != nil {
+			return err
+		}
+	}
+	return m.awaitWhole(ctx)
+}
+
+// startCell starts a cell's founder, and then the others at once.
+func (m *Mesh) startCell(ctx context.Context, members []*Member, index int) error {
+	founder := members[0]
+	if index == 0 {
+		if _, err := node.Init(founder.Data, founder.Name); err != nil {
+			return err
+		}
+	} else if err := m.join(ctx, founder); err != nil {
+		return err
+	}
+	if err := m.launch(founder, index); err != nil {
+		return err
+	}
+	if err := await(ctx, founder, func(st *api.Status) bool { return st.Ready }); err != nil {
+		return err
+	}
+	if err := m.invite(ctx, index); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, member := range members[1:] {
+		group.Go(func() error {
+			if err := m.join(ctx, member); err != nil {
+				return err
+			}
+			return m.launch(member, index+1+i)
+		})
+	}
+	return group.Wait()
+}
+
+// invite makes the token that all others join with, and before a second cell
+// is founded waits until the mesh knows of the first.
+func (m *Mesh) invite(ctx context.Context, index int) error {
+	first := m.Members[0]
+	if index > 0 {
+		cells := index/m.opt.CellSize + 1
+		return await(ctx, first, func(st *api.Status) bool { return len(st.Cells) >= cells })
+	}
+	if len(m.Members) == 1 {
+		return nil
+	}
+	c, err := api.Dial(first.Socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	v, err := c.Invite(ctx, len(m.Members)-1, time.Hour)
+	if err != nil {
+		return err
+	}
+	m.token = v.Token
+	return nil
+}
+
+func (m *Mesh) join(ctx context.Context, member *Member) error {
+	if _, err := node.Join(ctx, member.Data, member.Name, m.token); err != nil {
+		return fmt.Errorf("%s: %w", member.Name, err)
+	}
+	return nil
+}
+
+// launch starts a daemon as a process of its own.
+func (m *Mesh) launch(member *Member, index int) error {
+	log, err := os.Create(filepath.Join(member.Data, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	args := append([]string{
+		"up", "--data", member.Data, "--socket", member.Socket, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1",
+		"--cores", strconv.Itoa(m.opt.Cores), "--memory", strconv.FormatInt(m.opt.Memory, 10),
+		"--cell-size", strconv.Itoa(m.opt.CellSize),
+	}, m.opt.Args...)
+	cmd := exec.Command(m.opt.Exe, args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = member.Data
+	cmd.Env = append(os.Environ(), EnvHide+"="+m.opt.Hide, EnvFirst+"="+strconv.Itoa(index))
+	cmd.SysProcAttr = namespaces(m.opt.Hide != "")
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%s: %w", member.Name, err)
+	}
+	member.cmd, member.PID = cmd, cmd.Process.Pid
+	go func() {
+		cmd.Wait() //nolint:errcheck // how it ended stands in its log
+		close(member.done)
+	}()
+	return os.WriteFile(filepath.Join(member.Data, "pid"), []byte(strconv.Itoa(member.PID)), 0o644)
+}
+
+// awaitWhole waits until every cell has its voters and every node's offer.
+func (m *Mesh) awaitWhole(ctx context.Context) error {
+	for from := 0; from < len(m.Members); from += m.opt.CellSize {
+		size := min(m.opt.CellSize, len(m.Members)-from)
+		voters := cell.DefaultLimits().Voters(size)
+		whole := func(st *api.Status) bool {
+			home := st.Cells[0]
+			return st.Ready && home.Members == size && len(home.Voters) >= voters &&
+				st.Capacity.Total.Cores == int32(size*m.opt.Cores)
+		}
+		if err := await(ctx, m.Members[from], whole); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// await asks a daemon for its status until it is as wanted.
+func await(ctx context.Context, member *Member, ok func(*api.Status) bool) error {
+	last := errors.New("it did not answer")
+	for {
+		c, err := api.Dial(member.Socket)
+		if err == nil {
+			var st *api.Status
+			st, err = c.Status(ctx, false)
+			c.Close()
+			if err == nil && ok(st) {
+				return nil
+			}
+			if err == nil {
+				err = fmt.Errorf("ready: %t %s", st.Ready, st.Why)
+			}
+		}
+		last = err
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-member.done:
+			return fmt.Errorf("%s has ended; its log says why: %s", member.Name, tail(filepath.Join(member.Data, "log")))
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w", member.Name, last)
+		}
+	}
+}
+
+// tail returns the end of a log.
+func tail(name string) string {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-600):])
+}
+
+// stopWithin is how long a daemon may take to stop before it is killed.
+const stopWithin = 10 * time.Second
+
+// Stop stops every daemon and waits until they are gone.
+func (m *Mesh) Stop() {
+	var all sync.WaitGroup
+	for _, member := range m.Members {
+		if member.cmd == nil {
+			continue
+		}
+		all.Go(func() {
+			_ = member.cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case <-member.done:
+			case <-time.After(stopWithin):
+				_ = member.cmd.Process.Kill()
+				<-member.done
+			}
+		})
+	}
+	all.Wait()
+}
