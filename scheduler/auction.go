@@ -303,7 +303,7 @@ func (d *Desk) settle(now int64, a *auction, slots []workload.AwardSlot) []Outpu
 			}
 		}
 		if won > 0 {
-			c.entry.spend(a.lot.lot.Shape, won, now, now+d.cfg.RetryMax)
+			c.entry.spend(a.class.key.shape, won, now, now+d.cfg.RetryMax)
 			d.free(c.entry)
 		} else if !c.answered || a.bid(c.node) {
 			out = append(out, Output{Release: &Release{Node: c.node, Auction: a.id}})

@@ -210,4 +210,3 @@ func slotsText(slots []workload.AwardSlot) string {
 	}
 	return strings.Join(parts, ", ")
 }
-

@@ -1,0 +1,184 @@
+package scheduler
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func drawScore(t *rapid.T) workload.Score {
+	return workload.Score{
+		RTTMicros: rapid.Int64Range(-5, 2_000_000).Draw(t, "rtt"),
+		RiskPPM:   rapid.Int64Range(-5, 1_100_000).Draw(t, "risk"),
+		DataPrice: rapid.Int64Range(-5, 500).Draw(t, "data"),
+	}
+}
+
+// drawAsks is mostly a supply curve of small numbers, so that ties happen, and
+// now and then nonsense.
+func drawAsks(t *rapid.T) []int64 {
+	if rapid.IntRange(0, 9).Draw(t, "hostile") == 0 {
+		return rapid.SliceOfN(rapid.Int64(), 0, 6).Draw(t, "asks")
+	}
+	asks := rapid.SliceOfN(rapid.Int64Range(0, 40), 0, 6).Draw(t, "asks")
+	slices.Sort(asks)
+	return asks
+}
+
+func drawBids(t *rapid.T, first byte, most int) ([]workload.Bid, []workload.Score) {
+	var bids []workload.Bid
+	var scores []workload.Score
+	order := rapid.Permutation([]byte{0, 1, 2, 3, 4, 5, 6, 7}).Draw(t, "order")
+	for _, n := range order[:rapid.IntRange(0, most).Draw(t, "bidders")] {
+		bids = append(bids, workload.Bid{Node: workload.PeerID{n, first}, Asks: drawAsks(t)})
+		scores = append(scores, drawScore(t))
+	}
+	return bids, scores
+}
+
+func TestClearKeepsItsWord(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		wanted := uint32(rapid.IntRange(0, 12).Draw(t, "wanted"))
+		limit := rapid.Int64Range(0, 45).Draw(t, "limit")
+		bids, scores := drawBids(t, 0, 8)
+		slots := Clear(wanted, limit, bids, scores)
+		if uint32(len(slots)) > wanted {
+			t.Fatalf("%d slots, %d wanted", len(slots), wanted)
+		}
+		given, usableInAll := map[workload.PeerID]int{}, 0
+		for _, s := range slots {
+			b := bids[slices.IndexFunc(bids, func(b workload.Bid) bool { return b.Node == s.Node })]
+			if s.Ask != b.Asks[given[s.Node]] {
+				t.Fatalf("slot %+v: its ask is not the next of %v", s, b.Asks)
+			}
+			given[s.Node]++
+			if limit > 0 && s.Rate > limit {
+				t.Fatalf("slot %+v over the limit of %d", s, limit)
+			}
+			if s.Rate < s.Ask || s.Rate > s.Ask+s.Ask/4 {
+				t.Fatalf("slot %+v: paid less than its ask or more than 1.25 x", s)
+			}
+		}
+		for _, b := range bids {
+			usableInAll += len(usable(b.Asks, priceLimit(limit)))
+		}
+		if len(slots) != min(int(wanted), usableInAll) {
+			t.Fatalf("%d slots of %d that could be had", len(slots), usableInAll)
+		}
+	})
+}
+
+func TestClearIsAFunctionOfTheSetOfBids(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		wanted := uint32(rapid.IntRange(0, 12).Draw(t, "wanted"))
+		limit := rapid.Int64Range(0, 45).Draw(t, "limit")
+		bids, scores := drawBids(t, 0, 8)
+		if len(bids) > 0 && rapid.Bool().Draw(t, "twice") {
+			bids, scores = append(bids, bids[0]), append(scores, drawScore(t))
+		}
+		want := Clear(wanted, limit, bids, scores)
+		if again := Clear(wanted, limit, bids, scores); !slices.Equal(again, want) {
+			t.Fatalf("replay gives %v, then %v", want, again)
+		}
+		seed := rapid.Uint64().Draw(t, "shuffle")
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(bids), func(i, j int) {
+			bids[i], bids[j] = bids[j], bids[i]
+			scores[i], scores[j] = scores[j], scores[i]
+		})
+		if got := Clear(wanted, limit, bids, scores); !slices.Equal(got, want) {
+			t.Fatalf("in another order %v, was %v", got, want)
+		}
+	})
+}
+
+func TestClearTakesNobodyDearerThanTheRejected(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		wanted := uint32(rapid.IntRange(1, 12).Draw(t, "wanted"))
+		bids, scores := drawBids(t, 0, 8)
+		worst, won := int64(-1), map[workload.PeerID]int{}
+		for _, s := range Clear(wanted, 0, bids, scores) {
+			i := slices.IndexFunc(bids, func(b workload.Bid) bool { return b.Node == s.Node })
+			worst = max(worst, Cost(s.Ask, scores[i]))
+			won[s.Node]++
+		}
+		for i, b := range bids {
+			if asks := usable(b.Asks, maxAsk); worst >= 0 && won[b.Node] < len(asks) && Cost(asks[won[b.Node]], scores[i]) < worst {
+				t.Fatalf("%v won up to a cost of %d, but bid %d of %d did not", won, worst, i, asks[won[b.Node]])
+			}
+		}
+	})
+}
+
+// A decided auction stays as it is, whatever further nodes bid at or above the floor.
+func TestDecidedIsSound(t *testing.T) {
+	sound := 0
+	rapid.Check(t, func(t *rapid.T) {
+		wanted := uint32(rapid.IntRange(1, 6).Draw(t, "wanted"))
+		limit := rapid.SampledFrom([]int64{0, 0, 25, 60}).Draw(t, "limit")
+		bids, scores := drawBids(t, 0, 8)
+		floor := rapid.Int64Range(0, 60).Draw(t, "floor")
+		if !decided(wanted, limit, bids, scores, floor) {
+			return
+		}
+		sound++
+		want := Clear(wanted, limit, bids, scores)
+		late, lateScores := drawBids(t, 1, 4)
+		for i := range late {
+			if len(late[i].Asks) > 0 && Cost(late[i].Asks[0], lateScores[i]) < floor {
+				late[i].Asks = nil
+			}
+		}
+		got := Clear(wanted, limit, append(bids, late...), append(scores, lateScores...))
+		if !slices.Equal(got, want) {
+			t.Fatalf("decided at a floor of %d as %v, becomes %v by %v", floor, want, got, late)
+		}
+	})
+	if sound == 0 {
+		t.Error("no auction was ever decided early")
+	}
+}
+
+func TestCostAndItsInverse(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawScore(t)
+		limit := rapid.Int64Range(0, 1<<41).Draw(t, "limit")
+		ask := askAt(limit, s)
+		if ask > 0 && Cost(ask, s) > limit {
+			t.Fatalf("ask %d costs %d, over %d", ask, Cost(ask, s), limit)
+		}
+		if ask < min(limit, maxAsk) && Cost(ask+1, s) <= limit {
+			t.Fatalf("ask %d is not the largest for %d", ask, limit)
+		}
+	})
+}
+
+func TestCostDoesNotOverflow(t *testing.T) {
+	worst := workload.Score{RTTMicros: math.MaxInt64, RiskPPM: math.MaxInt64, DataPrice: math.MaxInt64}
+	if c := Cost(math.MaxInt64, worst); c < 3*maxAsk || c > 4*maxAsk {
+		t.Errorf("the most is %d", c)
+	}
+	if c := Cost(math.MinInt64, workload.Score{RTTMicros: -1, RiskPPM: math.MinInt64, DataPrice: -1}); c != 0 {
+		t.Errorf("the least is %d", c)
+	}
+}
+
+func TestRangeSize(t *testing.T) {
+	for _, tt := range []struct {
+		left   uint32
+		slots  int
+		micros int64
+		want   uint32
+	}{
+		{1000, 4, 0, 1}, {1000, 4, 1000, MaxRange}, {1000, 4, 10_000, 25}, {100, 10, 1000, 5},
+		{3, 10, 1000, 1}, {1000, 4, 10_000_000, 1}, {0, 0, 1, 1}, {math.MaxUint32, 1, 1, MaxRange},
+	} {
+		if got := RangeSize(tt.left, tt.slots, tt.micros); got != tt.want {
+			t.Errorf("RangeSize(%d, %d, %d) = %d, want %d", tt.left, tt.slots, tt.micros, got, tt.want)
+		}
+	}
+}
