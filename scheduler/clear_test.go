@@ -25,7 +25,8 @@ func drawAsks(t *rapid.T) []int64 {
 	if rapid.IntRange(0, 9).Draw(t, "hostile") == 0 {
 		return rapid.SliceOfN(rapid.Int64(), 0, 6).Draw(t, "asks")
 	}
-	asks := rapid.SliceOfN(rapid.Int64Range(0, 40), 0, 6).Draw(t, "asks")
+	low := rapid.SampledFrom([]int64{0, 100}).Draw(t, "low")
+	asks := rapid.SliceOfN(rapid.Int64Range(low, low+40), 0, 6).Draw(t, "asks")
 	slices.Sort(asks)
 	return asks
 }
@@ -44,7 +45,7 @@ func drawBids(t *rapid.T, first byte, most int) ([]workload.Bid, []workload.Scor
 func TestClearKeepsItsWord(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		wanted := uint32(rapid.IntRange(0, 12).Draw(t, "wanted"))
-		limit := rapid.Int64Range(0, 45).Draw(t, "limit")
+		limit := rapid.Int64Range(0, 45).Draw(t, "limit") * rapid.Int64Range(0, 3).Draw(t, "times")
 		bids, scores := drawBids(t, 0, 8)
 		slots := Clear(wanted, limit, bids, scores)
 		if uint32(len(slots)) > wanted {
@@ -76,7 +77,7 @@ func TestClearKeepsItsWord(t *testing.T) {
 func TestClearIsAFunctionOfTheSetOfBids(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		wanted := uint32(rapid.IntRange(0, 12).Draw(t, "wanted"))
-		limit := rapid.Int64Range(0, 45).Draw(t, "limit")
+		limit := rapid.Int64Range(0, 45).Draw(t, "limit") * rapid.Int64Range(0, 3).Draw(t, "times")
 		bids, scores := drawBids(t, 0, 8)
 		if len(bids) > 0 && rapid.Bool().Draw(t, "twice") {
 			bids, scores = append(bids, bids[0]), append(scores, drawScore(t))
@@ -119,9 +120,12 @@ func TestDecidedIsSound(t *testing.T) {
 	sound := 0
 	rapid.Check(t, func(t *rapid.T) {
 		wanted := uint32(rapid.IntRange(1, 6).Draw(t, "wanted"))
-		limit := rapid.SampledFrom([]int64{0, 0, 25, 60}).Draw(t, "limit")
+		limit := rapid.SampledFrom([]int64{0, 0, 25, 60, 130}).Draw(t, "limit")
 		bids, scores := drawBids(t, 0, 8)
-		floor := rapid.Int64Range(0, 60).Draw(t, "floor")
+		floor := rapid.Int64Range(0, 160).Draw(t, "floor")
+		if units := rank(bids, scores, priceLimit(limit)); len(units) > 0 && rapid.Bool().Draw(t, "near") {
+			floor = units[rapid.IntRange(0, len(units)-1).Draw(t, "unit")].cost + rapid.Int64Range(-1, 1).Draw(t, "off")
+		}
 		if !decided(wanted, limit, bids, scores, floor) {
 			return
 		}
@@ -130,7 +134,7 @@ func TestDecidedIsSound(t *testing.T) {
 		late, lateScores := drawBids(t, 1, 4)
 		for i := range late {
 			if len(late[i].Asks) > 0 && Cost(late[i].Asks[0], lateScores[i]) < floor {
-				late[i].Asks = nil
+				late[i].Asks, lateScores[i] = []int64{floor}, workload.Score{}
 			}
 		}
 		got := Clear(wanted, limit, append(bids, late...), append(scores, lateScores...))
