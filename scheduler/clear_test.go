@@ -186,3 +186,26 @@ func TestRangeSize(t *testing.T) {
 		}
 	}
 }
+
+func TestDecidedAtTheEdges(t *testing.T) {
+	bids := []workload.Bid{{Node: peer("m"), Asks: []int64{100}}, {Node: peer("n"), Asks: []int64{200}}}
+	scores := make([]workload.Score, 2)
+	for floor, want := range map[int64]bool{
+		99:  false, // it could win
+		100: false, // and at the same cost by its name
+		101: false, // it could lower the price
+		124: false,
+		125: true, // 1.25 x the ask is paid anyway
+		200: true,
+	} {
+		if got := decided(1, 0, bids, scores, floor); got != want {
+			t.Errorf("a floor of %d: %v", floor, got)
+		}
+	}
+	if decided(2, 0, bids, scores, 1000) {
+		t.Error("with nobody rejected, any further bid sets a price")
+	}
+	if decided(3, 0, bids, scores, 1000) {
+		t.Error("with a slot open, any further bid wins it")
+	}
+}
