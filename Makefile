@@ -1,0 +1,78 @@
+# Everything here is a plain go command with its flags; `make help` lists it.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# How long each target of `make fuzz` runs.
+FUZZTIME ?= 30s
+# Which benchmarks `make bench` runs.
+BENCH ?= .
+
+CITEST  = $(GO) run ./internal/citest -skips .ci/skips
+SHIM    = workload/shim/embedded/perrin-shim
+# Packages whose tests make namespaces, cgroups or mounts.
+NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/wasm/... ./workload/runner/... \
+          ./workload/blob/... ./consensus/store/... ./mesh
+# Not under the race detector: examples and the repository's checks (they build
+# programs), and the pure packages (a check keeps goroutines out of them).
+NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
+
+.PHONY: help build shim test race fuzz-seeds fuzz ns demo bench lint fmt vulns deps ci clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: shim ## bin/perrin, with the shim inside
+	CGO_ENABLED=0 $(GO) build -trimpath -tags embedshim -ldflags "-s -w -X main.version=$(VERSION)" -o bin/perrin ./cmd/perrin
+
+shim:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(SHIM) ./workload/shim/cmd/perrin-shim
+
+test: ## every test that needs no installation
+	$(CITEST) -timeout 10m ./...
+
+race: ## the tests of what has goroutines, short, under the race detector
+	CGO_ENABLED=1 $(CITEST) -race -short -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
+
+fuzz-seeds: ## every fuzz target over its seeds and past findings
+	$(CITEST) -run '^Fuzz' ./...
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+ns: ## the tests of sandboxes and disks, as root and as an ordinary user
+	$(CITEST) -count=1 -timeout 10m $(NSTESTS)
+	.ci/as-nobody $(CITEST) -timeout 10m
+
+demo: build ## five daemons, one mesh, a real job, one of them killed
+	./examples/demo.sh
+
+bench: ## the benchmarks that match BENCH
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+lint: vulns ## gofmt, go vet, staticcheck, govulncheck
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+vulns:
+	.ci/vulns
+
+deps: ## install what CI needs and Go does not bring (Debian, as root)
+	.ci/deps
+
+ci: ## what CI runs; test comes first
+	$(MAKE) test
+	$(MAKE) race
+	$(MAKE) fuzz-seeds
+	$(MAKE) ns
+	$(MAKE) demo
+	$(MAKE) lint
+
+clean: ## remove what was built
+	rm -rf bin dist $(SHIM)
