@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -42,6 +43,9 @@ func (s peerSource) chunk(ctx context.Context, ref workload.Ref, i int) ([]byte,
 	defer cancel()
 	var data wire.ChunkData
 	err := (caller{s.n}).Call(ctx, s.peer, wire.ProtoChunk, &wire.Chunk{Blob: ref, Index: int32(i)}, &data)
+	if errors.Is(err, wire.NotFound) {
+		err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
+	}
 	return data.Data, err
 }
 

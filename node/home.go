@@ -106,6 +106,7 @@ func isVoter(v *wire.CellView, peer workload.PeerID) bool {
 func (n *Node) keepHome(ctx context.Context) error {
 	for {
 		if c := n.currentCell(); c != nil {
+			go n.introduce(ctx)
 			return n.serveCell(ctx, c)
 		}
 		if err := n.enterCell(ctx); err != nil {
@@ -126,6 +127,44 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// introduce tells the cell's leader, which may be this node, where this node is
+// now, until it has heard; and that a daemon that has just started runs nothing.
+func (n *Node) introduce(ctx context.Context) {
+	c := n.currentCell()
+	msg := wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version, Cell: &c.id}
+	var answer wire.MemberAnswer
+	if err := n.CallLeader(ctx, c.id, wire.ProtoMember, &msg, &answer); err != nil {
+		if ctx.Err() == nil {
+			n.log.Warn("the cell does not take this node as a member", "err", err)
+		}
+		return
+	}
+	if err := n.worker.Announce(ctx, c.id); err != nil {
+		n.log.Debug("start not announced", "err", err)
+	}
+}
+
+// keepConnected dials the servers of the home cell that are not connected, and
+// with no peer at all whoever was a contact before.
+func (n *Node) keepConnected(ctx context.Context) error {
+	for pause(ctx, 2*time.Second) {
+		v := n.homeView()
+		n.learnAddrs(ctx, append(slices.Clone(v.Voters), v.Standby...))
+		if len(n.host.Peers()) > 0 {
+			continue
+		}
+		n.mu.Lock()
+		contacts := slices.Clone(n.home.Contacts)
+		n.mu.Unlock()
+		if len(contacts) > 0 {
+			if err := n.host.Connect(ctx, contacts); err != nil {
+				n.log.Debug("no contact answers", "err", err)
+			}
+		}
+	}
+	return nil
 }
 
 // serveCell leads the cell whenever this node is elected.

@@ -31,7 +31,7 @@ type machine struct {
 	alloc      *capacity.Allocator
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
-	supervisor supervisor
+	supervisor *runner.Supervisor
 	about      workload.Machine
 }
 
@@ -117,7 +117,11 @@ func (n *Node) openRunners(ctx context.Context) error {
 		return err
 	}
 	n.onClose("sandbox", host.Close)
-	if n.machine.supervisor, err = startSupervisor(ctx, log); err != nil {
+	n.machine.supervisor, err = runner.StartSupervisor(runner.SupervisorConfig{
+		Roots: host.Roots(), Logger: log,
+		OnKilled: func(k runner.Killed) { log.Warn("the supervisor ended a slot", "slot", k.Key, "why", k.Reason) },
+	})
+	if err != nil {
 		return err
 	}
 	n.onClose("supervisor", n.machine.supervisor.Close)

@@ -29,7 +29,7 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 	for pause(ctx, membersEvery) {
 		view := n.cellView(c, since, copied)
 		for _, a := range cellrules.Plan(time.Now().UnixMilli(), view) {
-			if err := n.carryOut(ctx, c, a, copied); err != nil && ctx.Err() == nil {
+			if err := n.carryOut(ctx, c, a, copied); err != nil {
 				n.log.Warn("cell change failed", "verb", a.Verb, "peer", a.Node.Short(), "why", a.Why, "err", err)
 				break
 			}
@@ -119,7 +119,8 @@ func network(addrs []string) string {
 
 // carryOut does one thing that the rules ask for.
 func (n *Node) carryOut(ctx context.Context, c *cell, a cellrules.Action, copied map[workload.PeerID]uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	// A change must not be cut in two by the end of the term, which it may bring about.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	g := c.group
 	var err error

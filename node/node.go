@@ -180,6 +180,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	spawn("home", n.keepHome)
 	spawn("offers", n.keepOffering)
+	spawn("connections", n.keepConnected)
 	spawn("directory", n.keepPublished)
 	spawn("certificate", n.keepCertified)
 	spawn("gossip", n.keepGossiping)

@@ -12,7 +12,9 @@ import (
 var version string
 
 // built returns the parts that this binary is made of.
-func built() parts { return parts{Version: buildVersion(), PackTree: packFolder} }
+func built() parts {
+	return parts{Version: buildVersion(), PackTree: packFolder, Embedded: embedded, Daemon: daemon{}}
+}
 
 func packFolder(ctx context.Context, dir string, w io.Writer) error {
 	return blob.PackTree(ctx, dir, w, blob.DefaultLimits())

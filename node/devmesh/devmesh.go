@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,8 +51,10 @@ type Member struct {
 	Socket string
 	PID    int
 
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process is gone
+	port  int // UDP; kept when the daemon is started again
+	cmd   *exec.Cmd
+	leash io.WriteCloser // its stdin: it ends when this process does
+	done  chan struct{}  // closed when the process is gone
 }
 
 // Mesh is a local mesh that runs.
@@ -173,15 +176,23 @@ func (m *Mesh) launch(member *Member, index int) error {
 		return err
 	}
 	defer log.Close()
+	if member.port == 0 {
+		if member.port, err = freePort(); err != nil {
+			return err
+		}
+	}
 	args := append([]string{
-		"up", "--data", member.Data, "--socket", member.Socket, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1",
+		"up", "--data", member.Data, "--socket", member.Socket, "--listen", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", member.port),
 		"--cores", strconv.Itoa(m.opt.Cores), "--memory", strconv.FormatInt(m.opt.Memory, 10),
-		"--cell-size", strconv.Itoa(m.opt.CellSize),
+		"--cell-size", strconv.Itoa(m.opt.CellSize), "--first-core", strconv.Itoa(index), "--loopback",
 	}, m.opt.Args...)
 	cmd := exec.Command(m.opt.Exe, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = member.Data
-	cmd.Env = append(os.Environ(), EnvHide+"="+m.opt.Hide, EnvFirst+"="+strconv.Itoa(index))
+	cmd.Env = append(os.Environ(), envMember+"=1", envHide+"="+m.opt.Hide)
+	if member.leash, err = cmd.StdinPipe(); err != nil {
+		return err
+	}
 	cmd.SysProcAttr = namespaces(m.opt.Hide != "")
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", member.Name, err)
@@ -192,6 +203,16 @@ func (m *Mesh) launch(member *Member, index int) error {
 		close(member.done)
 	}()
 	return os.WriteFile(filepath.Join(member.Data, "pid"), []byte(strconv.Itoa(member.PID)), 0o644)
+}
+
+// freePort finds a UDP port on loopback that nobody uses now.
+func freePort() (int, error) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).Port, nil
 }
 
 // awaitWhole waits until every cell has its voters and every node's offer.

@@ -1,10 +1,11 @@
 package devmesh
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -13,15 +14,14 @@ import (
 
 // What a daemon of a local mesh finds in its environment.
 const (
-	EnvHide  = "PERRIN_DEV_HIDE"  // a folder to empty in its mount namespace
-	EnvFirst = "PERRIN_DEV_FIRST" // its number: the core that its declared ones begin at
+	envMember = "PERRIN_DEV_MEMBER" // it is one, and its stdin ends with its mesh
+	envHide   = "PERRIN_DEV_HIDE"   // the folder to empty in its mount namespace
 )
 
-// namespaces puts a daemon into a mount namespace of its own, and lets it go
-// when its parent does. An ordinary user needs a user namespace for that, in
+// namespaces puts a daemon into a mount namespace of its own. An ordinary user needs a user namespace for that, in
 // which the daemon stays that user.
 func namespaces(private bool) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	attr := &syscall.SysProcAttr{Setpgid: true}
 	if !private {
 		return attr
 	}
@@ -35,24 +35,29 @@ func namespaces(private bool) *syscall.SysProcAttr {
 	return attr
 }
 
-// First returns the number of this daemon in its local mesh.
-func First() int {
-	n, err := strconv.Atoi(os.Getenv(EnvFirst))
-	if err != nil || n < 0 {
-		return 0
+// Enter makes this process a member of the Mesh that started it: it empties the
+// folder that is to be hidden, but for keep (the data folder), and returns a
+// context that ends when the mesh does. In any other process it does nothing.
+func Enter(ctx context.Context, keep string) (context.Context, error) {
+	if os.Getenv(envMember) == "" {
+		return ctx, nil
 	}
-	return n
+	dir := os.Getenv(envHide)
+	os.Unsetenv(envMember)
+	os.Unsetenv(envHide)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}()
+	if dir == "" || !Hideable(dir) {
+		return ctx, nil
+	}
+	return ctx, hide(dir, keep)
 }
 
-// Hide empties the folder that EnvHide names, for this process and what it
-// starts, but for keep (the data folder). It does nothing when none is named.
-// The process must have been started by a Mesh.
-func Hide(keep string) error {
-	dir := os.Getenv(EnvHide)
-	os.Unsetenv(EnvHide)
-	if dir == "" || !Hideable(dir) {
-		return nil
-	}
+// hide empties dir for this process and what it starts, but for keep.
+func hide(dir, keep string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("hide %s: private mounts: %w", dir, err)
 	}

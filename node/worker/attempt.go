@@ -246,42 +246,6 @@ func (a *attempt) storeFile(dir string, f runner.OutputFile, room *int) ([]byte,
 	return a.store(file, f.Size, room)
 }
 
-// slotGuard puts every sandbox of a slot under the supervisor's watch.
-type slotGuard struct{ s *slot }
-
-// Guard implements runner.Guard.
-func (g slotGuard) Guard(p runner.Proc) (func(), error) {
-	s := g.s
-	s.mu.Lock()
-	key := fmt.Sprintf("%s/%d", keyText(s.key), len(s.guards))
-	for s.guards[key] {
-		key += "+"
-	}
-	if s.guards == nil {
-		s.guards = map[string]bool{}
-	}
-	s.guards[key] = true
-	end := s.lease
-	s.mu.Unlock()
-	deadline := s.w.clock.Boot(end)
-	if s.spec.OnPartition == workload.Continue {
-		deadline += workload.MaxTimeout
-	}
-	if err := s.w.cfg.Supervisor.Watch(key, p, deadline); err != nil {
-		return nil, fmt.Errorf("supervisor: %w", err)
-	}
-	return func() { g.release(key) }, nil
-}
-
-func (g slotGuard) release(key string) {
-	g.s.mu.Lock()
-	delete(g.s.guards, key)
-	g.s.mu.Unlock()
-	if err := g.s.w.cfg.Supervisor.Forget(key); err != nil {
-		g.s.log.Warn("end the supervisor's watch", "err", err)
-	}
-}
-
 // stdinPipe carries an attached user's input to the program. Only the first to
 // attach feeds it.
 type stdinPipe struct {

@@ -86,12 +86,17 @@ func (w *Worker) granted(c *cellLease, held []*slot, answer *wire.Renewed, sent 
 	for _, ref := range answer.Gone {
 		gone[slotKey{Workload: ref.Workload, Slot: ref.Slot}] = true
 	}
+	var kept []*slot
 	for _, s := range held {
 		if gone[s.key] || s.ref.Fence.Epoch < answer.Epoch {
 			s.lose("the cell gave the slot up")
 			continue
 		}
 		s.extend(deadline)
+		kept = append(kept, s)
+	}
+	if err := w.grant(deadline, kept...); err != nil {
+		w.cfg.Log.Error("the supervisor does not hear of the lease", "err", err)
 	}
 }
 

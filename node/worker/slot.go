@@ -2,10 +2,9 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +47,6 @@ type slot struct {
 	live    map[uint32]*attempt // by task
 	halted  bool
 	lost    string // why the slot is no longer this node's; nothing more is reported
-	guards  map[string]bool
 }
 
 type takenRanges struct {
@@ -80,6 +78,9 @@ func (s *slot) prepare() error {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return err
 	}
+	if err := s.w.grant(s.leaseEnd(), s); err != nil {
+		return err
+	}
 	stage, err := newStage(s)
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (s *slot) prepare() error {
 	r := s.w.cfg.Runners[s.spec.Program.Kind]
 	session, err := r.Open(s.ctx, runner.Slot{
 		Workload: s.key.Workload, Slot: s.key.Slot, Spec: s.spec, Program: stage.program,
-		CPUs: s.cpus, Dir: s.dir, Guard: slotGuard{s},
+		CPUs: s.cpus, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
 	})
 	if err != nil {
 		return err
@@ -227,7 +228,8 @@ func (s *slot) finish() {
 func (s *slot) tell(proto string, msg any) {
 	ctx, cancel := context.WithTimeout(s.w.ctx, 10*time.Second)
 	defer cancel()
-	if err := s.w.cfg.Leaders.CallLeader(ctx, s.cell, proto, msg, &wire.Ack{}); err != nil {
+	err := s.w.cfg.Leaders.CallLeader(ctx, s.cell, proto, msg, &wire.Ack{})
+	if err != nil && !errors.Is(err, wire.NotFound) { // the cell may have ended the slot by itself
 		s.log.Warn("the leader did not hear that the slot is over", "proto", proto, "err", err)
 	}
 }
@@ -245,6 +247,9 @@ func (s *slot) cleanUp() {
 	}
 	if s.stage != nil {
 		s.stage.close()
+	}
+	if err := s.w.cfg.Supervisor.Forget(keyText(s.key)); err != nil {
+		s.log.Debug("the supervisor did not forget the slot", "err", err)
 	}
 	if err := sandbox.RemoveAll(s.dir); err != nil {
 		s.log.Warn("remove slot folder", "err", err)
@@ -304,17 +309,40 @@ func (s *slot) lose(why string) {
 	}
 }
 
-// extend moves the end of the lease to deadline, ms on the worker's clock.
+// leaseEnd is when the slot's lease ends, ms on the worker's clock.
+func (s *slot) leaseEnd() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lease
+}
+
 func (s *slot) extend(deadline int64) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.lease = max(s.lease, deadline)
-	keys := slices.Collect(maps.Keys(s.guards))
-	s.mu.Unlock()
-	for _, k := range keys {
-		if err := s.w.cfg.Supervisor.Extend(k, s.w.clock.Boot(deadline)); err != nil {
-			s.log.Warn("extend the supervisor's watch", "err", err)
+}
+
+// grant tells the supervisor how long slots may run. Idempotent work that may
+// outlive its cell is bounded by the longest timeout instead.
+func (w *Worker) grant(deadline int64, slots ...*slot) error {
+	var leased, free []string
+	for _, s := range slots {
+		if s.spec.OnPartition == workload.Continue {
+			free = append(free, keyText(s.key))
+		} else {
+			leased = append(leased, keyText(s.key))
 		}
 	}
+	zero := runner.Instant(w.clock.Boot(0))
+	ttl := time.Duration(deadline) * time.Millisecond
+	var err error
+	if len(leased) > 0 {
+		err = w.cfg.Supervisor.Grant(zero, ttl, leased...)
+	}
+	if len(free) > 0 {
+		err = errors.Join(err, w.cfg.Supervisor.Grant(zero, ttl+workload.MaxTimeout, free...))
+	}
+	return err
 }
 
 // notify tells the running attempts what is coming.

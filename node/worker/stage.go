@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,7 +24,7 @@ type stage struct {
 	program string
 	table   []workload.Task
 	shared  []runner.Mount // what every task sees
-	trees   map[workload.Digest]string
+	trees   map[workload.Ref]string
 	owner   string // of the pins
 }
 
@@ -35,7 +37,7 @@ func prepareDir(dir string) error {
 
 // newStage fetches what all tasks of the slot share.
 func newStage(s *slot) (*stage, error) {
-	st := &stage{s: s, trees: map[workload.Digest]string{}, owner: "slot/" + keyText(s.key)}
+	st := &stage{s: s, trees: map[workload.Ref]string{}, owner: "slot/" + keyText(s.key)}
 	spec := s.spec
 	var err error
 	if !spec.Program.Blob.IsZero() {
@@ -131,9 +133,9 @@ func (st *stage) mounts(inputs []workload.Input) ([]runner.Mount, error) {
 
 func (st *stage) input(in workload.Input) (string, error) {
 	if in.Kind == workload.File {
-		return st.file(in.Blob)
+		return st.shownFile(in)
 	}
-	if dir, ok := st.trees[in.Blob.Digest]; ok {
+	if dir, ok := st.trees[in.Blob]; ok {
 		return dir, nil
 	}
 	if err := st.fetch(in.Blob); err != nil {
@@ -143,8 +145,36 @@ func (st *stage) input(in workload.Input) (string, error) {
 	if err := st.unpack(in.Blob, dir); err != nil {
 		return "", err
 	}
-	st.trees[in.Blob.Digest] = dir
+	st.trees[in.Blob] = dir
 	return dir, nil
+}
+
+// shownFile returns the host file of an input. A wasm worker sees its slot's
+// folder only, so there the file is linked into that.
+func (st *stage) shownFile(in workload.Input) (string, error) {
+	source, err := st.file(in.Blob)
+	if err != nil || st.s.spec.Program.Kind != workload.Wasm {
+		return source, err
+	}
+	link := filepath.Join(st.s.dir, "file-"+in.Blob.Digest.Short())
+	if err := os.Link(source, link); err != nil && !errors.Is(err, fs.ErrExist) {
+		return link, copyFile(source, link)
+	}
+	return link, nil
+}
+
+func copyFile(from, to string) error {
+	r, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	w, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o555)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, r)
+	return errors.Join(err, w.Close())
 }
 
 func (st *stage) unpack(ref workload.Ref, dir string) error {
@@ -161,14 +191,16 @@ func (st *stage) unpack(ref workload.Ref, dir string) error {
 		return err
 	}
 	defer r.Close()
-	return blob.UnpackTree(r, root, blob.DefaultLimits())
+	limits := blob.DefaultLimits()
+	limits.Bytes = min(limits.Bytes, max(ref.Size, st.s.spec.Resources.Disk))
+	return blob.UnpackTree(r, root, limits)
 }
 
 // drop removes what only one task needed.
 func (st *stage) drop(inputs []workload.Input) {
 	for _, in := range inputs {
-		if dir, ok := st.trees[in.Blob.Digest]; ok && !st.isShared(dir) {
-			delete(st.trees, in.Blob.Digest)
+		if dir, ok := st.trees[in.Blob]; ok && !st.isShared(dir) {
+			delete(st.trees, in.Blob)
 			if err := os.RemoveAll(dir); err != nil {
 				st.s.log.Warn("remove input", "err", err)
 			}

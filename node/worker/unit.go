@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/unit"
 )
@@ -70,8 +73,11 @@ func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reade
 		return workload.Ref{}, &unit.Refusal{Status: 409, Message: "too many outputs", Hint: "publish fewer, larger files"}
 	}
 	ref, err := b.a.s.w.cfg.Blobs.PutPinned(ctx, resultOwner(b.a.s.key), content)
+	if errors.Is(err, blob.ErrFull) {
+		return ref, &unit.Refusal{Status: 413, Message: "the node has no room for it", Hint: "publish less, or ask for more disk"}
+	}
 	if err != nil {
-		return workload.Ref{}, err
+		return ref, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -82,10 +88,20 @@ func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reade
 // PublishFile implements unit.Backend.
 func (b *unitBackend) PublishFile(ctx context.Context, name, from string) (workload.Ref, error) {
 	f, err := runner.OpenOutput(filepath.Join(b.a.dir, "out"), from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return workload.Ref{}, err
+	}
+	if err != nil {
+		return workload.Ref{}, &unit.Refusal{Status: 400, Message: from + " is not a regular file below /out"}
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return workload.Ref{}, err
 	}
-	defer f.Close()
+	if info.Size() > maxPublish {
+		return workload.Ref{}, &unit.Refusal{Status: 413, Message: "the file is too large to publish"}
+	}
 	return b.Publish(ctx, name, io.LimitReader(f, maxPublish))
 }
 

@@ -35,10 +35,10 @@ type Fetcher interface {
 
 // Supervisor ends attempts at the end of their lease, from a process of its own.
 type Supervisor interface {
-	// Watch puts an attempt under watch until deadline, a time on the kernel's
-	// CLOCK_BOOTTIME. Extend moves the deadline; Forget ends the watch.
-	Watch(key string, proc runner.Proc, deadline time.Duration) error
-	Extend(key string, deadline time.Duration) error
+	// Slot returns the guard of a slot's sandboxes. Grant lets slots run until
+	// ttl after since; a slot without a grant runs nothing. Forget ends a slot.
+	Slot(key string) runner.Guard
+	Grant(since runner.Instant, ttl time.Duration, keys ...string) error
 	Forget(key string) error
 }
 
