@@ -38,7 +38,9 @@ type Options struct {
 	Data     string   // an existing folder, which Stop leaves in place
 	Hide     string   // a folder that the daemons are not to see; "" is none
 	Args     []string // further arguments of `perrin up`
-	Log      io.Writer
+	// Each has further arguments of `perrin up` for single nodes, by index; nil is none.
+	Each func(index int) []string
+	Log  io.Writer
 }
 
 // MaxNodes bounds a local mesh.
@@ -51,6 +53,7 @@ type Member struct {
 	Socket string
 	PID    int
 
+	index int
 	port  int // UDP; kept when the daemon is started again
 	cmd   *exec.Cmd
 	leash io.WriteCloser // its stdin: it ends when this process does
@@ -93,10 +96,8 @@ func Start(ctx context.Context, opt Options) (*Mesh, error) {
 }
 
 func (m *Mesh) start(ctx context.Context) error {
-	for i := range m.opt.Nodes {
-		name := "node" + strconv.Itoa(i+1)
-		data := filepath.Join(m.opt.Data, name)
-		m.Members = append(m.Members, &Member{Name: name, Data: data, Socket: filepath.Join(data, "api.sock"), done: make(chan struct{})})
+	for range m.opt.Nodes {
+		m.add()
 	}
 	for from := 0; from < len(m.Members); from += m.opt.CellSize {
 		cellmates := m.Members[from:min(from+m.opt.CellSize, len(m.Members))]
@@ -105,6 +106,16 @@ func (m *Mesh) start(ctx context.Context) error {
 		}
 	}
 	return m.awaitWhole(ctx)
+}
+
+// add names one more member.
+func (m *Mesh) add() *Member {
+	index := len(m.Members)
+	name := "node" + strconv.Itoa(index+1)
+	data := filepath.Join(m.opt.Data, name)
+	member := &Member{Name: name, Data: data, Socket: filepath.Join(data, "api.sock"), index: index}
+	m.Members = append(m.Members, member)
+	return member
 }
 
 // startCell starts a cell's founder, and then the others at once.
@@ -117,7 +128,7 @@ func (m *Mesh) startCell(ctx context.Context, members []*Member, index int) erro
 	} else if err := m.join(ctx, founder); err != nil {
 		return err
 	}
-	if err := m.launch(founder, index); err != nil {
+	if err := m.launch(founder); err != nil {
 		return err
 	}
 	if err := await(ctx, founder, func(st *api.Status) bool { return st.Ready }); err != nil {
@@ -127,12 +138,12 @@ func (m *Mesh) startCell(ctx context.Context, members []*Member, index int) erro
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for i, member := range members[1:] {
+	for _, member := range members[1:] {
 		group.Go(func() error {
 			if err := m.join(ctx, member); err != nil {
 				return err
 			}
-			return m.launch(member, index+1+i)
+			return m.launch(member)
 		})
 	}
 	return group.Wait()
@@ -149,12 +160,17 @@ func (m *Mesh) invite(ctx context.Context, index int) error {
 	if len(m.Members) == 1 {
 		return nil
 	}
-	c, err := api.Dial(first.Socket)
+	return m.newToken(ctx, len(m.Members)-1)
+}
+
+// newToken has the mesh's first node make an invitation.
+func (m *Mesh) newToken(ctx context.Context, uses int) error {
+	c, err := api.Dial(m.Members[0].Socket)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	v, err := c.Invite(ctx, len(m.Members)-1, time.Hour)
+	v, err := c.Invite(ctx, uses, time.Hour)
 	if err != nil {
 		return err
 	}
@@ -170,8 +186,8 @@ func (m *Mesh) join(ctx context.Context, member *Member) error {
 }
 
 // launch starts a daemon as a process of its own.
-func (m *Mesh) launch(member *Member, index int) error {
-	log, err := os.Create(filepath.Join(member.Data, "log"))
+func (m *Mesh) launch(member *Member) error {
+	log, err := os.OpenFile(filepath.Join(member.Data, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -184,8 +200,11 @@ func (m *Mesh) launch(member *Member, index int) error {
 	args := append([]string{
 		"up", "--data", member.Data, "--socket", member.Socket, "--listen", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", member.port),
 		"--cores", strconv.Itoa(m.opt.Cores), "--memory", strconv.FormatInt(m.opt.Memory, 10),
-		"--cell-size", strconv.Itoa(m.opt.CellSize), "--first-core", strconv.Itoa(index), "--loopback",
+		"--cell-size", strconv.Itoa(m.opt.CellSize), "--first-core", strconv.Itoa(member.index), "--loopback",
 	}, m.opt.Args...)
+	if m.opt.Each != nil {
+		args = append(args, m.opt.Each(member.index)...)
+	}
 	cmd := exec.Command(m.opt.Exe, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = member.Data
@@ -197,10 +216,11 @@ func (m *Mesh) launch(member *Member, index int) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", member.Name, err)
 	}
-	member.cmd, member.PID = cmd, cmd.Process.Pid
+	done := make(chan struct{})
+	member.cmd, member.PID, member.done = cmd, cmd.Process.Pid, done
 	go func() {
 		cmd.Wait() //nolint:errcheck // how it ended stands in its log
-		close(member.done)
+		close(done)
 	}()
 	return os.WriteFile(filepath.Join(member.Data, "pid"), []byte(strconv.Itoa(member.PID)), 0o644)
 }
