@@ -10,13 +10,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
-	"github.com/perrin-mesh/perrin/workload/shim"
 )
-
-func TestMain(m *testing.M) {
-	shim.Main()
-	os.Exit(m.Run())
-}
 
 func testLog(t *testing.T) *slog.Logger {
 	if testing.Verbose() {
