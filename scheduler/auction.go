@@ -265,7 +265,7 @@ func (d *Desk) close(now int64, a *auction, late bool) []Output {
 		d.enqueue(l) // who declined is passed over, so this ends when nobody is left
 		return out
 	}
-	l.phase, l.before, a.class.backoff = awarding, l.lot.Wanted, 0
+	l.phase, l.before, l.moved, a.class.backoff = awarding, l.lot.Wanted, false, 0
 	return append(out, Output{Award: &Award{
 		Workload: l.lot.Workload, Auction: a.id, Wanted: wanted, MaxPrice: l.lot.MaxPrice,
 		Bids: a.signed, Scores: a.scores, Slots: slots, Declines: a.declines,

@@ -221,6 +221,8 @@ type lotState struct {
 	index   int // in the queue
 	auction *auction
 	before  uint32 // slots that it wanted when its last award was made
+	moved   bool   // it wanted less since
+	stalled bool   // its last award changed nothing
 	next    int64  // ms
 	backoff int64  // ms
 	last    *Round

@@ -242,6 +242,7 @@ func (d *Desk) removeLot(l *lotState) []Output {
 
 func (d *Desk) changeLot(l *lotState, lot Lot) {
 	more := lot.Wanted > l.lot.Wanted
+	l.moved = l.moved || lot.Wanted < l.before
 	queued := l.phase == waiting
 	if queued {
 		l.class.remove(l)
@@ -316,15 +317,18 @@ func (d *Desk) leave(l *lotState) {
 	}
 }
 
-// committed lets a lot be auctioned again. One that wants as much as before its
-// award made no progress: it rests, so that an award that is rejected or
-// refused every time does not fill the log.
+// committed lets a lot be auctioned again. One that never wanted less than
+// before its award made no progress. When that happens again it rests, so that
+// an award that is rejected or refused every time does not fill the log.
 func (d *Desk) committed(now int64, id workload.ID) {
 	l := d.lots[id]
 	switch {
 	case l == nil || l.phase != awarding:
-	case l.lot.Wanted < l.before:
-		l.backoff = 0
+	case l.moved:
+		l.stalled, l.backoff = false, 0
+		d.enqueue(l)
+	case !l.stalled: // slots that ended meanwhile may hide what it got
+		l.stalled = true
 		d.enqueue(l)
 	default:
 		l.backoff = min(max(2*l.backoff, d.cfg.RetryMin), d.cfg.RetryMax)

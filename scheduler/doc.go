@@ -20,7 +20,7 @@
 //     set a price, or after max(CallMin, 2 x the slowest RTT) ms. A bid that
 //     comes later is released.
 //   - Clear picks the winners and their prices; the shell commits the award and
-//     says so with Committed. A lot whose award changed nothing rests before
+//     says so with Committed. A lot whose awards change nothing rests before
 //     it is tried again.
 //
 // Clear is also what every replica of the ledger replays.
