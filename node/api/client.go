@@ -241,7 +241,7 @@ func (c *Client) Tasks(ctx context.Context, id workload.ID, from, count uint32) 
 	if err != nil {
 		return nil, err
 	}
-	return page.unpack(), nil
+	return page.Tasks, nil
 }
 
 // Why implements Backend.

@@ -301,3 +301,23 @@ func TestClientKeepsItsOwnReadError(t *testing.T) {
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+// TestSmallResultsStayApart holds that what tasks printed is not mixed up on the
+// way, also where it has no blob of its own.
+func TestSmallResultsStayApart(t *testing.T) {
+	client := serve(t, apitest.New(programs), api.Options{})
+	spec := host("echo")
+	spec.Tasks = workload.Tasks{Count: 3, Inline: []workload.Task{{Args: []string{"one"}}, {Args: []string{"two"}}, {Args: []string{"three"}}}}
+	tasks, err := client.Tasks(t.Context(), finished(t, client, spec), 0, 10)
+	if err != nil || len(tasks) != 3 {
+		t.Fatalf("%d tasks, %v", len(tasks), err)
+	}
+	for i, want := range []string{"one\n", "two\n", "three\n"} {
+		if got := string(tasks[i].Result.Stdout.Data); got != want {
+			t.Errorf("task %d printed %q, want %q", i, got, want)
+		}
+		if got := tasks[i].Result.Stderr.Data; len(got) != 0 {
+			t.Errorf("task %d has %q on stderr", i, got)
+		}
+	}
+}

@@ -112,11 +112,9 @@ func (s *Server) wait(r *http.Request) (any, error) {
 	return s.backend.Wait(r.Context(), id, since, min(time.Duration(ms)*time.Millisecond, maxWait))
 }
 
-// taskPage is one page of tasks. Data is the small content that rides inside
-// the results, by digest: the JSON form of a result leaves it out.
+// taskPage is one page of tasks. Small content rides inside the results.
 type taskPage struct {
-	Tasks []Task            `json:"tasks"`
-	Data  map[string][]byte `json:"data,omitempty"`
+	Tasks []Task `json:"tasks"`
 }
 
 func (s *Server) tasks(r *http.Request) (any, error) {
@@ -136,42 +134,7 @@ func (s *Server) tasks(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pack(tasks), nil
-}
-
-// small calls visit with every place in the results of tasks that may hold
-// content.
-func small(tasks []Task, visit func(ref workload.Ref, data *[]byte)) {
-	for i := range tasks {
-		res := tasks[i].Result
-		if res == nil {
-			continue
-		}
-		visit(res.Stdout.Blob, &res.Stdout.Data)
-		visit(res.Stderr.Blob, &res.Stderr.Data)
-		for k := range res.Outputs {
-			visit(res.Outputs[k].Blob, &res.Outputs[k].Data)
-		}
-	}
-}
-
-func pack(tasks []Task) taskPage {
-	page := taskPage{Tasks: tasks, Data: map[string][]byte{}}
-	small(tasks, func(ref workload.Ref, data *[]byte) {
-		if len(*data) > 0 {
-			page.Data[ref.Digest.Hex()] = *data
-		}
-	})
-	return page
-}
-
-func (p taskPage) unpack() []Task {
-	small(p.Tasks, func(ref workload.Ref, data *[]byte) {
-		if d, ok := p.Data[ref.Digest.Hex()]; ok {
-			*data = d
-		}
-	})
-	return p.Tasks
+	return taskPage{Tasks: tasks}, nil
 }
 
 func (s *Server) why(r *http.Request) (any, error) {

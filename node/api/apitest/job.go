@@ -118,13 +118,14 @@ func (j *job) attempt(i uint32, program Program) *workload.TaskResult {
 	return res
 }
 
-// keep stores content; what is small rides along as well.
+// keep stores content as a worker does: what is small rides along and has no
+// blob.
 func (j *job) keep(b []byte) workload.Stream {
-	ref, _ := j.fake.PutBlob(context.Background(), bytes.NewReader(b))
-	if len(b) > 64 {
-		return workload.Stream{Blob: ref}
+	if len(b) <= 64 {
+		return workload.Stream{Data: bytes.Clone(b)}
 	}
-	return workload.Stream{Blob: ref, Data: bytes.Clone(b)}
+	ref, _ := j.fake.PutBlob(context.Background(), bytes.NewReader(b))
+	return workload.Stream{Blob: ref}
 }
 
 func (j *job) newCall(i uint32) *Call {
