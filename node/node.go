@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -262,5 +261,3 @@ func (n *Node) leading() (*leader.Leader, error) {
 	}
 	return nil, &e
 }
-
-var errStopped = errors.New("the node is stopping")

@@ -3,7 +3,9 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -234,12 +236,12 @@ func (s *Spec) validateTasks() error {
 }
 
 func (s *Spec) validateNames() error {
-	for name := range s.Env {
+	for _, name := range slices.Sorted(maps.Keys(s.Env)) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return fmt.Errorf("env: %.40q is not a variable's name", name)
 		}
 	}
-	for name := range s.Labels {
+	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
 		if name == "" || len(name) > 63 {
 			return fmt.Errorf("labels: %.80q: want a name of 1 to 63 bytes", name)
 		}

@@ -61,7 +61,6 @@ type watcher struct {
 	mu    sync.Mutex
 	grew  sync.Cond
 	seen  strings.Builder
-	tries int
 }
 
 func newWatcher() *watcher {

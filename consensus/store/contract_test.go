@@ -143,7 +143,7 @@ func TestNamesOfGroups(t *testing.T) {
 			t.Errorf("group %q was accepted", bad)
 		}
 	}
-	if group(t, s, "cell") != group(t, s, "cell") {
+	if first, second := group(t, s, "cell"), group(t, s, "cell"); first != second {
 		t.Error("one name, two groups")
 	}
 }

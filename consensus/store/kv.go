@@ -46,13 +46,20 @@ func (s *Store) writeCache(ops []op) error {
 	}
 	return s.node.Update(func(txn *badger.Txn) error {
 		for _, o := range ops {
-			if o.value == nil {
-				return txn.Delete(o.key)
+			if err := o.put(txn); err != nil {
+				return err
 			}
-			return txn.Set(o.key, o.value)
 		}
 		return nil
 	})
+}
+
+// put does one write in a transaction.
+func (o op) put(txn *badger.Txn) error {
+	if o.value == nil {
+		return txn.Delete(o.key)
+	}
+	return txn.Set(o.key, o.value)
 }
 
 func (kv *KV) key(key string) ([]byte, error) {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -20,7 +19,7 @@ import (
 
 func stdlib(t testing.TB, dir string) string {
 	t.Helper()
-	name := filepath.Join(runtime.GOROOT(), "src", dir)
+	name := filepath.Join(goroot(t), "src", dir)
 	if _, err := os.Stat(name); err != nil {
 		t.Skipf("the source of package %s is not on this machine", dir)
 	}
@@ -136,4 +135,14 @@ func TestGuestCountsTheSame(t *testing.T) {
 			t.Errorf("%s: the guest prints\n%s\nthe program\n%s", d, got, want)
 		}
 	}
+}
+
+// goroot is where the Go installation's own source lies.
+func goroot(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skip("the go command is not here:", err)
+	}
+	return strings.TrimSpace(string(out))
 }

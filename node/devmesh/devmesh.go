@@ -9,7 +9,6 @@ package devmesh
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -254,7 +253,7 @@ func (m *Mesh) awaitWhole(ctx context.Context) error {
 
 // await asks a daemon for its status until it is as wanted.
 func await(ctx context.Context, member *Member, ok func(*api.Status) bool) error {
-	last := errors.New("it did not answer")
+	var last error
 	for {
 		c, err := api.Dial(member.Socket)
 		if err == nil {

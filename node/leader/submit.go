@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"time"
@@ -51,7 +52,7 @@ func (l *Leader) HandleSubmit(ctx context.Context, m *wire.Submit) (*wire.Submit
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
 	id := idOf(l.cfg.Cell.ID(), m.Spec)
-	if known, ok := l.known(m.Spec.By, &spec); ok {
+	if known, ok := l.known(m.Spec.By, &spec, m.Spec.Payload); ok {
 		return known, nil
 	}
 	held := spec.Keep == workload.KeepAll || total(m.Blobs) <= workload.KeepAutoLimit
@@ -67,11 +68,14 @@ func (l *Leader) HandleSubmit(ctx context.Context, m *wire.Submit) (*wire.Submit
 }
 
 // known returns the answer to a spec that was submitted before.
-func (l *Leader) known(owner workload.PeerID, spec *workload.Spec) (answer *wire.Submitted, ok bool) {
+func (l *Leader) known(owner workload.PeerID, spec *workload.Spec, payload []byte) (answer *wire.Submitted, ok bool) {
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		var id workload.ID
 		if id, ok = s.Lookup(owner, spec.Nonce); ok {
 			v, _ := s.Workload(id)
+			if ok = bytes.Equal(v.Signed.Payload, payload); !ok {
+				return // another spec with the same nonce: the ledger will refuse it
+			}
 			answer = &wire.Submitted{ID: id, Held: v.Held}
 		}
 	})

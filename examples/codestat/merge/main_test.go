@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -86,7 +86,7 @@ func TestWrongCalls(t *testing.T) {
 
 // TestRealResults merges what is counted in the standard library's source.
 func TestRealResults(t *testing.T) {
-	src := filepath.Join(runtime.GOROOT(), "src")
+	src := filepath.Join(goroot(t), "src")
 	var lines []string
 	sum := 0
 	for _, dir := range []string{"net/http", "encoding/json", "sort"} {
@@ -114,4 +114,14 @@ func TestRealResults(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, &stdout)
 		}
 	}
+}
+
+// goroot is where the Go installation's own source lies.
+func goroot(t testing.TB) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skip("the go command is not here:", err)
+	}
+	return strings.TrimSpace(string(out))
 }

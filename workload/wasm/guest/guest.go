@@ -160,7 +160,6 @@ type attempt struct {
 	id    uint32
 	req   frame.Request
 	stdin *io.PipeReader
-	done  chan struct{} // closed by serve
 }
 
 // receive reads frames, hands attempts over and feeds their stdin. It closes
