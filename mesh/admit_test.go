@@ -85,7 +85,7 @@ func expectGone(t testing.TB, who host.Host, from *Host) {
 // closedProtocols are names that a Host with a DHT and gossipsub serves, and
 // libp2p's own.
 var closedProtocols = []string{
-	"/perrin/echo/1", "/perrin/talk/1", "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0", ProtoRenew,
+	"/perrin/echo/1", "/perrin/talk/1", "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0", "/ipfs/ping/1.0.0", ProtoCertificate,
 }
 
 func TestStrangerReachesNoProtocol(t *testing.T) {

@@ -24,8 +24,8 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// ProtoRenew gives an admitted node a new certificate.
-const ProtoRenew = "/perrin/renew/1"
+// ProtoCertificate gives an admitted node a new certificate.
+const ProtoCertificate = "/perrin/certificate/1"
 
 const (
 	// joinTimeout bounds one attempt to join at one address.
@@ -42,7 +42,7 @@ const (
 func (h *Host) ServeIssuer(issuer *admission.Issuer, peers func() []string) {
 	d := &door{h: h, issuer: issuer, peers: peers, rate: rate.NewLimiter(joinRate, joinBurst)}
 	h.base.SetStreamHandler(ProtoJoin, d.serve)
-	HandleTyped(h, ProtoRenew, 16, d.renew)
+	HandleTyped(h, ProtoCertificate, 16, d.renew)
 }
 
 // door is where newcomers knock.
@@ -120,7 +120,7 @@ func (d *door) renew(_ context.Context, from workload.PeerID, _ *renewRequest) (
 // Renew asks an issuer, which may be this node, for a new certificate, and
 // takes it into use. The caller saves the bundle.
 func (h *Host) Renew(ctx context.Context, issuer workload.PeerID) (admission.Bundle, error) {
-	a, err := CallTyped[renewRequest, renewAnswer](ctx, h, issuer, ProtoRenew, &renewRequest{}, admission.MaxBundle+64)
+	a, err := CallTyped[renewRequest, renewAnswer](ctx, h, issuer, ProtoCertificate, &renewRequest{}, admission.MaxBundle+64)
 	if err != nil {
 		return admission.Bundle{}, fmt.Errorf("renew at %s: %w", issuer.Short(), err)
 	}

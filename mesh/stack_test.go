@@ -112,7 +112,7 @@ func TestEveryRegisteredProtocolIsClosedToStrangers(t *testing.T) {
 			protos = append(protos, string(p))
 		}
 	}
-	for _, want := range []string{"/kad/1.0.0", "/meshsub/", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/perrin/test-unary/1", "/perrin/test-stream/1", mesh.ProtoRenew, directory.ProtoRecord} {
+	for _, want := range []string{"/kad/1.0.0", "/meshsub/", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/perrin/test-unary/1", "/perrin/test-stream/1", mesh.ProtoCertificate, directory.ProtoRecord} {
 		if !slices.ContainsFunc(protos, func(p string) bool { return strings.Contains(p, want) }) {
 			t.Errorf("no protocol like %s is registered, so that it is not tested: %q", want, protos)
 		}

@@ -63,7 +63,7 @@ folder, and a commented config.yaml. Keep the data folder: it holds the root key
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&up, "up", false, "serve the node at once, as `perrin up` does")
+	cmd.Flags().BoolVar(&up, "up", false, "serve the node at once, as perrin up does")
 	settings.Register(cmd.Flags(), settings.Definitions())
 	a.jsonFlag(cmd)
 	return cmd
@@ -85,7 +85,7 @@ has it can join in your place.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&up, "up", false, "serve the node at once, as `perrin up` does")
+	cmd.Flags().BoolVar(&up, "up", false, "serve the node at once, as perrin up does")
 	settings.Register(cmd.Flags(), settings.Definitions())
 	a.jsonFlag(cmd)
 	return cmd
