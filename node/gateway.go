@@ -23,12 +23,9 @@ var _ api.Backend = gateway{}
 // patience is how long a request waits for a cell that has no leader just now.
 const patience = 15 * time.Second
 
-// uploadOwner pins what was uploaded until it is submitted.
-const uploadOwner = "upload"
-
 // PutBlob implements api.Backend.
 func (g gateway) PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error) {
-	ref, err := g.n.blobs.PutPinned(ctx, uploadOwner, r)
+	ref, err := g.n.blobs.PutPinned(ctx, uploadOwner(time.Now(), 0), r)
 	return ref, apiError(err)
 }
 
@@ -65,18 +62,20 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if err != nil {
 		return nil, err
 	}
-	home := holdOwner(workload.ID{Random: spec.Nonce})
-	n.blobs.Pin(home, msg.Blobs...)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
+	id := leader.IDOf(n.homeCell(), msg.Spec)
+	if spec.Keep != workload.KeepAll && leader.Total(msg.Blobs) > workload.KeepAutoLimit {
+		if err := n.kept.add(keptInputs, id, msg.Blobs); err != nil { // released again if nobody accepts it
+			return nil, err
+		}
+	}
 	var answer wire.Submitted
 	if err := n.CallLeader(ctx, n.homeCell(), wire.ProtoSubmit, msg, &answer); err != nil {
-		n.blobs.Unpin(home)
 		return nil, apiError(err)
 	}
-	n.blobs.UnpinRefs(uploadOwner, msg.Blobs...)
-	if answer.Held {
-		n.blobs.Unpin(home)
+	for back := range 2 {
+		n.blobs.UnpinRefs(uploadOwner(time.Now(), back), msg.Blobs...)
 	}
 	return &api.Submitted{ID: answer.ID, Held: answer.Held, Note: n.leansOn(answer.Held)}, nil
 }

@@ -14,12 +14,13 @@ import (
 const (
 	houseEvery = 5 * time.Second
 	keepFor    = 7 * 24 * time.Hour
+	keptEvery  = 12 // rounds
 )
 
 // keepHouse compacts the ledger on its leader, and restores what a voter pins
 // once its ledger has caught up.
 func (n *Node) keepHouse(ctx context.Context) error {
-	restored := false
+	restored, round := false, 0
 	for pause(ctx, houseEvery) {
 		c := n.currentCell()
 		if c != nil && !restored {
@@ -32,6 +33,12 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		}
 		if c != nil && n.currentLeader() != nil {
 			n.compact(ctx, c)
+		}
+		n.blobs.Unpin(uploadOwner(time.Now(), 2))
+		if round++; round%keptEvery == 0 {
+			if err := n.kept.release(ctx); err != nil {
+				n.log.Warn("release what is not needed", "err", err)
+			}
 		}
 	}
 	return nil

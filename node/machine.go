@@ -163,11 +163,15 @@ func (n *Node) openWorker(context.Context) (err error) {
 	if err := sandbox.RemoveAll(slots); err != nil {
 		return fmt.Errorf("clear what an earlier daemon left: %w", err)
 	}
+	boot, err := n.bootNumber()
+	if err != nil {
+		return err
+	}
 	m := n.machine
 	n.worker, err = worker.New(worker.Config{
-		Self: n.self, Key: n.id.key, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: bootNumber() & (1<<40 - 1),
+		Self: n.self, Key: n.id.key, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
 		Alloc: m.alloc, Disk: func() int64 { return freeDisk(n.cfg.Data) }, Prices: pricing.Default(), Runners: m.runners,
-		Blobs: n.blobs, Fetch: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Log: n.log.With("part", "worker"),
+		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Log: n.log.With("part", "worker"),
 	})
 	if err != nil {
 		return err

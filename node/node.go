@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -38,6 +36,7 @@ type Node struct {
 	worker  *worker.Worker
 	machine *machine
 	book    *book
+	kept    kept
 	ready   chan struct{}
 	start   time.Time
 
@@ -101,6 +100,10 @@ func (n *Node) openStores(context.Context) (err error) {
 		return err
 	}
 	n.onClose("blob store", n.blobs.Close)
+	n.kept = kept{kv: n.store.Durable("kept"), n: n}
+	if err := n.kept.restore(); err != nil {
+		return err
+	}
 	n.book = newBook(n.log.With("part", "ledger"), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
 	return nil
 }
@@ -140,13 +143,14 @@ func (n *Node) Close() {
 	n.closers = nil
 }
 
-// bootNumber differs at every start: the kernel's random source, not a clock.
-func bootNumber() uint64 {
-	b, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	if err != nil || len(b) < 8 {
-		return uint64(time.Now().UnixNano())
-	}
-	return binary.BigEndian.Uint64(b) >> 1
+// bootNumber is higher at every start of the node: others keep the latest of
+// what it says by this number. It follows the clock in seconds too, so that a
+// folder which comes out of a backup does not fall behind itself.
+func (n *Node) bootNumber() (uint64, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.home.Boot = max(n.home.Boot+1, uint64(max(n.start.Unix(), 0)))
+	return n.home.Boot, saveHome(n.id.dir, &n.home)
 }
 
 // Ready is closed once the node takes work: it is on the mesh, its cell has a

@@ -212,14 +212,21 @@ func (l *Leader) step(in scheduler.Input) {
 func (l *Leader) sendReleases() {
 	for node, auctions := range l.pending {
 		delete(l.pending, node)
-		l.group.Go(func() {
-			ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
-			defer cancel()
-			msg := wire.ReleaseMsg{Auctions: auctions[:min(len(auctions), 1024)]}
-			if err := l.cfg.Caller.Call(ctx, node, wire.ProtoRelease, &msg, &wire.Ack{}); err != nil {
-				l.cfg.Log.Debug("release not told; the hold runs out by itself", "node", node.Short(), "err", err)
-			}
-		})
+		for part := range slices.Chunk(auctions, maxReleased) {
+			l.group.Go(func() { l.release(node, part) })
+		}
+	}
+}
+
+// maxReleased is how many holds one message releases.
+const maxReleased = 1024
+
+func (l *Leader) release(node workload.PeerID, auctions []workload.AuctionID) {
+	ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
+	defer cancel()
+	msg := wire.ReleaseMsg{Auctions: auctions}
+	if err := l.cfg.Caller.Call(ctx, node, wire.ProtoRelease, &msg, &wire.Ack{}); err != nil {
+		l.cfg.Log.Debug("release not told; the hold runs out by itself", "node", node.Short(), "err", err)
 	}
 }
 

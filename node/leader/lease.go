@@ -88,8 +88,9 @@ func gone(has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) []wire.
 	return out
 }
 
-// forgotten undoes slots that the ledger gives to a node which has never heard
-// of them: the award was told by nobody, and its first lease is long over.
+// forgotten undoes slots that the ledger gives to a node which does not know of
+// them: the award never reached it and its first lease is long over, or the node
+// has given the slot up and could not say so at the time.
 func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) {
 	long := time.Now().UnixMilli() - 2*l.cfg.Lease.TTL
 	for i, slot := range slots {
@@ -98,11 +99,37 @@ func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger
 		if known || slot.Awarded > long {
 			continue
 		}
-		l.group.Go(func() {
-			l.refused(ref.Workload, ref.Slot, []ledger.SlotGrant{{Slot: ref.Slot, Node: from, Fence: slot.Fence}},
-				[]workload.Reason{{Code: workload.LeaseTooLate, Note: "the award never reached the node"}})
-		})
+		l.group.Go(func() { l.undo(from, ref.Workload, slot) })
 	}
+}
+
+// undo ends a slot that nobody runs. What it had taken opens again.
+func (l *Leader) undo(node workload.PeerID, id workload.ID, slot ledger.Slot) {
+	if slot.Closed == 0 {
+		l.refused(id, slot.ID, []ledger.SlotGrant{{Slot: slot.ID, Node: node, Fence: slot.Fence}},
+			[]workload.Reason{{Code: workload.LeaseTooLate, Note: "the node does not know of the award"}})
+		return
+	}
+	var err error
+	if len(slot.Open) > 0 {
+		_, err = l.propose(l.ctx, &ledger.Command{Return: &ledger.Return{
+			Workload: id, Slot: slot.ID, Fence: slot.Fence, Ranges: wireRanges(slot.Open),
+		}})
+	}
+	if err == nil {
+		_, err = l.propose(l.ctx, &ledger.Command{Release: &ledger.Release{Workload: id, Slot: slot.ID, Fence: slot.Fence}})
+	}
+	if err != nil && !errors.Is(err, wire.Expired) { // it may have ended with its last task
+		l.cfg.Log.Warn("slot that nobody runs not ended", "workload", id.Short(), "slot", slot.ID, "err", err)
+	}
+}
+
+func wireRanges(runs []ledger.Run) []workload.Range {
+	out := make([]workload.Range, len(runs))
+	for i, r := range runs {
+		out[i] = workload.Range{From: r.From, Count: r.Count, Attempt: max(r.Attempt, 1)}
+	}
+	return out
 }
 
 // expire gives up the nodes whose every lease is over for certain. The owner

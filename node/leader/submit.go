@@ -30,8 +30,8 @@ func OpenSpec(s workload.Signed) (workload.Spec, error) {
 	return spec, spec.Validate()
 }
 
-// idOf names the workload of a signed spec: submitting it again names the same one.
-func idOf(cell workload.CellID, s workload.Signed) workload.ID {
+// IDOf names the workload of a signed spec: submitting it again names the same one.
+func IDOf(cell workload.CellID, s workload.Signed) workload.ID {
 	h := sha256.New()
 	h.Write(s.By[:])
 	h.Write(s.Payload)
@@ -51,11 +51,11 @@ func (l *Leader) HandleSubmit(ctx context.Context, m *wire.Submit) (*wire.Submit
 	if spec.Mesh != l.cfg.Mesh {
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
-	id := idOf(l.cfg.Cell.ID(), m.Spec)
+	id := IDOf(l.cfg.Cell.ID(), m.Spec)
 	if known, ok := l.known(m.Spec.By, &spec, m.Spec.Payload); ok {
 		return known, nil
 	}
-	held := spec.Keep == workload.KeepAll || total(m.Blobs) <= workload.KeepAutoLimit
+	held := spec.Keep == workload.KeepAll || Total(m.Blobs) <= workload.KeepAutoLimit
 	if err := l.keepInputs(ctx, id, m, held); err != nil {
 		return nil, err
 	}
@@ -99,7 +99,8 @@ func (l *Leader) keepInputs(ctx context.Context, id workload.ID, m *wire.Submit,
 	return l.cfg.Store.Replicate(ctx, hold)
 }
 
-func total(refs []workload.Ref) (n int64) {
+// Total sums the sizes of blobs in bytes.
+func Total(refs []workload.Ref) (n int64) {
 	for _, r := range refs {
 		n += max(r.Size, 0)
 	}

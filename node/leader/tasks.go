@@ -85,7 +85,7 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	if err != nil {
 		return nil, err
 	}
-	held := total(m.Blobs) <= workload.KeepAutoLimit
+	held := Total(m.Blobs) <= workload.KeepAutoLimit
 	hold := &wire.Hold{Workload: m.Ref.Workload, Blobs: []workload.Ref{ref}, Sources: []workload.PeerID{from}}
 	if len(m.Segment) <= wire.InlineLimit {
 		hold.Inline = []wire.Inline{{Data: m.Segment}}

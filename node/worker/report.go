@@ -114,14 +114,27 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 		var answer wire.Closed
 		err = r.s.w.cfg.Leaders.CallLeader(ctx, r.s.cell, wire.ProtoClose, &msg, &answer)
 		cancel()
-		if err == nil && answer.Held {
-			r.s.w.cfg.Blobs.UnpinRefs(resultOwner(r.s.key), append(msg.Blobs, ref)...)
+		if err == nil {
+			r.settle(append(msg.Blobs, ref), answer.Held)
 		}
 		if err == nil || final(err) || r.s.ctx.Err() != nil {
 			return err
 		}
 		r.s.log.Warn("results not taken yet", "err", err)
 	}
+}
+
+// settle lets go of results that the voters hold, and keeps the others for as
+// long as the workload is known.
+func (r *report) settle(refs []workload.Ref, held bool) {
+	w := r.s.w
+	if !held {
+		if err := w.cfg.Keep.Keep(r.s.key.Workload, refs); err != nil {
+			r.s.log.Error("results may be evicted", "err", err)
+			return
+		}
+	}
+	w.cfg.Blobs.UnpinRefs(resultOwner(r.s.key), refs...)
 }
 
 // final reports whether asking again cannot help.

@@ -33,6 +33,11 @@ type Fetcher interface {
 	Fetch(ctx context.Context, ref workload.Ref, holders []workload.PeerID) error
 }
 
+// Keeper remembers outputs that only this node has.
+type Keeper interface {
+	Keep(id workload.ID, refs []workload.Ref) error
+}
+
 // Supervisor ends attempts at the end of their lease, from a process of its own.
 type Supervisor interface {
 	// Slot returns the guard of a slot's sandboxes. Grant lets slots run until
@@ -56,6 +61,7 @@ type Config struct {
 	Runners    map[workload.Kind]runner.Runner
 	Blobs      *blob.Store
 	Fetch      Fetcher
+	Keep       Keeper
 	Leaders    Leaders
 	Supervisor Supervisor
 	Lease      lease.Config
