@@ -50,6 +50,7 @@ type home struct {
 	Contacts []string        `cbor:"3,keyasint" max:"64"`
 	View     wire.CellView   `cbor:"4,keyasint"`
 	Server   bool            `cbor:"5,keyasint"` // it has served the cell's group
+	Boot     uint64          `cbor:"6,keyasint"` // grows with every start: what a daemon says replaces what the one before it said
 }
 
 // Founded is what Init and Join tell.

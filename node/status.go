@@ -17,7 +17,7 @@ import (
 )
 
 // statusPatience bounds what a status waits for the cell's leader.
-const statusPatience = 3 * time.Second
+const statusPatience = time.Second
 
 // Status implements api.Backend.
 func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {

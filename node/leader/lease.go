@@ -113,7 +113,7 @@ func (l *Leader) undo(node workload.PeerID, id workload.ID, slot ledger.Slot) {
 	var err error
 	if len(slot.Open) > 0 {
 		_, err = l.propose(l.ctx, &ledger.Command{Return: &ledger.Return{
-			Workload: id, Slot: slot.ID, Fence: slot.Fence, Ranges: wireRanges(slot.Open),
+			Workload: id, Slot: slot.ID, Fence: slot.Fence, Ranges: wireRanges(slot.Open[:min(len(slot.Open), 4096)]),
 		}})
 	}
 	if err == nil {
@@ -127,7 +127,7 @@ func (l *Leader) undo(node workload.PeerID, id workload.ID, slot ledger.Slot) {
 func wireRanges(runs []ledger.Run) []workload.Range {
 	out := make([]workload.Range, len(runs))
 	for i, r := range runs {
-		out[i] = workload.Range{From: r.From, Count: r.Count, Attempt: max(r.Attempt, 1)}
+		out[i] = workload.Range{From: r.From, Count: r.Count, Attempt: r.Attempt}
 	}
 	return out
 }
