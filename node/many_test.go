@@ -54,3 +54,29 @@ func (n *Node) ledgerStats() (c *cell, stats ledger.Stats) {
 	c.Read(func(s *ledger.State) { stats = s.Stats() })
 	return c, stats
 }
+
+// TestALongWorkloadLetsOthersIn holds that a workload of many tasks does not
+// keep another out until its last task.
+func TestALongWorkloadLetsOthersIn(t *testing.T) {
+	b := embedded(t).Backend()
+	long := hostSpec("sleep", "0.2")
+	long.Tasks.Count = 200
+	sub, err := b.Submit(t.Context(), long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, w := run(t, b, hostSpec("echo", "in between"))
+	if out != "in between\n" || w.Phase != workload.Succeeded {
+		t.Errorf("got %q, phase %s", out, w.Phase)
+	}
+	first, err := b.Inspect(t.Context(), sub.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Phase.Ended() {
+		t.Error("the long workload had ended: the test shows nothing")
+	}
+	if err := b.Stop(t.Context(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+}

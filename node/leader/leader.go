@@ -73,6 +73,8 @@ type Leader struct {
 	desk    *scheduler.Desk
 	leases  *lease.Desk
 	wakeAt  int64
+	hungry  []hungry // who waits for a first slot, as of the last look
+	lookAt  int64
 	pending map[workload.PeerID][]workload.AuctionID // releases to send
 
 	watchMu  sync.Mutex
@@ -131,6 +133,7 @@ func (l *Leader) Run() error {
 		l.drainEvents()
 		l.step(scheduler.Input{})
 		l.expire()
+		l.lookAround(l.now())
 		tick.Reset(l.nextWake())
 	}
 }
@@ -277,7 +280,7 @@ func deskLot(lot ledger.Lot) *scheduler.Lot {
 	p := lot.Spec.Program
 	return &scheduler.Lot{
 		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host,
-		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since, Avoid: lot.Faulted,
+		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since + youth*int64(lot.Live), Avoid: lot.Faulted,
 	}
 }
 

@@ -25,12 +25,13 @@ func (l *Leader) owns(from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot,
 
 // HandleTake gives a slot its next tasks, or says that there are none.
 func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.TakeMsg) (*wire.Taken, error) {
-	if _, err := l.owns(from, m.Ref); err != nil {
+	slot, err := l.owns(from, m.Ref)
+	if err != nil {
 		return nil, err
 	}
 	var open uint32
 	var slots int
-	err := l.withWorkload(m.Ref.Workload, func(_ *ledger.State, v *ledger.View) {
+	err = l.withWorkload(m.Ref.Workload, func(_ *ledger.State, v *ledger.View) {
 		if !v.Phase.Ended() {
 			open, slots = v.Tasks.Open, len(v.Slots)
 		}
@@ -40,6 +41,10 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	}
 	if open == 0 {
 		return &wire.Taken{Over: true}, nil
+	}
+	yields := false
+	if err := l.ask(ctx, func(int64) { yields = l.yields(&slot, m.Ref.Workload, slots) }); err != nil || yields {
+		return &wire.Taken{Over: true}, err
 	}
 	l.count(func(s *Stats) { s.Takes++ })
 	res, err := l.propose(ctx, &ledger.Command{Take: &ledger.Take{
