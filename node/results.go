@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -32,7 +33,35 @@ func (g gateway) Tasks(ctx context.Context, id workload.ID, from, count uint32) 
 	for i, p := range places {
 		tasks[i] = api.Task{Index: p.Index, Phase: p.Phase, Node: p.Node, On: p.Name}
 	}
+	n.fillPublished(ctx, id, tasks)
 	return tasks, n.fillResults(ctx, id, tasks, segments)
+}
+
+// maxLive bounds the running tasks of one page that are asked what they have
+// published.
+const maxLive = 16
+
+// fillPublished asks the workers of running tasks. One that does not answer
+// soon has published nothing as far as we know.
+func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Task) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var asked sync.WaitGroup
+	left := maxLive
+	for i := range tasks {
+		t := &tasks[i]
+		if t.Phase != workload.Running || left == 0 {
+			continue
+		}
+		left--
+		asked.Go(func() {
+			var live wire.Live
+			if (caller{n}).Call(ctx, t.Node, wire.ProtoLive, &wire.LiveMsg{Workload: id, Task: t.Index}, &live) == nil {
+				t.Published = live.Outputs
+			}
+		})
+	}
+	asked.Wait()
 }
 
 func (n *Node) segments(ctx context.Context, id workload.ID) (out []ledger.Segment, err error) {

@@ -41,6 +41,8 @@ func (n *Node) serve() {
 	mesh.HandleTyped(h, wire.ProtoAward, wire.MaxBulk, w.HandleAward)
 	mesh.HandleTyped(h, wire.ProtoHalt, wire.MaxBulk, w.HandleHalt)
 
+	mesh.HandleTyped(h, wire.ProtoLive, wire.MaxSmall, w.HandleLive)
+
 	led(n, wire.ProtoSubmit, wire.MaxBulk, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.Submit) (*wire.Submitted, error) {
 		return l.HandleSubmit(ctx, m)
 	})

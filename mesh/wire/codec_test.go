@@ -16,7 +16,7 @@ func messages() []any {
 		&Submit{}, &Submitted{}, &Hold{}, &Ack{}, &Chunk{}, &ChunkData{}, &OfferMsg{}, &OfferAnswer{}, &CallMsg{},
 		&CallAnswer{}, &ReleaseMsg{}, &AwardMsg{}, &SignedAward{}, &AwardAnswer{}, &TakeMsg{}, &Taken{},
 		&ReturnMsg{}, &CloseMsg{}, &Statement{}, &Closed{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
-		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{},
+		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{}, &LiveMsg{}, &Live{},
 		&workload.Spec{}, &workload.TaskTable{}, &workload.Offer{}, &workload.Bid{}, &workload.Segment{},
 	}
 }

@@ -23,6 +23,7 @@ const (
 	ProtoQuery   = "/perrin/query/1"   // any node -> leader: what the ledger says
 	ProtoStop    = "/perrin/stop/1"    // owner's node -> leader
 	ProtoAttach  = "/perrin/attach/1"  // owner's node -> worker, a stream
+	ProtoLive    = "/perrin/live/1"    // owner's node -> worker: what a running task has published
 	ProtoRaft    = "/perrin/raft/1"    // between the servers of a group, a stream
 )
 
@@ -306,4 +307,15 @@ type AttachMsg struct {
 // OfferAnswer answers OfferMsg: the leader's with what it knows of the cell.
 type OfferAnswer struct {
 	View *CellView `cbor:"1,keyasint,omitempty"`
+}
+
+// LiveMsg asks a worker what a task that runs there has published so far.
+type LiveMsg struct {
+	Workload workload.ID `cbor:"1,keyasint"`
+	Task     uint32      `cbor:"2,keyasint"`
+}
+
+// Live answers LiveMsg.
+type Live struct {
+	Outputs []workload.Output `cbor:"1,keyasint,omitempty" max:"2048"`
 }

@@ -71,6 +71,8 @@ type Task struct {
 	Node   workload.PeerID      `json:"node,omitzero"`
 	On     string               `json:"on,omitempty"` // the node's name
 	Result *workload.TaskResult `json:"result,omitempty"`
+	// Published are the outputs that a running task has published so far.
+	Published []workload.Output `json:"published,omitempty"`
 }
 
 // Why explains where a workload, or one task of it, stands and how it got there.

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
@@ -120,6 +124,26 @@ func (b *unitBackend) outputs() map[string]workload.Output {
 		out[k] = v
 	}
 	return out
+}
+
+// HandleLive lists what a task that runs here has published so far.
+func (w *Worker) HandleLive(_ context.Context, _ workload.PeerID, m *wire.LiveMsg) (*wire.Live, error) {
+	a := w.find(m.Workload, m.Task)
+	if a == nil {
+		return nil, wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task)
+	}
+	return &wire.Live{Outputs: a.published()}, nil
+}
+
+// published returns what the attempt has published, by path.
+func (a *attempt) published() []workload.Output {
+	a.s.mu.Lock()
+	b := a.unit
+	a.s.mu.Unlock()
+	if b == nil {
+		return nil
+	}
+	return slices.SortedFunc(maps.Values(b.outputs()), func(x, y workload.Output) int { return strings.Compare(x.Path, y.Path) })
 }
 
 // notify tells the program what is coming and how long it has.
