@@ -38,6 +38,7 @@ type Node struct {
 	book    *book
 	kept    kept
 	ready   chan struct{}
+	doubt   chan struct{} // somebody waits for a leader that may be gone
 	start   time.Time
 
 	closers []func() // in the order they were opened
@@ -64,7 +65,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), start: time.Now(),
+		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
 		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
 	if n.name = cfg.Name; n.name == "" {
@@ -194,10 +195,16 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	api()
 	n.handOver()
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveWithin)
+	n.worker.Leave(leave)
+	cancel()
 	stop()
 	group.Wait()
 	return err
 }
+
+// leaveWithin bounds how long a node that stops tries to tell its cell.
+const leaveWithin = 2 * time.Second
 
 // handOver lets another voter lead before this one goes, so that nobody waits
 // for an election.

@@ -65,8 +65,17 @@ func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Ta
 }
 
 func (n *Node) segments(ctx context.Context, id workload.ID) (out []ledger.Segment, err error) {
-	err = n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QuerySegments, ID: id}, &out)
-	return out, err
+	for {
+		var page []ledger.Segment
+		m := &wire.QueryMsg{Op: leader.QuerySegments, ID: id, From: uint32(len(out))}
+		if err := n.query(ctx, id.Cell, m, &page); err != nil {
+			return nil, err
+		}
+		out = append(out, page...)
+		if len(page) < leader.SegmentPage {
+			return out, nil
+		}
+	}
 }
 
 // fillResults reads the segments that hold the last result of any of the tasks.

@@ -257,6 +257,7 @@ func (l *Leader) follow(res *ledger.Result) {
 		ids = append(ids, lost.Workload)
 	}
 	ids = append(ids, res.Ends...)
+	l.forget(res.Forgot)
 	for _, id := range ids {
 		l.changed(id, res.Index)
 		l.refresh(id)

@@ -23,13 +23,16 @@ const (
 	QueryResolve  = "resolve"  // Text -> workload.ID
 	QueryWhy      = "why"      // ID, Task -> api.Why
 	QueryPlaces   = "places"   // ID, From, Count -> []Place
-	QuerySegments = "segments" // ID -> []ledger.Segment
+	QuerySegments = "segments" // ID, From -> []ledger.Segment, at most SegmentPage
 	QueryOffers   = "offers"   // -> []workload.Offer
 	QueryStats    = "stats"    // -> ledger.Stats
 )
 
 // maxListed bounds a list.
 const maxListed = 1000
+
+// SegmentPage is how many segments one answer holds.
+const SegmentPage = 256
 
 // HandleQuery answers from the ledger and the desk.
 func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
@@ -62,7 +65,8 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 	case QuerySegments:
 		var segments []ledger.Segment
 		err := l.withWorkload(m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
-		return segments, err
+		from := min(int(m.From), len(segments))
+		return segments[from:min(from+SegmentPage, len(segments))], err
 	case QueryOffers:
 		return l.Offers(ctx)
 	case QueryStats:

@@ -18,6 +18,15 @@ func (l *Leader) changed(id workload.ID, index uint64) {
 	}
 }
 
+// forget drops what is remembered of workloads that are gone.
+func (l *Leader) forget(ids []workload.ID) {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	for _, id := range ids {
+		delete(l.versions, id)
+	}
+}
+
 // version is the log index of a workload's last change, as far as this term knows.
 func (l *Leader) version(id workload.ID) uint64 {
 	l.watchMu.Lock()

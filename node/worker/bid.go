@@ -80,6 +80,8 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 	switch {
 	case w.drain:
 		return []workload.Reason{{Code: workload.Draining}}
+	case !w.fresh && call.Cell == w.cfg.Cell():
+		return []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	case len(w.bids) >= maxOpenBids:
 		return []workload.Reason{{Code: workload.Busy, Note: "too many open bids"}}
 	case w.answered[call.Auction] != 0:

@@ -52,7 +52,8 @@ func (w *Worker) keep(c *cellLease) {
 func (w *Worker) renew(c *cellLease, patience time.Duration) bool {
 	w.mu.Lock()
 	held := w.list(func(s *slot) bool { return s.cell == c.id })
-	if len(held) == 0 {
+	ending := w.endingOf(c.id)
+	if len(held)+len(ending) == 0 {
 		c.running = false
 		w.mu.Unlock()
 		return false
@@ -61,6 +62,7 @@ func (w *Worker) renew(c *cellLease, patience time.Duration) bool {
 	for _, s := range held {
 		msg.Slots = append(msg.Slots, s.ref)
 	}
+	msg.Slots = append(msg.Slots, ending...)
 	sent := w.now()
 	w.mu.Unlock()
 
@@ -79,8 +81,13 @@ func (w *Worker) renew(c *cellLease, patience time.Duration) bool {
 // granted moves the lease: it counts from when RENEW was sent.
 func (w *Worker) granted(c *cellLease, held []*slot, answer *wire.Renewed, sent int64) {
 	w.mu.Lock()
+	if answer.Term < w.terms[c.id] { // of a leader that is deposed: it may not know all that is here
+		w.mu.Unlock()
+		w.dropExpired(c, held)
+		return
+	}
 	deadline, _ := c.lease.Renewed(w.now(), sent, answer.GrantMs, answer.Epoch)
-	w.terms[c.id] = max(w.terms[c.id], answer.Term)
+	w.terms[c.id] = answer.Term
 	w.mu.Unlock()
 	gone := map[slotKey]bool{}
 	for _, ref := range answer.Gone {
@@ -113,9 +120,53 @@ func (w *Worker) dropExpired(c *cellLease, held []*slot) {
 	}
 }
 
-// Announce tells a cell that this daemon is new and runs nothing, so that it
-// need not wait for the leases of the one before.
+// endingOf lists the slots of a cell that the leader is being told are over: the
+// node knows of them still. The caller holds mu.
+func (w *Worker) endingOf(cell workload.CellID) []wire.SlotRef {
+	var out []wire.SlotRef
+	for _, ref := range w.ending {
+		if ref.Workload.Cell == cell {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
+
+// end notes that the leader is being told of a slot's end; what it returns
+// forgets it.
+func (w *Worker) end(s *slot) (told func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ending[s.key] = s.ref
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.ending, s.key)
+	}
+}
+
+// Announce tells the home cell that this daemon is new and runs nothing, so
+// that the cell need not wait for the leases of the one before. It does so
+// once: the cell gives up all that it has awarded to this node, so until then
+// the node does not bid there.
 func (w *Worker) Announce(ctx context.Context, cell workload.CellID) error {
+	if w.Announced() {
+		return nil
+	}
 	msg := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot}
-	return w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &msg, &wire.Renewed{})
+	if err := w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &msg, &wire.Renewed{}); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fresh = true
+	w.poke()
+	return nil
+}
+
+// Announced reports whether the home cell knows that this daemon is new.
+func (w *Worker) Announced() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fresh
 }

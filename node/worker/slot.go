@@ -217,6 +217,8 @@ func (s *slot) finish() {
 	if s.next != nil { // an answer may still bring tasks
 		s.await()
 	}
+	told := s.w.end(s)
+	defer told()
 	s.cleanUp() // the capacity is free before the leader hears of it
 	if len(s.queue) > 0 {
 		msg := wire.ReturnMsg{Ref: s.ref, Ranges: s.queue}
@@ -264,7 +266,11 @@ func (s *slot) cancelIfLost() {
 	}
 }
 
+// stopping reports whether no further task is to start here.
 func (s *slot) stopping() bool {
+	if s.w.draining() {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.halted || s.lost != "" || s.ctx.Err() != nil

@@ -90,6 +90,8 @@ type Worker struct {
 	answered map[workload.AuctionID]int64
 	sweepAt  int64 // when answered is looked through next
 	slots    map[slotKey]*slot
+	ending   map[slotKey]wire.SlotRef // run nothing any more, and the leader is being told
+	fresh    bool                     // the home cell was told that this daemon runs nothing of an earlier one's
 	cells    map[workload.CellID]*cellLease
 	terms    map[workload.CellID]uint64
 	drain    bool
@@ -123,7 +125,8 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, clock: clock.New(), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
 		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
-		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
+		ending: map[slotKey]wire.SlotRef{},
+		cells:  map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
 	}
 	w.price()
 	return w, nil
@@ -185,7 +188,31 @@ func (w *Worker) Drain(left time.Duration) {
 	w.poke()
 }
 
-// Idle returns a channel that is closed once nothing runs here.
+func (w *Worker) draining() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drain
+}
+
+// Leave kills what runs and tells the cells that it is gone, so that they need
+// not wait for the leases to run out. The worker takes no more work.
+func (w *Worker) Leave(ctx context.Context) {
+	w.mu.Lock()
+	w.drain = true
+	cells := map[workload.CellID]bool{}
+	for _, s := range w.slots {
+		cells[s.cell] = true
+	}
+	w.mu.Unlock()
+	w.Close()
+	for id := range cells {
+		if err := w.Announce(ctx, id); err != nil {
+			w.cfg.Log.Warn("a cell does not know that this node has left its work", "cell", id, "err", err)
+		}
+	}
+}
+
+// Idle waits until nothing runs here.
 func (w *Worker) Idle(ctx context.Context) error {
 	for {
 		w.mu.Lock()
