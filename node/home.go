@@ -141,8 +141,20 @@ func (n *Node) introduce(ctx context.Context) {
 		}
 		return
 	}
-	if err := n.worker.Announce(ctx, c.id); err != nil {
+	n.announce(ctx, c.id)
+}
+
+// announce tells the cell that this daemon is new, until it has heard.
+func (n *Node) announce(ctx context.Context, cell workload.CellID) {
+	for {
+		err := n.worker.Announce(ctx, cell)
+		if err == nil {
+			return
+		}
 		n.log.Debug("start not announced", "err", err)
+		if !pause(ctx, time.Second) {
+			return
+		}
 	}
 }
 
@@ -332,7 +344,7 @@ func (n *Node) settleIn(ctx context.Context, v *wire.CellView) error {
 	if err := saveHome(n.id.dir, &h); err != nil {
 		return err
 	}
-	n.worker.Announce(ctx, v.Cell) //nolint:errcheck // only saves the cell the wait for an old lease
+	go n.announce(ctx, v.Cell)
 	return n.memberLoop(ctx)
 }
 

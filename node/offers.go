@@ -39,6 +39,7 @@ func (n *Node) keepOffering(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-again:
+		case <-n.doubt:
 		case <-n.worker.Changed():
 			if !pause(ctx, offerPause) {
 				return nil
@@ -50,7 +51,7 @@ func (n *Node) keepOffering(ctx context.Context) error {
 // tellOffer sends one offer to every voter and reports whether the leader has it.
 func (n *Node) tellOffer(ctx context.Context) bool {
 	view := n.homeView()
-	if view.Cell.IsZero() {
+	if view.Cell.IsZero() || !n.worker.Announced() {
 		return false
 	}
 	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid)}

@@ -97,9 +97,7 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 			continue
 		}
 		asked = append(asked, peer)
-		each, cancel := context.WithTimeout(ctx, 10*time.Second)
-		last = (caller{n}).Call(each, peer, proto, req, resp)
-		cancel()
+		last = n.callPeer(ctx, id, peer, proto, req, resp)
 		var e *wire.Error
 		switch {
 		case last == nil:
@@ -112,6 +110,44 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 		}
 	}
 	return last
+}
+
+// callPeer asks one voter. When the answer is slow, it looks whether somebody
+// else leads meanwhile: a machine that is gone never says so.
+func (n *Node) callPeer(ctx context.Context, id workload.CellID, peer workload.PeerID, proto string, req, resp any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if id == n.homeCell() && peer != n.self {
+		slow := time.AfterFunc(slowAnswer, func() { n.leaveDeposed(ctx, cancel, peer) })
+		defer slow.Stop()
+	}
+	return (caller{n}).Call(ctx, peer, proto, req, resp)
+}
+
+// slowAnswer is after how long a leader that has not answered is doubted.
+const slowAnswer = time.Second
+
+// leaveDeposed cancels a request to a peer that does not lead any more, once
+// that is known here. A plain member knows it from the answer to its offer.
+func (n *Node) leaveDeposed(ctx context.Context, cancel func(), peer workload.PeerID) {
+	n.doubtLeader()
+	for {
+		if v := n.homeView(); !v.Leader.IsZero() && v.Leader != peer {
+			cancel()
+			return
+		}
+		if !pause(ctx, 250*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// doubtLeader has the next offer told at once.
+func (n *Node) doubtLeader() {
+	select {
+	case n.doubt <- struct{}{}:
+	default:
+	}
 }
 
 func (n *Node) whoMayLead(ctx context.Context, id workload.CellID) []workload.PeerID {
