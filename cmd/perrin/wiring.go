@@ -148,4 +148,3 @@ func runCommand(ctx context.Context, opt DevOptions, mesh DevMesh) (int, error) 
 	}
 	return 0, nil
 }
-
