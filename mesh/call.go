@@ -182,7 +182,7 @@ func (h *Host) callSelf(ctx context.Context, proto string, req []byte, maxResp i
 	h.mu.RUnlock()
 	switch {
 	case !ok:
-		return nil, wire.Errorf(wire.NotFound, "this node does not serve %s", proto)
+		return nil, notServed(proto)
 	case len(req) > sv.maxReq:
 		return nil, wire.Errorf(wire.TooLarge, "request of %d bytes, at most %d", len(req), sv.maxReq)
 	case !sv.limit.enter(h.id, len(req)):

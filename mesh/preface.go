@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -68,6 +69,10 @@ func readAgreement(r io.Reader, proto string) error {
 	return wire.Errorf(wire.Malformed, "stream of %s is answered with protocol %.80q", proto, name)
 }
 
+// ErrNotServed is returned, beside wire.NotFound, when a peer does not serve a
+// protocol: it is starting, or of another version.
+var ErrNotServed = errors.New("it may be starting, or of another version")
+
 func notServed(proto string) error {
-	return wire.Errorf(wire.NotFound, "the peer does not serve %s; it may be of another version", proto)
+	return fmt.Errorf("%w: %w", wire.Errorf(wire.NotFound, "the peer does not serve %s", proto), ErrNotServed)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -152,7 +151,7 @@ func (h *Host) openSelf(proto string) (Stream, error) {
 	fn, ok := h.streams[proto]
 	h.mu.RUnlock()
 	if !ok {
-		return nil, wire.Errorf(wire.NotFound, "this node does not serve %s", proto)
+		return nil, notServed(proto)
 	}
 	near, far, err := socketPair(addr(h.id))
 	if err != nil {

@@ -135,11 +135,15 @@ func (n *Node) introduce(ctx context.Context) {
 	c := n.currentCell()
 	msg := wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version, Cell: &c.id}
 	var answer wire.MemberAnswer
-	if err := n.CallLeader(ctx, c.id, wire.ProtoMember, &msg, &answer); err != nil {
-		if ctx.Err() == nil {
-			n.log.Warn("the cell does not take this node as a member", "err", err)
+	for {
+		err := n.CallLeader(ctx, c.id, wire.ProtoMember, &msg, &answer)
+		if err == nil {
+			break
 		}
-		return
+		if !pause(ctx, time.Second) {
+			return
+		}
+		n.log.Warn("the cell does not take this node as a member", "err", err)
 	}
 	n.announce(ctx, c.id)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -81,7 +82,8 @@ func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string,
 
 // worthRepeating reports whether another leader, or the same one later, may answer.
 func worthRepeating(err error) bool {
-	return errors.Is(err, wire.NotLeader) || errors.Is(err, wire.Unavailable) || errors.Is(err, wire.Busy)
+	return errors.Is(err, wire.NotLeader) || errors.Is(err, wire.Unavailable) || errors.Is(err, wire.Busy) ||
+		errors.Is(err, mesh.ErrNotServed)
 }
 
 // callOnce tries who is thought to lead, whoever that one names, and then the
