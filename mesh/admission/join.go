@@ -71,6 +71,9 @@ func (a JoinAnswer) Err() error {
 	}
 	for _, r := range refusals {
 		if a.Code == r.code {
+			if a.Detail == r.err.Error() {
+				return fmt.Errorf("the mesh answers: %w", r.err)
+			}
 			return fmt.Errorf("the mesh answers: %.256q: %w", a.Detail, r.err)
 		}
 	}
