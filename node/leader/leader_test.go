@@ -103,7 +103,8 @@ func TestSubmittingTwiceNamesOneWorkload(t *testing.T) {
 	priv, _ := key(t)
 	spec := workload.Sign(workload.DomainSpec, []byte("spec"), priv)
 	cell := workload.CellID{7}
-	if IDOf(cell, spec) != IDOf(cell, spec) || IDOf(cell, spec).Cell != cell {
+	first, again := IDOf(cell, spec), IDOf(cell, spec)
+	if first != again || first.Cell != cell {
 		t.Error("one spec has two names")
 	}
 	other := workload.Sign(workload.DomainSpec, []byte("other"), priv)
