@@ -46,8 +46,8 @@ type book struct {
 
 func newBook() *book { return &book{nodes: map[workload.PeerID]*entry{}} }
 
-// post records an offer and returns its entry, or nil when a newer one is
-// known, or one of the home cell where this one comes from away, or when the
+// post records an offer and returns its entry, or nil when a newer one
+// stands, or one of the home cell where this one comes from away, or when the
 // book is full.
 func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
 	e := b.nodes[in.Offer.Node]
@@ -60,7 +60,7 @@ func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
 		return nil
 	case e == nil:
 		e = b.add(in.Offer.Node, away)
-	case away && !e.away || in.Offer.Seq < e.offer.Seq:
+	case away && !e.away || in.Offer.Seq < e.offer.Seq && now < e.expires:
 		return nil
 	}
 	b.restamp(e, &in.Offer)

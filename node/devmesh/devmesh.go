@@ -117,7 +117,8 @@ func (m *Mesh) add() *Member {
 	return member
 }
 
-// startCell starts a cell's founder, and then the others at once.
+// startCell starts a cell's founder, and then the others at once. It returns
+// when all of them are members.
 func (m *Mesh) startCell(ctx context.Context, members []*Member, index int) error {
 	founder := members[0]
 	if index == 0 {
@@ -136,16 +137,20 @@ func (m *Mesh) startCell(ctx context.Context, members []*Member, index int) erro
 	if err := m.invite(ctx, index); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, joining := errgroup.WithContext(ctx)
 	for _, member := range members[1:] {
 		group.Go(func() error {
-			if err := m.join(ctx, member); err != nil {
+			if err := m.join(joining, member); err != nil {
 				return err
 			}
 			return m.launch(member)
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// The next cell is founded by a node that finds this one full.
+	return await(ctx, founder, func(st *api.Status) bool { return st.Cells[0].Members == len(members) })
 }
 
 // invite makes the token that all others join with, and before a second cell

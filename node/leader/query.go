@@ -294,6 +294,9 @@ func explainAuction(s *ledger.State, a *ledger.AuctionView) *api.WhyAuction {
 		if bid.Won == 0 {
 			bid.Reason = string(workload.Outbid)
 		}
+		if _, home := s.Member(b.Node); !home {
+			out.Sibling = true
+		}
 		out.Bids = append(out.Bids, bid)
 	}
 	return out
