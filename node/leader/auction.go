@@ -106,10 +106,13 @@ func (l *Leader) tell(node workload.PeerID, id workload.ID, auction workload.Auc
 	ctx, cancel := context.WithTimeout(l.ctx, time.Duration(l.cfg.Lease.TTL)*time.Millisecond)
 	defer cancel()
 	var grant int64
-	lost := func(err error) bool { return !errors.Is(err, wire.Unavailable) }
+	lost := func(err error) bool { return !errors.Is(err, wire.Unavailable) && !errors.Is(err, wire.Busy) }
 	err := patient(ctx, func() error { return l.grant(ctx, node, slots[0].Fence.Epoch, &grant) }, lost)
 	if err != nil {
-		l.cfg.Log.Warn("award not told: no lease to give; it will run out", "node", node.Short(), "err", err)
+		l.cfg.Log.Warn("award not told: no lease to give", "node", node.Short(), "err", err)
+		for _, s := range slots { // the node has never heard of them
+			l.refused(id, s.Slot, slots, []workload.Reason{{Code: workload.LeaseTooLate, Note: "the leader had no lease to give"}})
+		}
 		return
 	}
 	msg, err := l.awardMessage(id, auction, index, grant, slots)

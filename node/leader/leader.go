@@ -258,6 +258,9 @@ func (l *Leader) follow(res *ledger.Result) {
 	}
 	ids = append(ids, res.Ends...)
 	l.forget(res.Forgot)
+	for _, freed := range res.Freed {
+		l.idle(freed.Node)
+	}
 	for _, id := range ids {
 		l.changed(id, res.Index)
 		l.refresh(id)

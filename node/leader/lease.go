@@ -43,6 +43,8 @@ func (l *Leader) grant(ctx context.Context, node workload.PeerID, epoch uint64, 
 	switch {
 	case err != nil:
 		return err
+	case errors.Is(refused, lease.ErrGivenUp):
+		return wire.Errorf(wire.Busy, "%v", refused)
 	case errors.Is(refused, lease.ErrUnverified):
 		return wire.Errorf(wire.Unavailable, "no majority has confirmed this leader lately")
 	case refused != nil:
@@ -153,5 +155,11 @@ func (l *Leader) giveUp(held lease.Held) {
 		l.count(func(s *Stats) { s.Expired++ })
 		l.Gone(held.Node)
 	}
-	l.post(func(int64) { l.leases.Expired(held.Node, held.Epoch) })
+	l.post(func(int64) {
+		if len(node.Slots) == 0 && node.Epoch == held.Epoch {
+			l.leases.Settled(held.Node, held.Epoch) // its slots have ended meanwhile
+		} else {
+			l.leases.Expired(held.Node, held.Epoch)
+		}
+	})
 }

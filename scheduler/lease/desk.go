@@ -133,6 +133,16 @@ func (d *Desk) Expired(node workload.PeerID, epoch uint64) {
 	}
 }
 
+// Settled says that a node which was due holds nothing by the ledger, in which
+// it is in this epoch: there is nothing to expire, and the node may be granted
+// leases again. An EXPIRE of the epoch that is still on its way to the log comes
+// before any award to the node, which then has the next epoch.
+func (d *Desk) Settled(node workload.PeerID, epoch uint64) {
+	if l, known := d.leases[node]; known && l.epoch <= epoch {
+		delete(d.leases, node)
+	}
+}
+
 // Ended says that the node itself has told, under its own key, that nothing of
 // this or an earlier epoch runs on it any more and nothing will: a new daemon
 // that found no attempt left. The node is due at now.

@@ -175,3 +175,22 @@ func TestDeskDropAndEnded(t *testing.T) {
 		t.Error("something is due on an empty desk")
 	}
 }
+
+func TestDeskGrantsAgainWhenThereWasNothingToExpire(t *testing.T) {
+	d := NewDesk(Default())
+	d.Verified(0)
+	if _, err := d.Grant(0, peer(1), 3); err != nil {
+		t.Fatal(err)
+	}
+	if due := d.Due(20_000); len(due) != 1 {
+		t.Fatalf("due: %+v", due)
+	}
+	d.Verified(20_000)
+	if _, err := d.Grant(20_000, peer(1), 3); !errors.Is(err, ErrGivenUp) {
+		t.Errorf("a node that is being given up: %v", err)
+	}
+	d.Settled(peer(1), 3)
+	if ttl, err := d.Grant(20_000, peer(1), 3); err != nil || ttl != 9000 {
+		t.Errorf("after it was settled: %d, %v", ttl, err)
+	}
+}
