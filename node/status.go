@@ -125,16 +125,18 @@ func (n *Node) fillRunning(ctx context.Context, st *api.Status) {
 	}
 }
 
-// warnings says what the mesh would not survive.
+// warnings says what the home cell would not survive.
 func (n *Node) warnings(st *api.Status) []string {
 	home := st.Cells[0]
 	switch {
-	case len(home.Voters) == 1 && home.Members == 1:
+	case len(home.Voters) != 1:
+		return nil
+	case home.Members == 1:
 		return []string{"one node: losing its disk loses every workload; `perrin invite` adds another"}
-	case len(home.Voters) == 1:
-		return []string{"one voter and a standby: if the voter is lost, the standby has the data but cannot decide alone; a third node makes the cell survive any one loss"}
+	case len(home.Standby) == 0:
+		return []string{"one voter and no standby yet: losing the voter's disk loses every workload"}
 	}
-	return nil
+	return []string{"one voter and a standby: while the voter is away nothing is placed, and what it acknowledged last may be lost with its disk; with a third node any one may be lost"}
 }
 
 // stats gathers each component's numbers.

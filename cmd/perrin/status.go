@@ -76,7 +76,7 @@ func (a *app) printStatus(st *api.Status) error {
 	if err := cellTable(st).Write(&out); err != nil {
 		return err
 	}
-	for _, w := range append(voterWarnings(st), st.Warnings...) {
+	for _, w := range warnings(st) {
 		fmt.Fprintf(&out, "\nnote: %s\n", terminal.Clean(w, 400))
 	}
 	_, err := io.WriteString(a.stdout, out.String())
@@ -101,7 +101,7 @@ func nodesText(st *api.Status) string {
 
 func declaredText(declared bool) string {
 	if declared {
-		return " (declared: nodes share a machine)"
+		return " (declared: nodes may share a machine)"
 	}
 	return ""
 }
@@ -145,6 +145,14 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "NO"
+}
+
+// warnings are the node's own; where it has none, what a cell of one voter risks.
+func warnings(st *api.Status) []string {
+	if len(st.Warnings) > 0 {
+		return st.Warnings
+	}
+	return voterWarnings(st)
 }
 
 // voterWarnings says what a cell of one voter risks.
