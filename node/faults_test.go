@@ -22,6 +22,7 @@ func TestKilledNodes(t *testing.T) {
 	t.Run("a worker", func(t *testing.T) { m.on(t).killAWorker() })
 	t.Run("the leader", func(t *testing.T) { m.on(t).killTheLeader() })
 	t.Run("all", func(t *testing.T) { m.on(t).killAll() })
+	t.Run("a voter for good", func(t *testing.T) { m.on(t).replaceAVoter() })
 	t.Run("drain", func(t *testing.T) { m.on(t).drainOne() })
 }
 
@@ -130,6 +131,30 @@ func (m *testMesh) killAll() {
 		succeeded(t, c, id, 60*time.Second)
 	}
 	m.whole(0)
+}
+
+// replaceAVoter: a voter that stays away loses its vote to a standby, and is a
+// member like others when it comes back.
+func (m *testMesh) replaceAVoter() {
+	t := m.t
+	leads := m.leader(0)
+	st := m.status(leads, 20*time.Second, "three voters", func(st *api.Status) bool { return len(st.Cells[0].Voters) == 3 })
+	i := slices.IndexFunc(st.Cells[0].Voters, func(id workload.PeerID) bool { return id != st.Cells[0].Leader })
+	dead := st.Cells[0].Voters[i]
+	victim := m.Members[m.indexOf(dead)]
+	victim.Kill()
+	m.status(leads, 40*time.Second, "a standby has its vote", func(st *api.Status) bool {
+		return len(st.Cells[0].Voters) == 3 && !slices.Contains(st.Cells[0].Voters, dead)
+	})
+	c := m.client(leads)
+	succeeded(t, c, submit(t, c, shell(8, "echo hi")), 30*time.Second)
+	if err := m.Restart(victim); err != nil {
+		t.Fatal(err)
+	}
+	m.whole(leads)
+	m.status(leads, 20*time.Second, "it is a standby or a member", func(st *api.Status) bool {
+		return len(st.Cells[0].Voters) == 3 && len(st.Cells[0].Standby) == 2 && slices.Contains(st.Cells[0].Standby, dead)
+	})
 }
 
 // drainOne: a drained node ends what it runs, hands leadership over and gets

@@ -382,7 +382,8 @@ func (n *Node) forgottenByCell() bool {
 }
 
 // homeView is what this node knows of its cell: of its own knowledge as a
-// server, else as the leader told it last.
+// server, else as the leader told it last. One that was taken out of the group
+// hears nothing more from it.
 func (n *Node) homeView() wire.CellView {
 	n.mu.Lock()
 	c, view := n.cell, n.home.View
@@ -390,7 +391,15 @@ func (n *Node) homeView() wire.CellView {
 	if c == nil {
 		return view
 	}
-	return n.viewOf(c)
+	own := n.viewOf(c)
+	if own.Leader.IsZero() && view.Cell == own.Cell && view.Term >= own.Term && !isServer(&view, n.self) {
+		return view
+	}
+	return own
+}
+
+func isServer(v *wire.CellView, peer workload.PeerID) bool {
+	return isVoter(v, peer) || slices.ContainsFunc(v.Standby, func(p wire.PeerAddrs) bool { return p.Peer == peer })
 }
 
 // viewOf reads the view of a cell that this node serves.
