@@ -303,7 +303,7 @@ func explainAuction(s *ledger.State, a *ledger.AuctionView) *api.WhyAuction {
 			}
 		}
 		if bid.Won == 0 {
-			bid.Reason = string(workload.Outbid)
+			bid.Reason = lostBecause(a)
 		}
 		if _, home := s.Member(b.Node); !home {
 			out.Sibling = true
@@ -311,6 +311,15 @@ func explainAuction(s *ledger.State, a *ledger.AuctionView) *api.WhyAuction {
 		out.Bids = append(out.Bids, bid)
 	}
 	return out
+}
+
+// lostBecause says why a bid won nothing. Where tasks were taken between the
+// call and the award, fewer slots were given than were cleared.
+func lostBecause(a *ledger.AuctionView) string {
+	if a.Short > 0 {
+		return "not needed: other slots had taken the tasks meanwhile"
+	}
+	return string(workload.Outbid)
 }
 
 func declines(s *ledger.State, notes []workload.DeclineNote) []api.WhyDecline {
