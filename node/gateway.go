@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -183,7 +184,8 @@ func (g gateway) Why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 func (g gateway) Stop(ctx context.Context, id workload.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return apiError(g.n.CallLeader(ctx, id.Cell, wire.ProtoStop, &wire.StopMsg{ID: id}, &wire.Ack{}))
+	m := &wire.StopMsg{ID: id, Order: workload.Sign(workload.DomainStop, wire.MustMarshal(id), g.n.id.owner)}
+	return apiError(g.n.CallLeader(ctx, id.Cell, wire.ProtoStop, m, &wire.Ack{}))
 }
 
 // Invite implements api.Backend.
@@ -211,7 +213,15 @@ func (g gateway) Drain(ctx context.Context) error {
 const drainNotice = 10 * time.Minute
 
 // Config implements api.Backend.
-func (g gateway) Config() []api.Setting { return g.n.cfg.Settings }
+func (g gateway) Config() []api.Setting {
+	list := slices.Clone(g.n.cfg.Settings)
+	for i, s := range list {
+		if s.Name == "name" && s.Value != g.n.name {
+			list[i].Value, list[i].Source = g.n.name, "the node's certificate"
+		}
+	}
+	return list
+}
 
 // apiError says in the API's words what went wrong.
 func apiError(err error) error {
@@ -225,11 +235,24 @@ func apiError(err error) error {
 	case errors.As(err, &e) && errors.Is(err, wire.Unavailable), errors.Is(err, context.DeadlineExceeded):
 		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("the cell has no leader that answers: %v", err), Hint: "`perrin status` says which voters are there"}
 	case errors.As(err, &e):
-		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail}
+		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: hintOf(e.Kind)}
 	case errors.Is(err, wire.Unavailable):
 		return &api.Error{Kind: "unavailable", Message: err.Error(), Hint: "`perrin status` says which voters are there"}
 	}
 	return err
+}
+
+// hintOf says what to do about a refusal of the cell's.
+func hintOf(k wire.Kind) string {
+	switch k {
+	case wire.NotFound:
+		return "`perrin ps -a` lists the workloads of the cell"
+	case wire.Exists:
+		return "`perrin ps -a` shows their IDs"
+	case wire.Unauthorized:
+		return "type it on that node"
+	}
+	return ""
 }
 
 func apiKind(k wire.Kind) string {

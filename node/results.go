@@ -33,8 +33,30 @@ func (g gateway) Tasks(ctx context.Context, id workload.ID, from, count uint32) 
 	for i, p := range places {
 		tasks[i] = api.Task{Index: p.Index, Phase: p.Phase, Node: p.Node, On: p.Name}
 	}
+	if err := g.fillNames(ctx, id, tasks); err != nil {
+		return nil, err
+	}
 	n.fillPublished(ctx, id, tasks)
 	return tasks, n.fillResults(ctx, id, tasks, segments)
+}
+
+// fillNames names the tasks as their owner did. A table that is not to be had
+// names none.
+func (g gateway) fillNames(ctx context.Context, id workload.ID, tasks []api.Task) error {
+	w, err := g.Inspect(ctx, id)
+	if err != nil || w.Spec == nil {
+		return err
+	}
+	table := w.Spec.Tasks.Inline
+	if ref := w.Spec.Tasks.Table; !ref.IsZero() && g.n.Fetch(ctx, ref, g.n.everyone()) == nil {
+		table, _ = worker.ReadTable(g.n.blobs, w.Spec.Tasks)
+	}
+	for i := range tasks {
+		if at := int(tasks[i].Index); at < len(table) {
+			tasks[i].Name = table[at].Name
+		}
+	}
+	return nil
 }
 
 // maxLive bounds the running tasks of one page that are asked what they have
@@ -138,6 +160,7 @@ var errGone = errors.New("the task does not run there any more")
 func (g gateway) Attach(ctx context.Context, id workload.ID, opt api.AttachOptions) error {
 	f := &follower{n: g.n, id: id, opt: opt}
 	since := uint64(0)
+	wait := startingWait
 	for {
 		w, err := g.Inspect(ctx, id)
 		if err != nil {
@@ -160,15 +183,20 @@ func (g gateway) Attach(ctx context.Context, id workload.ID, opt api.AttachOptio
 		if !opt.Follow {
 			return nil
 		}
-		if since, err = g.settled(ctx, id, max(since, w.Version)); err != nil {
+		if since, err = g.settled(ctx, id, max(since, w.Version), wait); err != nil {
 			return err
 		}
+		wait = min(2*wait, 500*time.Millisecond)
 	}
 }
 
+// startingWait is how soon a task that is said to run is looked for again: its
+// node may still be starting it, which changes no version.
+const startingWait = 5 * time.Millisecond
+
 // settled waits for the workload to move on.
-func (g gateway) settled(ctx context.Context, id workload.ID, since uint64) (uint64, error) {
-	w, err := g.Wait(ctx, id, since, 500*time.Millisecond)
+func (g gateway) settled(ctx context.Context, id workload.ID, since uint64, wait time.Duration) (uint64, error) {
+	w, err := g.Wait(ctx, id, since, wait)
 	if err != nil {
 		return 0, err
 	}
@@ -197,10 +225,23 @@ type follower struct {
 	err int64
 
 	stdin *stdinReplay // what the owner typed, for another attempt
+	fed   bool         // an attempt has had it
 }
 
-// follow attaches to the attempt that runs on a node, until it is over.
+// errFed says that the attempt takes no stdin a second time.
+var errFed = errors.New("stdin is taken")
+
+// follow attaches to the attempt that runs on a node, until it is over. One
+// that had our stdin before the connection broke is only listened to.
 func (f *follower) follow(ctx context.Context, node workload.PeerID) error {
+	err := f.attach(ctx, node, f.opt.Stdin != nil)
+	if errors.Is(err, errFed) {
+		return f.attach(ctx, node, false)
+	}
+	return err
+}
+
+func (f *follower) attach(ctx context.Context, node workload.PeerID, feeds bool) error {
 	s, err := f.n.host.OpenStream(ctx, node, wire.ProtoAttach)
 	if err != nil {
 		return errGone
@@ -208,7 +249,6 @@ func (f *follower) follow(ctx context.Context, node workload.PeerID) error {
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	feeds := f.opt.Stdin != nil
 	msg := wire.AttachMsg{Workload: f.id, Task: f.opt.Task, Follow: f.opt.Follow, Stdin: feeds}
 	raw := wire.MustMarshal(msg)
 	if err := worker.WriteFrame(s, worker.FrameOpen, raw); err != nil {
@@ -239,6 +279,7 @@ func (f *follower) copy(s mesh.Stream) error {
 		if rerr != nil {
 			return errGone
 		}
+		f.fed = f.fed || kind != worker.FrameError
 		switch kind {
 		case worker.FrameStdout:
 			rerr = show(f.opt.Stdout, data, &out, &f.out)
@@ -248,6 +289,9 @@ func (f *follower) copy(s mesh.Stream) error {
 			return nil
 		case worker.FrameError:
 			e := wire.DecodeError(data)
+			if e.Kind == wire.Exists && f.fed {
+				return errFed
+			}
 			if e.Kind == wire.Exists {
 				return &api.Error{Kind: "exists", Message: e.Detail}
 			}

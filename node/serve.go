@@ -52,7 +52,7 @@ func (n *Node) serve() {
 	led(n, wire.ProtoDone, wire.MaxSmall, acked((*leader.Leader).HandleDone))
 	led(n, wire.ProtoRenew, wire.MaxBulk, (*leader.Leader).HandleRenew)
 	led(n, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
-		return l.HandleStop(ctx, from, m.ID)
+		return l.HandleStop(ctx, from, m)
 	}))
 	led(n, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
 		return l.HandleQuery(ctx, m)

@@ -21,6 +21,7 @@ const (
 	DomainCert   Domain = "perrin/cert/1"
 	DomainDigest Domain = "perrin/digest/1"
 	DomainRenew  Domain = "perrin/renew/1"
+	DomainStop   Domain = "perrin/stop/1"
 )
 
 // ErrSignature is returned when a signed statement does not verify.

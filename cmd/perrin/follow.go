@@ -281,7 +281,7 @@ func (a *app) taskOutcome(w *api.Workload, res *workload.TaskResult) error {
 	case res == nil && w.Phase == workload.Succeeded:
 		return nil
 	case res == nil && w.Phase == workload.Stopped:
-		a.note("%s was stopped before it ran", w.ID.Short())
+		a.note("%s was stopped%s", w.ID.Short(), map[bool]string{true: " before it ran"}[len(w.Placed)+len(w.Slots) == 0])
 		return outcome(exitTerminated)
 	case res == nil:
 		return failf("`perrin why "+w.ID.Short()+"` tells how it came to that", "%s did not run: %s", w.ID.Short(), orElse(w.Reason, string(w.Phase)))
@@ -305,7 +305,7 @@ func orElse(s, other string) string {
 // endText says how a task ended that did not exit by itself, or "".
 func endText(res *workload.TaskResult) string {
 	detail := ""
-	if res.Detail != "" {
+	if said := res.Exit == workload.Signaled && res.Detail == syscall.Signal(res.Code).String(); res.Detail != "" && !said {
 		detail = ": " + terminal.Clean(res.Detail, 300)
 	}
 	switch res.Exit {

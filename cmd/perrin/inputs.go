@@ -296,7 +296,7 @@ func uploadError(path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, blob.ErrTree):
-		return usagef("a folder that is shipped holds files, folders and links that stay inside it", "%s", err.Error())
+		return usagef("a folder that is shipped holds files, folders and links that stay inside it; --no-auto-input when the argument is no folder", "%s", err.Error())
 	case errors.As(err, &p):
 		return unreadable(p.Path, err)
 	}

@@ -165,8 +165,18 @@ func writeTables(out io.Writer, w *api.Workload, list []api.Task) error {
 			return err
 		}
 	}
+	writePublished(out, list)
 	if more := int(w.Tasks.Total) - len(list); more > 0 {
 		fmt.Fprintf(out, "and %s; --tasks shows all\n", terminal.Plural(more, "more task"))
 	}
 	return nil
+}
+
+// writePublished lists what running tasks have published so far.
+func writePublished(out io.Writer, list []api.Task) {
+	for _, t := range list {
+		for _, o := range t.Published {
+			fmt.Fprintf(out, "task %d has published %s (%s)\n", t.Index, terminal.Clean(o.Path, 200), terminal.Size(o.Blob.Size))
+		}
+	}
 }

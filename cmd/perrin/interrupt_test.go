@@ -58,9 +58,9 @@ func atoi(s string) int {
 
 // watcher waits for text to appear in what was written.
 type watcher struct {
-	mu    sync.Mutex
-	grew  sync.Cond
-	seen  strings.Builder
+	mu   sync.Mutex
+	grew sync.Cond
+	seen strings.Builder
 }
 
 func newWatcher() *watcher {

@@ -384,6 +384,13 @@ func (a *app) summary(ctx context.Context, b *backend, w *api.Workload, output s
 // maxListed bounds how many failed tasks are told apart.
 const maxListed = 20
 
+func inBrackets(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " (" + terminal.Clean(name, 60) + ")"
+}
+
 func (a *app) listFailed(ctx context.Context, b *backend, w *api.Workload) error {
 	if w.Phase == workload.Succeeded {
 		return nil
@@ -396,7 +403,7 @@ func (a *app) listFailed(ctx context.Context, b *backend, w *api.Workload) error
 		case !t.Result.OK():
 			failed = append(failed, t.Index)
 			if len(failed) <= maxListed {
-				fmt.Fprintf(a.stderr, "  task %d (%s) failed: %s%s\n", t.Index, terminal.Clean(t.Name, 60), howEnded(t.Result), lastWords(ctx, b, t.Result))
+				fmt.Fprintf(a.stderr, "  task %d%s failed: %s%s\n", t.Index, inBrackets(t.Name), howEnded(t.Result), lastWords(ctx, b, t.Result))
 			}
 		}
 		return nil

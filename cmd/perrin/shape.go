@@ -30,9 +30,12 @@ type shape struct {
 	keep        string
 	noAutoInput bool
 	detach      bool
+
+	given func(flag string) bool
 }
 
 func (s *shape) register(f *pflag.FlagSet) {
+	s.given = f.Changed
 	f.SortFlags = false
 	f.StringVar(&s.name, "name", "", "a name for people (default: the program's)")
 	f.Int32Var(&s.cores, "cores", 0, "physical cores for each task (default 1)")
@@ -77,6 +80,8 @@ func (s *shape) fillResources(spec *workload.Spec) error {
 	switch {
 	case s.cores != 0 && s.threads != 0:
 		return usagef("a task has whole cores or single threads", "--cores and --threads exclude each other")
+	case s.cores == 0 && s.given("cores"), s.threads == 0 && s.given("threads"):
+		return usagef("leave the flag out for one core", "--cores or --threads: want 1 to %d cores, got 0", workload.MaxCPUs)
 	case s.threads != 0:
 		r.Class, r.CPUs = workload.Thread, s.threads
 	case s.cores != 0:

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/perrin-mesh/perrin/consensus/store"
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
@@ -63,11 +64,8 @@ func (daemon) Up(ctx context.Context, opt UpOptions) error {
 		LeaseTTL: opt.LeaseTTL, MDNS: opt.MDNS, Loopback: opt.Loopback, Pprof: opt.Pprof, Version: opt.Version,
 		Settings: opt.Settings, Log: opt.Log,
 	})
-	if errors.Is(err, node.ErrNoIdentity) {
-		return &failure{err: err, code: exitFailure, hint: "found a mesh with `perrin init`, or enter one with `perrin join TOKEN`"}
-	}
 	if err != nil {
-		return err
+		return upError(err)
 	}
 	go func() {
 		select {
@@ -79,6 +77,25 @@ func (daemon) Up(ctx context.Context, opt UpOptions) error {
 	stopping := context.AfterFunc(ctx, opt.Stopping)
 	defer stopping()
 	return n.Run(ctx)
+}
+
+// upError adds what to do when a node does not start.
+func upError(err error) error {
+	for cause, hint := range map[error]string{
+		node.ErrNoIdentity: "found a mesh with `perrin init`, or enter one with `perrin join TOKEN`",
+		store.ErrInUse:     "a daemon runs on this folder already; `perrin status` asks it, --data names another folder",
+		syscall.EADDRINUSE: "another program has that port; name another with --listen",
+		store.ErrReadOnly:  "the daemon keeps the mesh's ledger there; name a folder it may write with --data",
+		syscall.EROFS:      "the daemon keeps the mesh's ledger there; name a folder it may write with --data",
+		store.ErrNoSpace:   "make room on that disk, or name a folder on another with --data",
+		syscall.ENOSPC:     "make room on that disk, or name a folder on another with --data",
+		os.ErrPermission:   "start the daemon as the user that owns the folder, or name another with --data",
+	} {
+		if errors.Is(err, cause) {
+			return &failure{err: err, code: exitFailure, hint: hint}
+		}
+	}
+	return err
 }
 
 // Dev implements Daemon.

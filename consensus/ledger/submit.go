@@ -133,7 +133,7 @@ func (s *State) stop(e *entry, c *Stop) *Reject {
 		return rejectf(Ended, "%s has ended as %s", c.ID, l.Phase)
 	}
 	l.note(Step{At: e.at, Index: e.index, Kind: StepStopped, Node: c.By})
-	s.end(e, l, workload.Stopped, "stopped by "+c.By.String())
+	s.end(e, l, workload.Stopped, "stopped by its owner")
 	return nil
 }
 

@@ -291,9 +291,11 @@ type QueryAnswer struct {
 	JSON []byte `cbor:"1,keyasint" max:"4194304"`
 }
 
-// StopMsg asks the leader to stop a workload.
+// StopMsg asks the leader to stop a workload. The leader obeys the workload's
+// Home and whoever has the key that signed its spec.
 type StopMsg struct {
-	ID workload.ID `cbor:"1,keyasint"`
+	ID    workload.ID     `cbor:"1,keyasint"`
+	Order workload.Signed `cbor:"2,keyasint"` // of ID's 24 bytes; zero when the asker leaves it at being Home
 }
 
 // AttachMsg opens an Attach stream; frames follow in both directions.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -107,13 +108,35 @@ func Total(refs []workload.Ref) (n int64) {
 	return n
 }
 
-// HandleStop stops a workload: its owner's node asks.
-func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, id workload.ID) error {
+// HandleStop stops a workload for the node it was submitted on, or for a node
+// that has its owner's key.
+func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, m *wire.StopMsg) error {
+	id := m.ID
+	if err := l.mayStop(by, m); err != nil {
+		return err
+	}
 	if _, err := l.propose(ctx, &ledger.Command{Stop: &ledger.Stop{ID: id, By: by}}); err != nil {
 		return err
 	}
 	l.halt(id, "its owner stopped it")
 	return nil
+}
+
+// mayStop refuses whoever is neither the workload's Home nor its owner.
+func (l *Leader) mayStop(by workload.PeerID, m *wire.StopMsg) error {
+	var refused error
+	err := l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
+		if by != v.Home && !orderedBy(v.Owner, m) {
+			refused = wire.Errorf(wire.Unauthorized, "%s was submitted on %s: only that node, or one with its owner's key, stops it", m.ID.Short(), nameOf(s, v.Home))
+		}
+	})
+	return errors.Join(err, refused)
+}
+
+// orderedBy reports whether a stop is signed by the owner. A copy of the order
+// stops the same workload once more, which changes nothing.
+func orderedBy(owner workload.PeerID, m *wire.StopMsg) bool {
+	return m.Order.By == owner && m.Order.Verify(workload.DomainStop) == nil && bytes.Equal(m.Order.Payload, wire.MustMarshal(m.ID))
 }
 
 // haltGrace is how long a program has between SIGTERM and SIGKILL.
