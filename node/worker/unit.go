@@ -91,7 +91,11 @@ func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reade
 
 // PublishFile implements unit.Backend.
 func (b *unitBackend) PublishFile(ctx context.Context, name, from string) (workload.Ref, error) {
-	f, err := runner.OpenOutput(filepath.Join(b.a.dir, "out"), from)
+	if !filepath.IsLocal(from) {
+		return workload.Ref{}, &unit.Refusal{Status: 400, Message: from + " is not below /out"}
+	}
+	root, dir := b.a.liveOut()
+	f, err := runner.OpenOutput(root, filepath.Join(dir, from))
 	if errors.Is(err, fs.ErrNotExist) {
 		return workload.Ref{}, err
 	}
@@ -107,6 +111,17 @@ func (b *unitBackend) PublishFile(ctx context.Context, name, from string) (workl
 		return workload.Ref{}, &unit.Refusal{Status: 413, Message: "the file is too large to publish"}
 	}
 	return b.Publish(ctx, name, io.LimitReader(f, maxPublish))
+}
+
+// liveOut returns where on this host the running program's /out lies.
+func (a *attempt) liveOut() (root, dir string) {
+	a.s.mu.Lock()
+	session := a.s.session
+	a.s.mu.Unlock()
+	if e, ok := session.(runner.Elsewhere); ok {
+		return e.LiveOut()
+	}
+	return filepath.Join(a.dir, "out"), "."
 }
 
 // Cost implements unit.Backend.

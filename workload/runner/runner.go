@@ -151,6 +151,15 @@ type Session interface {
 	Close() error
 }
 
+// Elsewhere is a Session that shows its program another folder than Attempt.Out
+// while an attempt runs, and moves the content at the end.
+type Elsewhere interface {
+	// LiveOut returns the path, below the host folder root, of what the running
+	// attempt sees as /out. Both are the workload's to tamper with: open files
+	// with OpenOutput(root, ...) only. It may be called from any goroutine.
+	LiveOut() (root, path string)
+}
+
 // Proc is a handle on one sandbox: enough to kill all of it, for sure.
 type Proc struct {
 	// Pidfd refers to the init of the sandbox's pid namespace, whose death ends

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,13 @@ type session struct {
 	// Of the goroutine that calls Run, and of Close once none does.
 	worker *worker // nil until needed and after it was killed
 	runs   uint32
+
+	live atomic.Uint32 // runs, for other goroutines
+}
+
+// LiveOut implements runner.Elsewhere.
+func (s *session) LiveOut() (root, path string) {
+	return s.scratch, strconv.FormatUint(uint64(s.live.Load()), 10) + "/out"
 }
 
 // Run runs one attempt in a fresh instance, in the slot's worker.
@@ -40,6 +48,7 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 	}
 	defer s.turns.Leave()
 	s.runs++
+	s.live.Store(s.runs)
 	req, err := s.request(a)
 	if err != nil {
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)

@@ -6,6 +6,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import threading
 from urllib.parse import urlencode
@@ -50,6 +51,8 @@ def watch(stop):
 
 
 def main():
+    # A stop also comes as SIGTERM; the notice says the same, and how long is left.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stop = threading.Event()
     threading.Thread(target=watch, args=(stop,), daemon=True).start()
 
