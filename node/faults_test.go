@@ -62,6 +62,11 @@ func (m *testMesh) killAWorker() {
 	})
 	was := m.id(m.Members[victim])
 	m.Members[victim].Kill()
+	killed := time.Now()
+	waitFor(t, c, id, 20*time.Second, "the node is given up", func(w *api.Workload) bool { return w.Lost > 0 })
+	if after := time.Since(killed); after < 2*time.Second {
+		t.Errorf("the node was given up %s after it was killed: its lease of 2s may have lasted", after)
+	}
 	w := succeeded(t, c, id, 60*time.Second)
 	if w.Lost == 0 {
 		t.Errorf("no attempt was lost with its node: %+v", w)

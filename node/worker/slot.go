@@ -100,14 +100,14 @@ func (s *slot) prepare() error {
 	return nil
 }
 
-// nextTask returns the next task to run. It asks for more when half of what it
-// has is left, so that the answer is there in time.
+// nextTask returns the next task to run. Of short tasks it asks for more before
+// it runs the last one, so that the answer is there in time.
 func (s *slot) nextTask() (task, number uint32, ok bool) {
 	for {
 		if s.stopping() {
 			return 0, 0, false
 		}
-		if s.left() <= 1 && !s.last {
+		if left := s.left(); !s.last && (left == 0 || left == 1 && s.quick()) {
 			s.prefetch()
 		}
 		if len(s.queue) > 0 {
@@ -133,6 +133,13 @@ func (s *slot) left() (n uint32) {
 	}
 	return n
 }
+
+// quickTask is how long a task may take, in us, for the next one to be taken
+// before it has ended. What a slot holds and does not run, an idle node could.
+const quickTask = 250_000
+
+// quick reports whether the tasks are so short that the way to the leader counts.
+func (s *slot) quick() bool { return s.took > 0 && s.took <= quickTask }
 
 func (s *slot) prefetch() {
 	if s.next != nil {
