@@ -108,15 +108,29 @@ func Join(ctx context.Context, data, name, token string) (*Founded, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, statErr := os.Stat(filepath.Join(dir, keyNode))
 	key, err := admission.LoadOrCreateKey(dir, keyNode)
 	if err != nil {
 		return nil, err
 	}
 	joined, err := mesh.Join(ctx, key, invitation, name, len(invitation.Addrs) == 0)
 	if err != nil {
+		if errors.Is(statErr, fs.ErrNotExist) {
+			forgetKey(data, dir)
+		}
 		return nil, err
 	}
 	return settle(dir, key, joined.Bundle, name, &home{Contacts: joined.Peers})
+}
+
+// forgetKey removes the key of a node that was not let in, and its folders as
+// far as they are empty.
+func forgetKey(data, dir string) {
+	for _, name := range []string{filepath.Join(dir, keyNode), dir, data} {
+		if os.Remove(name) != nil {
+			return
+		}
+	}
 }
 
 // settle writes what makes a folder a node's; the bundle last, since it is what
@@ -152,7 +166,15 @@ func loadIdentity(data string) (*identity, *home, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	id := &identity{dir: dir}
+	id, h, err := readIdentity(dir, raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w: %w", dir, ErrDamaged, err)
+	}
+	return id, h, nil
+}
+
+func readIdentity(dir string, raw []byte) (id *identity, h *home, err error) {
+	id = &identity{dir: dir}
 	if id.bundle, err = admission.DecodeBundle(raw); err != nil {
 		return nil, nil, err
 	}
@@ -165,7 +187,7 @@ func loadIdentity(data string) (*identity, *home, error) {
 	if err := id.loadIssuer(); err != nil {
 		return nil, nil, err
 	}
-	h, err := loadHome(dir)
+	h, err = loadHome(dir)
 	return id, h, err
 }
 

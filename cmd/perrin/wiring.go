@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/perrin-mesh/perrin/consensus/store"
-	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/devmesh"
@@ -47,7 +45,7 @@ func identityOf(f *node.Founded, data string, err error) (*Identity, error) {
 	case errors.Is(err, node.ErrHasIdentity):
 		return nil, &failure{err: err, code: exitFailure, hint: "start it with `perrin up`, or name another folder with --data"}
 	case err != nil:
-		return nil, &failure{err: err, code: exitFailure, hint: admission.Hint(err)}
+		return nil, &failure{err: err, code: exitFailure, hint: node.StartHint(err)}
 	}
 	return &Identity{Mesh: f.Mesh, Node: f.Node, Name: f.Name, Data: data}, nil
 }
@@ -81,19 +79,8 @@ func (daemon) Up(ctx context.Context, opt UpOptions) error {
 
 // upError adds what to do when a node does not start.
 func upError(err error) error {
-	for cause, hint := range map[error]string{
-		node.ErrNoIdentity: "found a mesh with `perrin init`, or enter one with `perrin join TOKEN`",
-		store.ErrInUse:     "a daemon runs on this folder already; `perrin status` asks it, --data names another folder",
-		syscall.EADDRINUSE: "another program has that port; name another with --listen",
-		store.ErrReadOnly:  "the daemon keeps the mesh's ledger there; name a folder it may write with --data",
-		syscall.EROFS:      "the daemon keeps the mesh's ledger there; name a folder it may write with --data",
-		store.ErrNoSpace:   "make room on that disk, or name a folder on another with --data",
-		syscall.ENOSPC:     "make room on that disk, or name a folder on another with --data",
-		os.ErrPermission:   "start the daemon as the user that owns the folder, or name another with --data",
-	} {
-		if errors.Is(err, cause) {
-			return &failure{err: err, code: exitFailure, hint: hint}
-		}
+	if hint := node.StartHint(err); hint != "" {
+		return &failure{err: err, code: exitFailure, hint: hint}
 	}
 	return err
 }
