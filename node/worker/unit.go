@@ -161,10 +161,15 @@ func (a *attempt) published() []workload.Output {
 	return slices.SortedFunc(maps.Values(b.outputs()), func(x, y workload.Output) int { return strings.Compare(x.Path, y.Path) })
 }
 
+var noticeReason = map[string]string{
+	"stop":  "the workload is stopped, or its node loses the slot",
+	"drain": "the node is drained: it takes no more work",
+}
+
 // notify tells the program what is coming and how long it has.
 func (a *attempt) notify(kind string, left time.Duration) {
 	if a.unit != nil {
-		a.unit.Post(kind, "", time.Now().Add(left).UnixMilli())
+		a.unit.Post(kind, noticeReason[kind], time.Now().Add(left).UnixMilli())
 	}
 }
 
