@@ -2,10 +2,13 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -23,13 +26,16 @@ func (n *Node) keepHouse(ctx context.Context) error {
 	restored, round := false, 0
 	for pause(ctx, houseEvery) {
 		c := n.currentCell()
-		if c != nil && !restored {
+		if c != nil && !restored && n.caughtUp(ctx, c) {
 			n.restorePins(c)
 			restored = true
 		}
 		if c == nil && !restored {
 			n.blobs.AllowEviction() // a plain member holds nothing for the cell
 			restored = true
+		}
+		if c != nil {
+			n.dropOffers(c)
 		}
 		if c != nil && n.currentLeader() != nil {
 			n.compact(ctx, c)
@@ -42,6 +48,22 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// caughtUp reports whether this server has applied what the leader had a moment
+// ago, so that nothing the cell holds is missing here.
+func (n *Node) caughtUp(ctx context.Context, c *cell) bool {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	var answer wire.QueryAnswer
+	var theirs ledger.Stats
+	err := n.CallLeader(ctx, c.id, wire.ProtoQuery, &wire.QueryMsg{Op: leader.QueryStats}, &answer)
+	if err != nil || json.Unmarshal(answer.JSON, &theirs) != nil {
+		return false
+	}
+	var ours uint64
+	c.Read(func(s *ledger.State) { ours, _ = s.Head() })
+	return ours >= theirs.Index
 }
 
 func (n *Node) compact(ctx context.Context, c *cell) {

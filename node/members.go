@@ -198,7 +198,9 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 		return nil, wire.Errorf(wire.Refused, "the node is a member of cell %s", m.Cell)
 	}
 	if m.Leave {
-		n.markLeaving(from)
+		if n.isMember(from) {
+			n.markLeaving(from)
+		}
 		return &wire.MemberAnswer{View: n.viewOf(c)}, nil
 	}
 	add := &ledger.MemberAdd{Node: from, Name: m.Name, Operator: id.Operator, Addrs: m.Addrs, Direct: m.Direct, Version: m.Version}

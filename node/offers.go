@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -73,7 +76,8 @@ func (n *Node) tellOffer(ctx context.Context) bool {
 	return leads
 }
 
-// tellVoter sends an offer to one voter; the leader answers with its view.
+// tellVoter sends an offer to one voter. The leader answers with its view, and
+// has taken the offer if this node is a member by it.
 func (n *Node) tellVoter(ctx context.Context, to workload.PeerID, msg *wire.OfferMsg) bool {
 	var answer wire.OfferAnswer
 	if err := (caller{n}).Call(ctx, to, wire.ProtoOffer, msg, &answer); err != nil {
@@ -84,7 +88,7 @@ func (n *Node) tellVoter(ctx context.Context, to workload.PeerID, msg *wire.Offe
 		return false
 	}
 	n.learnView(answer.View)
-	return true
+	return slices.Contains(answer.View.Members, n.self)
 }
 
 func (n *Node) markReady() {
@@ -108,19 +112,50 @@ func (n *Node) handleOffer(_ context.Context, from workload.PeerID, m *wire.Offe
 	if offer.Node != from || offer.Cell != n.homeCell() {
 		return nil, wire.Errorf(wire.Refused, "the offer is of another node or for another cell")
 	}
-	n.mu.Lock()
-	known := n.offers[from]
-	if offer.Seq > known.offer.Seq || known.at.IsZero() {
-		n.offers[from] = signedOffer{signed: m.Offer, offer: offer, at: time.Now(), leaving: known.leaving}
+	l := n.currentLeader()
+	if n.isMember(from) {
+		n.keepOffer(from, m.Offer, &offer)
+		if l != nil {
+			l.Offer(offer)
+		}
 	}
-	l := n.leader
-	n.mu.Unlock()
 	if l == nil {
 		return &wire.OfferAnswer{}, nil
 	}
-	l.Offer(offer)
 	view := n.homeView()
 	return &wire.OfferAnswer{View: &view}, nil
+}
+
+// keepOffer keeps a member's latest offer, for a term that this voter may lead.
+func (n *Node) keepOffer(from workload.PeerID, signed workload.Signed, offer *workload.Offer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := n.offers[from]
+	if offer.Seq > known.offer.Seq || known.at.IsZero() {
+		n.offers[from] = signedOffer{signed: signed, offer: *offer, at: time.Now(), leaving: known.leaving}
+	}
+}
+
+// dropOffers forgets the offers of nodes that are members no more.
+func (n *Node) dropOffers(c *cell) {
+	members := map[workload.PeerID]bool{}
+	c.Read(func(s *ledger.State) {
+		for _, m := range s.Members() {
+			members[m.Node] = true
+		}
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.offers, func(id workload.PeerID, _ signedOffer) bool { return !members[id] })
+}
+
+// isMember reports whether a peer is a member by this voter's ledger. A voter
+// keeps no offer of anybody else, and so not more of them than a cell has members.
+func (n *Node) isMember(peer workload.PeerID) (member bool) {
+	if c := n.currentCell(); c != nil {
+		c.Read(func(s *ledger.State) { _, member = s.Member(peer) })
+	}
+	return member
 }
 
 // openOffer verifies and decodes a signed offer.
