@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh"
@@ -167,6 +168,9 @@ func loadIdentity(data string) (*identity, *home, error) {
 		return nil, nil, err
 	}
 	id, h, err := readIdentity(dir, raw)
+	if no := syscall.Errno(0); errors.As(err, &no) {
+		return nil, nil, fmt.Errorf("%s: %w", dir, err) // the disk, not what stands on it
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w: %w", dir, ErrDamaged, err)
 	}
