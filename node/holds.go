@@ -169,7 +169,7 @@ func (n *Node) heldOf(c *cell, id workload.ID) []workload.Ref {
 	})
 	for _, ref := range refs[:len(refs):len(refs)] {
 		if segment, err := worker.FetchSegment(context.Background(), n.blobs, nowhere{}, ref, nil); err == nil {
-			refs = append(refs, worker.Blobs(segment)...)
+			refs = append(refs, segment.Blobs()...)
 		}
 	}
 	if spec != nil {

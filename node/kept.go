@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/store"
@@ -23,7 +23,11 @@ import (
 type kept struct {
 	kv *store.KV
 	n  *Node
+	mu *sync.Mutex // held from reading an entry to writing it
 }
+
+// maxKept bounds the blobs of one entry.
+const maxKept = 65536
 
 // Why something is kept. Inputs may go when the workload has ended, results
 // when the cell has forgotten it.
@@ -41,6 +45,8 @@ func keptOwner(why string, id workload.ID) string { return why + "/" + id.String
 
 // add keeps blobs for a workload from now on.
 func (k kept) add(why string, id workload.ID, refs []workload.Ref) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	key := keptOwner(why, id)
 	k.n.blobs.Pin(key, refs...)
 	var entry keptRefs
@@ -51,10 +57,18 @@ func (k kept) add(why string, id workload.ID, refs []workload.Ref) error {
 	if err != nil {
 		return fmt.Errorf("keep %s: %w", key, err)
 	}
+	known := make(map[workload.Ref]bool, len(entry.Blobs))
+	for _, ref := range entry.Blobs {
+		known[ref] = true
+	}
 	for _, ref := range refs {
-		if !slices.Contains(entry.Blobs, ref) {
+		if !known[ref] {
+			known[ref] = true
 			entry.Blobs = append(entry.Blobs, ref)
 		}
+	}
+	if len(entry.Blobs) > maxKept {
+		return fmt.Errorf("keep %s: more than %d blobs", key, maxKept)
 	}
 	return k.kv.Put(key, wire.MustMarshal(entry))
 }
@@ -81,8 +95,10 @@ func (k kept) release(ctx context.Context) error {
 		if perr == nil && !k.done(ctx, why, id) {
 			continue
 		}
+		k.mu.Lock()
 		k.n.blobs.Unpin(key)
 		err = errors.Join(err, k.kv.Delete(key))
+		k.mu.Unlock()
 	}
 	return err
 }

@@ -152,6 +152,17 @@ func (n *Node) openRunners(ctx context.Context) error {
 	return nil
 }
 
+// watchSupervisor ends the node when its supervisor is gone: nothing may run here
+// without one.
+func (n *Node) watchSupervisor(ctx context.Context) error {
+	select {
+	case <-n.machine.supervisor.Done():
+		return errors.New("the process that ends attempts with their lease has died")
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 func (n *Node) lease() lease.Config {
 	cfg := lease.Default()
 	cfg.TTL = n.cfg.LeaseTTL.Milliseconds()

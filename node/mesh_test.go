@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -36,10 +37,15 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// binary builds the daemon once.
+// binary builds the daemon once; with PERRIN_TEST_RACE set, so that it notices
+// data races, which then fail the test.
 var binary = sync.OnceValues(func() (string, error) {
 	exe := filepath.Join(binaryDir, "perrin")
-	out, err := exec.Command("go", "build", "-o", exe, "../cmd/perrin").CombinedOutput()
+	args := []string{"build", "-o", exe}
+	if os.Getenv("PERRIN_TEST_RACE") != "" {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "../cmd/perrin")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the daemon: %w: %s", err, out)
 	}
@@ -70,14 +76,28 @@ func startMesh(t *testing.T, opt devmesh.Options) *testMesh {
 	}
 	t.Cleanup(func() {
 		m.Stop()
-		if keep := os.Getenv("PERRIN_TEST_LOGS"); keep != "" && t.Failed() {
-			for _, member := range m.Members {
-				log, _ := os.ReadFile(filepath.Join(member.Data, "log"))
-				_ = os.WriteFile(filepath.Join(keep, member.Name+".log"), log, 0o644)
-			}
+		for _, member := range m.Members {
+			checkLog(t, member)
 		}
 	})
 	return &testMesh{Mesh: m, t: t}
+}
+
+// checkLog fails the test when a daemon panicked or raced, and keeps the logs of
+// a failed test in the folder PERRIN_TEST_LOGS.
+func checkLog(t *testing.T, member *devmesh.Member) {
+	log, err := os.ReadFile(filepath.Join(member.Data, "log"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, sign := range []string{"DATA RACE", "panic:", "fatal error:"} {
+		if at := bytes.Index(log, []byte(sign)); at >= 0 {
+			t.Errorf("%s: %s", member.Name, log[at:min(at+4000, len(log))])
+		}
+	}
+	if keep := os.Getenv("PERRIN_TEST_LOGS"); keep != "" && t.Failed() {
+		_ = os.WriteFile(filepath.Join(keep, member.Name+".log"), log, 0o644)
+	}
 }
 
 // client speaks to a member's API; each request is bounded by the test's deadline.

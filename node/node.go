@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,8 @@ type Node struct {
 	doubt   chan struct{} // somebody waits for a leader that may be gone
 	start   time.Time
 
-	closers []func() // in the order they were opened
+	closeMu sync.Mutex
+	closers []func() // in the order they were opened; closeMu guards it
 
 	// mu guards all that follows.
 	mu       sync.Mutex
@@ -101,7 +103,7 @@ func (n *Node) openStores(context.Context) (err error) {
 		return err
 	}
 	n.onClose("blob store", n.blobs.Close)
-	n.kept = kept{kv: n.store.Durable("kept"), n: n}
+	n.kept = kept{kv: n.store.Durable("kept"), n: n, mu: new(sync.Mutex)}
 	if err := n.kept.restore(); err != nil {
 		return err
 	}
@@ -129,6 +131,8 @@ func (n *Node) openMesh(ctx context.Context) (err error) {
 }
 
 func (n *Node) onClose(what string, f func() error) {
+	n.closeMu.Lock()
+	defer n.closeMu.Unlock()
 	n.closers = append(n.closers, func() {
 		if err := f(); err != nil {
 			n.log.Warn("close", "what", what, "err", err)
@@ -138,10 +142,13 @@ func (n *Node) onClose(what string, f func() error) {
 
 // Close stops what New opened, last first. Run calls it.
 func (n *Node) Close() {
-	for i := len(n.closers) - 1; i >= 0; i-- {
-		n.closers[i]()
-	}
+	n.closeMu.Lock()
+	closers := n.closers
 	n.closers = nil
+	n.closeMu.Unlock()
+	for _, f := range slices.Backward(closers) {
+		f()
+	}
 }
 
 // bootNumber is higher at every start of the node: others keep the latest of
@@ -183,6 +190,7 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	spawn("home", n.keepHome)
+	spawn("supervisor", n.watchSupervisor)
 	spawn("offers", n.keepOffering)
 	spawn("connections", n.keepConnected)
 	spawn("directory", n.keepPublished)

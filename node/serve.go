@@ -43,9 +43,7 @@ func (n *Node) serve() {
 
 	mesh.HandleTyped(h, wire.ProtoLive, wire.MaxSmall, w.HandleLive)
 
-	led(n, wire.ProtoSubmit, wire.MaxBulk, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.Submit) (*wire.Submitted, error) {
-		return l.HandleSubmit(ctx, m)
-	})
+	led(n, wire.ProtoSubmit, wire.MaxBulk, (*leader.Leader).HandleSubmit)
 	led(n, wire.ProtoTake, wire.MaxSmall, (*leader.Leader).HandleTake)
 	led(n, wire.ProtoReturn, wire.MaxSmall, acked((*leader.Leader).HandleReturn))
 	led(n, wire.ProtoClose, wire.MaxBulk, (*leader.Leader).HandleClose)

@@ -48,6 +48,7 @@ const (
 	TimedOut     Exit = "timeout"
 	OutOfMemory  Exit = "out-of-memory"
 	OutputTooBig Exit = "output-too-big"
+	BadOutput    Exit = "bad-output" // an output file has a name that is not UTF-8
 	StoppedExit  Exit = "stopped"
 	NodeFault    Exit = "node-fault" // the node could not run it: not the program's failure
 )
@@ -117,4 +118,23 @@ type Segment struct {
 	Slot     SlotID       `cbor:"2,keyasint" json:"slot"`
 	Node     PeerID       `cbor:"3,keyasint" json:"node"`
 	Results  []TaskResult `cbor:"4,keyasint" json:"results" max:"4096"`
+}
+
+// Blobs lists the blobs that the results refer to, those that ride along not.
+func (s *Segment) Blobs() []Ref {
+	var refs []Ref
+	add := func(r Ref) {
+		if !r.IsZero() {
+			refs = append(refs, r)
+		}
+	}
+	for i := range s.Results {
+		r := &s.Results[i]
+		add(r.Stdout.Blob)
+		add(r.Stderr.Blob)
+		for _, o := range r.Outputs {
+			add(o.Blob)
+		}
+	}
+	return refs
 }

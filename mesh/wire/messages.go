@@ -176,7 +176,6 @@ type CloseMsg struct {
 	Ref     SlotRef         `cbor:"1,keyasint"`
 	Segment []byte          `cbor:"2,keyasint" max:"4194304"`
 	Sig     workload.Signed `cbor:"3,keyasint"`
-	Blobs   []workload.Ref  `cbor:"4,keyasint,omitempty" max:"65536"` // what the results refer to
 }
 
 // Statement is what a worker signs about its results.
@@ -198,10 +197,11 @@ type DoneMsg struct {
 
 // RenewMsg renews every lease that a node has with a cell, and says what it runs.
 type RenewMsg struct {
-	Cell  workload.CellID `cbor:"1,keyasint"`
-	Boot  uint64          `cbor:"2,keyasint"` // of the daemon: a new one runs nothing of the old one's
-	Epoch uint64          `cbor:"3,keyasint"` // as the node knows it
-	Slots []SlotRef       `cbor:"4,keyasint" max:"16384"`
+	Cell     workload.CellID `cbor:"1,keyasint"`
+	Boot     uint64          `cbor:"2,keyasint"` // of the daemon: a new one runs nothing of the old one's
+	Epoch    uint64          `cbor:"3,keyasint"` // as the node knows it
+	Slots    []SlotRef       `cbor:"4,keyasint" max:"16384"`
+	Disclaim []SlotRef       `cbor:"5,keyasint,omitempty" max:"16384"` // slots that the node does not run and will not: if it holds no others, it is given up at once
 }
 
 // Renewed answers RenewMsg.
@@ -210,6 +210,7 @@ type Renewed struct {
 	Epoch   uint64    `cbor:"2,keyasint"`
 	Term    uint64    `cbor:"3,keyasint"`
 	Gone    []SlotRef `cbor:"4,keyasint,omitempty" max:"16384"` // slots that are not the node's any more: stop them
+	Held    []SlotRef `cbor:"5,keyasint,omitempty" max:"16384"` // to a RENEW without slots: what the ledger gives to the node
 }
 
 // HaltMsg asks a worker to stop slots: SIGTERM, and SIGKILL after the grace.

@@ -22,7 +22,7 @@ func (l *Leader) call(out *scheduler.CallOut) {
 	decline := func(code workload.Code, note string) {
 		l.feed(scheduler.Input{Decline: &workload.Decline{
 			Auction: out.Call.Auction, Node: out.Node,
-			Reasons: []workload.Reason{{Code: code, Note: note[:min(len(note), 256)]}},
+			Reasons: []workload.Reason{{Code: code, Note: workload.Cut(note, 256)}},
 		}})
 	}
 	var answer wire.CallAnswer

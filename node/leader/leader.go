@@ -233,18 +233,32 @@ func (l *Leader) release(node workload.PeerID, auctions []workload.AuctionID) {
 	}
 }
 
-// propose stamps and commits a command; a rejection becomes a wire error.
+// propose stamps and commits a command; a rejection becomes a wire error. The
+// command goes on when ctx ends, and what it did is followed all the same: only
+// the caller does not hear of it.
 func (l *Leader) propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
 	cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, time.Now().UnixMilli(), l.cfg.Self
-	res, err := l.cfg.Cell.Propose(ctx, cmd)
-	if err != nil {
-		return res, err
+	type outcome struct {
+		res ledger.Result
+		err error
 	}
-	l.follow(&res)
-	if res.Reject != nil {
-		return res, wire.Errorf(rejectKind(res.Reject.Code), "%s", res.Reject.Error())
+	done := make(chan outcome, 1)
+	go func() {
+		res, err := l.cfg.Cell.Propose(l.ctx, cmd)
+		if err == nil {
+			l.follow(&res)
+		}
+		done <- outcome{res, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err == nil && o.res.Reject != nil {
+			o.err = wire.Errorf(rejectKind(o.res.Reject.Code), "%s", o.res.Reject.Error())
+		}
+		return o.res, o.err
+	case <-ctx.Done():
+		return ledger.Result{}, wire.Errorf(wire.Unavailable, "not committed in time; it may be later")
 	}
-	return res, nil
 }
 
 // follow tells the desk of every workload whose wants a command changed.

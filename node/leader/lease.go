@@ -25,8 +25,11 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 			}
 		}
 	})
-	if len(m.Slots) == 0 && len(slots) > 0 {
-		return l.restarted(ctx, from, node)
+	if len(m.Disclaim) > 0 {
+		return l.disclaimed(ctx, from, node, slots, m.Disclaim)
+	}
+	if len(m.Slots) == 0 {
+		return &wire.Renewed{Epoch: node.Epoch, Term: l.term, Held: refs(node, slots)}, nil
 	}
 	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots)}
 	l.forgotten(from, m.Slots, node, slots)
@@ -67,15 +70,35 @@ func (l *Leader) idle(node workload.PeerID) {
 	})
 }
 
-// restarted gives up at once what a node held before its daemon was started
-// anew: the node itself says that it runs nothing of it.
-func (l *Leader) restarted(ctx context.Context, from workload.PeerID, node ledger.NodeView) (*wire.Renewed, error) {
+// refs names what the ledger gives to a node.
+func refs(node ledger.NodeView, slots []ledger.Slot) []wire.SlotRef {
+	var out []wire.SlotRef
+	for i, slot := range slots {
+		out = append(out, wire.SlotRef{Workload: node.Slots[i].Workload, Slot: slot.ID, Fence: slot.Fence})
+	}
+	return out
+}
+
+// disclaimed gives a node up at once that has itself said that it runs none of
+// the slots it holds. It names them, and their numbers are never used again, so
+// that a copy of the message that comes late says nothing about later ones.
+func (l *Leader) disclaimed(ctx context.Context, from workload.PeerID, node ledger.NodeView, slots []ledger.Slot, names []wire.SlotRef) (*wire.Renewed, error) {
+	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term}
+	for _, ref := range refs(node, slots) {
+		if !slices.Contains(names, ref) {
+			answer.Held = append(answer.Held, ref)
+		}
+	}
+	if len(answer.Held) > 0 || len(slots) == 0 {
+		return answer, nil
+	}
 	res, err := l.propose(ctx, &ledger.Command{Expire: &ledger.Expire{Node: from, Epoch: node.Epoch}})
 	if err != nil {
 		return nil, err
 	}
 	l.post(func(int64) { l.leases.Expired(from, node.Epoch) })
-	return &wire.Renewed{Epoch: res.Epoch, Term: l.term}, nil
+	answer.Epoch = res.Epoch
+	return answer, nil
 }
 
 // gone lists the slots that a node believes it has and has not.

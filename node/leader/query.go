@@ -52,6 +52,9 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 	case QueryInspect:
 		return l.inspect(m.ID)
 	case QueryWait:
+		if err := l.withWorkload(m.ID, func(*ledger.State, *ledger.View) {}); err != nil {
+			return nil, err
+		}
 		l.await(ctx, m.ID, m.Since, time.Duration(m.TimeoutMs)*time.Millisecond)
 		return l.inspect(m.ID)
 	case QueryList:

@@ -44,16 +44,20 @@ func IDOf(cell workload.CellID, s workload.Signed) workload.ID {
 // HandleSubmit takes a workload on. When it answers, the workload is committed,
 // and what it needs lies on a majority of the voters, or the answer says that
 // it leans on the node it came from.
-func (l *Leader) HandleSubmit(ctx context.Context, m *wire.Submit) (*wire.Submitted, error) {
+func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire.Submit) (*wire.Submitted, error) {
 	spec, err := OpenSpec(m.Spec)
 	if err != nil {
 		return nil, wire.Errorf(wire.Malformed, "spec: %v", err)
+	}
+	if m.Home != from {
+		return nil, wire.Errorf(wire.Unauthorized, "a workload's home is the node that submits it")
 	}
 	if spec.Mesh != l.cfg.Mesh {
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
 	id := IDOf(l.cfg.Cell.ID(), m.Spec)
 	if known, ok := l.known(m.Spec.By, &spec, m.Spec.Payload); ok {
+		l.refresh(known.ID) // the one who submitted it first may not have seen it through
 		return known, nil
 	}
 	held := spec.Keep == workload.KeepAll || Total(m.Blobs) <= workload.KeepAutoLimit

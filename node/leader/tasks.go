@@ -90,13 +90,13 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	if err != nil {
 		return nil, err
 	}
-	held := Total(m.Blobs) <= workload.KeepAutoLimit
+	held := Total(segment.Blobs()) <= workload.KeepAutoLimit
 	hold := &wire.Hold{Workload: m.Ref.Workload, Blobs: []workload.Ref{ref}, Sources: []workload.PeerID{from}}
 	if len(m.Segment) <= wire.InlineLimit {
 		hold.Inline = []wire.Inline{{Data: m.Segment}}
 	}
 	if held {
-		hold.Blobs = append(hold.Blobs, m.Blobs...)
+		hold.Blobs = append(hold.Blobs, segment.Blobs()...)
 	}
 	if err := l.cfg.Store.Replicate(ctx, hold); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/runner"
@@ -24,6 +25,9 @@ const (
 	inlineOutput = 16 << 10 // bytes of a stream or file that ride in the segment
 	inlineAll    = 256 << 10
 )
+
+// errBadName is returned when an output file has a name that cannot be passed on.
+var errBadName = errors.New("the name of an output file is over 1024 bytes or not UTF-8")
 
 // attempt is one running try of one task: what attach and the unit's protocol
 // look at.
@@ -72,7 +76,7 @@ func failure(task, number uint32, err error) *workload.TaskResult {
 	detail := err.Error()
 	return &workload.TaskResult{
 		Index: task, Attempt: number, Exit: workload.NodeFault,
-		Detail: detail[:min(len(detail), runner.MaxDetail)], Started: time.Now().UnixMilli(),
+		Detail: workload.Cut(detail, runner.MaxDetail), Started: time.Now().UnixMilli(),
 	}
 }
 
@@ -175,7 +179,7 @@ func (a *attempt) input() (io.Reader, func(), error) {
 // along, the rest become blobs.
 func (a *attempt) result(o runner.Outcome) *workload.TaskResult {
 	r := &workload.TaskResult{
-		Index: a.task, Attempt: a.number, Exit: o.Exit, Code: o.Code, Detail: o.Detail[:min(len(o.Detail), runner.MaxDetail)],
+		Index: a.task, Attempt: a.number, Exit: o.Exit, Code: o.Code, Detail: workload.Cut(o.Detail, runner.MaxDetail),
 		Usage: o.Usage, Wall: o.Wall, Started: a.began.UnixMilli(),
 	}
 	room := inlineAll
@@ -184,6 +188,9 @@ func (a *attempt) result(o runner.Outcome) *workload.TaskResult {
 		if r.Stderr, err = a.stream(a.stderr, &room); err == nil {
 			r.Outputs, err = a.outputs(&room)
 		}
+	}
+	if errors.Is(err, errBadName) {
+		r.Exit, r.Detail, r.Outputs, err = workload.BadOutput, err.Error(), nil, nil
 	}
 	if errors.Is(err, runner.ErrTooManyOutputs) {
 		r.Exit, r.Detail, err = workload.OutputTooBig, fmt.Sprintf("more than %d output files", maxOutputs), nil
@@ -225,8 +232,8 @@ func (a *attempt) outputs(room *int) ([]workload.Output, error) {
 		if _, again := published[f.Path]; again {
 			continue
 		}
-		if len(f.Path) > 1024 {
-			return nil, runner.ErrTooManyOutputs
+		if len(f.Path) > 1024 || !utf8.ValidString(f.Path) {
+			return nil, fmt.Errorf("%w: %.100q", errBadName, f.Path)
 		}
 		o := workload.Output{Path: f.Path, Exec: f.Exec}
 		if o.Data, o.Blob, err = a.storeFile(dir, f, room); err != nil {

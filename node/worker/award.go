@@ -24,7 +24,7 @@ func (w *Worker) HandleAward(_ context.Context, from workload.PeerID, m *wire.Si
 	if len(fresh) == 0 {
 		return &wire.AwardAnswer{}, nil
 	}
-	if reason := w.claim(from, award, fresh); reason != nil {
+	if reason := w.claim(from, award, spec, m.Spec.By, fresh); reason != nil {
 		w.stats.Refusals += uint64(len(fresh))
 		w.poke()
 		return refusal(fresh, *reason), nil
@@ -81,7 +81,10 @@ func (w *Worker) unknown(award *wire.AwardMsg) []wire.Awarded {
 // claim turns the hold of the bid into grants. The first lease counts from when
 // the bid was sent (DESIGN.md section 6, rule 1), so an award that comes after
 // it, or from a term that is over, is refused.
-func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, fresh []wire.Awarded) *workload.Reason {
+func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workload.Spec, owner workload.PeerID, fresh []wire.Awarded) *workload.Reason {
+	if w.ctx.Err() != nil {
+		return &workload.Reason{Code: workload.Draining}
+	}
 	if award.Term < w.terms[award.Cell] {
 		return &workload.Reason{Code: workload.Refused, Note: "the award is of an earlier term"}
 	}
@@ -89,6 +92,9 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, fresh []wire.
 	bid := w.bids[award.Auction]
 	if bid == nil || bid.call.Leader != from || bid.call.Workload != award.Workload {
 		return &workload.Reason{Code: workload.HoldGone}
+	}
+	if c := &bid.call; spec.Resources != c.Shape || owner != c.Owner || spec.Program.Kind != c.Kind || spec.Program.Host != c.Host {
+		return &workload.Reason{Code: workload.Refused, Note: "the award is for other work than the call was"}
 	}
 	if _, err := w.cell(award.Cell).lease.Award(w.now(), bid.sent, award.GrantMs, fresh[0].Fence.Epoch); err != nil {
 		return &workload.Reason{Code: workload.LeaseTooLate, Note: err.Error()}
@@ -121,12 +127,17 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, a wire.Awa
 
 // HandleHalt stops slots with a notice to the program.
 func (w *Worker) HandleHalt(_ context.Context, from workload.PeerID, m *wire.HaltMsg) (*wire.Ack, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	grace := time.Duration(min(max(m.GraceMs, 0), 60_000)) * time.Millisecond
+	var found []*slot
+	w.mu.Lock()
 	for _, ref := range m.Slots {
-		s := w.slots[slotKey{Workload: ref.Workload, Slot: ref.Slot}]
-		if s != nil && s.ref.Fence == ref.Fence && w.cfg.Leaders.MayLead(s.cell, from) {
+		if s := w.slots[slotKey{Workload: ref.Workload, Slot: ref.Slot}]; s != nil && s.ref.Fence == ref.Fence {
+			found = append(found, s)
+		}
+	}
+	w.mu.Unlock()
+	for _, s := range found {
+		if w.cfg.Leaders.MayLead(s.cell, from) {
 			s.halt(grace)
 		}
 	}

@@ -95,7 +95,7 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 	if r := w.cfg.Runners[call.Kind]; len(reasons) == 0 && call.Host != "" {
 		spec := workload.Spec{Program: workload.Program{Kind: call.Kind, Host: call.Host}}
 		if err := r.Available(&spec); errors.Is(err, runner.ErrProgramMissing) {
-			reasons = append(reasons, workload.Reason{Code: workload.ProgramMissing, Note: call.Host[:min(len(call.Host), 200)]})
+			reasons = append(reasons, workload.Reason{Code: workload.ProgramMissing, Note: workload.Cut(call.Host, 200)})
 		}
 	}
 	return reasons

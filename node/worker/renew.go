@@ -153,8 +153,7 @@ func (w *Worker) Announce(ctx context.Context, cell workload.CellID) error {
 	if w.Announced() {
 		return nil
 	}
-	msg := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot}
-	if err := w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &msg, &wire.Renewed{}); err != nil {
+	if err := w.disclaim(ctx, cell); err != nil {
 		return err
 	}
 	w.mu.Lock()
@@ -162,6 +161,19 @@ func (w *Worker) Announce(ctx context.Context, cell workload.CellID) error {
 	w.fresh = true
 	w.poke()
 	return nil
+}
+
+// disclaim tells a cell that nothing runs here of what it believes to. It must
+// only be called while no award can be taken: before the first bid, or after
+// Close.
+func (w *Worker) disclaim(ctx context.Context, cell workload.CellID) error {
+	var held wire.Renewed
+	ask := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot}
+	if err := w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &ask, &held); err != nil || len(held.Held) == 0 {
+		return err
+	}
+	say := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot, Disclaim: held.Held}
+	return w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &say, &wire.Renewed{})
 }
 
 // Announced reports whether the home cell knows that this daemon is new.

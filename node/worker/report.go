@@ -80,10 +80,27 @@ func (r *report) sender() {
 		if r.s.isLost() {
 			continue
 		}
-		if err := r.sendSegment(batch); err != nil {
+		err := r.sendSegment(batch)
+		if errors.Is(err, wire.Malformed) || errors.Is(err, wire.TooLarge) {
+			err = r.sendSegment(unreportable(batch, err))
+		}
+		if err != nil {
 			r.failed(err)
 		}
 	}
+}
+
+// unreportable stands in for results that the cell cannot take: running the
+// tasks again would give the same.
+func unreportable(batch []workload.TaskResult, why error) []workload.TaskResult {
+	out := make([]workload.TaskResult, len(batch))
+	for i, r := range batch {
+		out[i] = workload.TaskResult{
+			Index: r.Index, Attempt: r.Attempt, Exit: workload.BadOutput, Usage: r.Usage, Wall: r.Wall, Started: r.Started,
+			Detail: workload.Cut("the result cannot be passed on: "+why.Error(), 512),
+		}
+	}
+	return out
 }
 
 // failed ends the slot when the cell does not take its results: what it ran
@@ -105,17 +122,18 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 		return err
 	}
 	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref})
+	blobs := segment.Blobs()
 	msg := wire.CloseMsg{
-		Ref: r.s.ref, Segment: payload, Sig: workload.Sign(workload.DomainResult, statement, r.s.w.cfg.Key), Blobs: Blobs(&segment),
+		Ref: r.s.ref, Segment: payload, Sig: workload.Sign(workload.DomainResult, statement, r.s.w.cfg.Key),
 	}
-	r.s.w.cfg.Blobs.Pin(resultOwner(r.s.key), append(msg.Blobs, ref)...)
+	r.s.w.cfg.Blobs.Pin(resultOwner(r.s.key), append(blobs, ref)...)
 	for {
 		ctx, cancel := context.WithTimeout(r.s.ctx, 30*time.Second)
 		var answer wire.Closed
 		err = r.s.w.cfg.Leaders.CallLeader(ctx, r.s.cell, wire.ProtoClose, &msg, &answer)
 		cancel()
 		if err == nil {
-			r.settle(append(msg.Blobs, ref), answer.Held)
+			r.settle(append(blobs, ref), answer.Held)
 		}
 		if err == nil || final(err) || r.s.ctx.Err() != nil {
 			return err
@@ -150,22 +168,3 @@ func final(err error) bool {
 // resultOwner names the pins on what a slot produced. They outlive the slot:
 // this node is where large outputs lie.
 func resultOwner(k slotKey) string { return "result/" + k.Workload.String() }
-
-// Blobs lists the blobs that a segment's results refer to.
-func Blobs(segment *workload.Segment) []workload.Ref {
-	var refs []workload.Ref
-	add := func(r workload.Ref) {
-		if !r.IsZero() {
-			refs = append(refs, r)
-		}
-	}
-	for i := range segment.Results {
-		r := &segment.Results[i]
-		add(r.Stdout.Blob)
-		add(r.Stderr.Blob)
-		for _, o := range r.Outputs {
-			add(o.Blob)
-		}
-	}
-	return refs
-}

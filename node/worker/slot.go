@@ -57,6 +57,7 @@ type takenRanges struct {
 
 func (s *slot) run() {
 	defer close(s.over)
+	defer s.cancel()
 	defer s.cleanUp()
 	s.report = newReport(s)
 	if err := s.prepare(); err != nil {

@@ -206,7 +206,7 @@ func (w *Worker) Leave(ctx context.Context) {
 	w.mu.Unlock()
 	w.Close()
 	for id := range cells {
-		if err := w.Announce(ctx, id); err != nil {
+		if err := w.disclaim(ctx, id); err != nil {
 			w.cfg.Log.Warn("a cell does not know that this node has left its work", "cell", id, "err", err)
 		}
 	}

@@ -106,7 +106,7 @@ func TestBlobsOfASegment(t *testing.T) {
 		{Stdout: workload.Stream{Blob: a}, Stderr: workload.Stream{Data: []byte("inline")}},
 		{Outputs: []workload.Output{{Path: "x", Blob: b}, {Path: "y", Data: []byte("inline")}}},
 	}}
-	if refs := Blobs(&segment); len(refs) != 2 || refs[0] != a || refs[1] != b {
+	if refs := segment.Blobs(); len(refs) != 2 || refs[0] != a || refs[1] != b {
 		t.Errorf("got %v, want the two blobs that are not inline", refs)
 	}
 }
