@@ -62,7 +62,7 @@ type testMesh struct {
 func startMesh(t *testing.T, opt devmesh.Options) *testMesh {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("starts several daemons")
+		t.Skip("too long for a short run: it starts several daemons")
 	}
 	exe, err := binary()
 	if err != nil {

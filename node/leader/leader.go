@@ -179,7 +179,7 @@ func (l *Leader) inherit() {
 	var holders []lease.Held
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		lots = slices.Collect(s.Lots(0))
-		l.first, _ = s.Head()
+		l.begin(s.Head())
 		for _, n := range s.Nodes() {
 			if len(n.Slots) > 0 {
 				holders = append(holders, lease.Held{Node: n.Node, Epoch: n.Epoch})

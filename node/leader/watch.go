@@ -27,6 +27,13 @@ func (l *Leader) forget(ids []workload.ID) {
 	}
 }
 
+// begin notes the log index at which the term begins.
+func (l *Leader) begin(index uint64, _ workload.Digest) {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.first = index
+}
+
 // version is the log index of a workload's last change, as far as this term knows.
 func (l *Leader) version(id workload.ID) uint64 {
 	l.watchMu.Lock()
