@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // TestRealMesh lets the scripts of testdata/e2e type at one mesh of three real
@@ -36,7 +40,8 @@ func TestRealMesh(t *testing.T) {
 	bin, tmp := buildPrograms(t), t.TempDir()
 	work := t.TempDir() // the mesh hides it from its daemons
 	mesh := startDev(t, bin, work, tmp)
-	t.Cleanup(func() { nothingLeft(t, bin, tmp) })
+	nodes := mesh.nodes(t, bin)
+	t.Cleanup(func() { nothingLeft(t, tmp, nodes) })
 	t.Cleanup(func() { mesh.stop(t) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/e2e", WorkdirRoot: work, RequireExplicitExec: true, UpdateScripts: os.Getenv("REWRITE") != "",
@@ -125,6 +130,22 @@ func (m *dev) listen(r io.Reader, ready chan<- string) {
 	}
 }
 
+// nodes returns who the mesh is made of.
+func (m *dev) nodes(t *testing.T, bin string) []workload.PeerID {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(bin, "perrin"), "--socket", filepath.Join(m.data, "node1", "api.sock"), "nodes", "--json")
+	out, err := cmd.Output()
+	var list []api.Node
+	if err := errors.Join(err, json.Unmarshal(out, &list)); err != nil || len(list) != 3 {
+		t.Fatalf("perrin nodes: %v\n%s", err, out)
+	}
+	peers := make([]workload.PeerID, len(list))
+	for i := range list {
+		peers[i] = list[i].ID
+	}
+	return peers
+}
+
 func (m *dev) stop(t *testing.T) {
 	var logs []string
 	if t.Failed() {
@@ -172,8 +193,13 @@ func (m *dev) setup(env *testscript.Env, bin string) error {
 
 // nothingLeft fails when a process, a file or a cgroup outlived the commands.
 // Orphans have become children of this process.
-func nothingLeft(t *testing.T, bin, tmp string) {
+func nothingLeft(t *testing.T, tmp string, nodes []workload.PeerID) {
 	t.Helper()
+	for _, node := range nodes {
+		if groups, err := filepath.Glob("/sys/fs/cgroup/*/perrin-" + node.Short()); err != nil || len(groups) > 0 {
+			t.Errorf("cgroups are left: %v, %v", groups, err)
+		}
+	}
 	if files, err := os.ReadDir(tmp); err != nil || len(files) > 0 {
 		t.Errorf("left in the temporary folder: %v, %v", files, err)
 	}

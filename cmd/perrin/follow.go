@@ -302,7 +302,8 @@ func orElse(s, other string) string {
 	return terminal.Clean(s, 300)
 }
 
-// endText says how a task ended that did not exit by itself, or "".
+// endText says how a task ended that did not exit by itself, or what its runner
+// said of the exit, or "".
 func endText(res *workload.TaskResult) string {
 	detail := ""
 	if said := res.Exit == workload.Signaled && res.Detail == syscall.Signal(res.Code).String(); res.Detail != "" && !said {
@@ -310,7 +311,7 @@ func endText(res *workload.TaskResult) string {
 	}
 	switch res.Exit {
 	case workload.Exited:
-		return ""
+		return strings.TrimPrefix(detail, ": ")
 	case workload.Signaled:
 		return fmt.Sprintf("the program was ended by signal %d (%s)%s", res.Code, syscall.Signal(res.Code), detail)
 	case workload.TimedOut:

@@ -12,10 +12,14 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// howEnded returns "exit code 3" or why a program did not exit by itself.
+// howEnded returns "exit code 3", with what its runner said, or why a program did not exit by itself.
 func howEnded(res *workload.TaskResult) string {
-	if text := endText(res); text != "" {
+	text := endText(res)
+	switch {
+	case res.Exit != workload.Exited:
 		return text
+	case text != "":
+		return fmt.Sprintf("exit code %d: %s", res.Code, text)
 	}
 	return fmt.Sprintf("exit code %d", res.Code)
 }

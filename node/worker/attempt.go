@@ -72,13 +72,21 @@ func (s *slot) attempt(task, number uint32) *workload.TaskResult {
 	return a.result(outcome)
 }
 
+// failure is the result of a task that was not started. A program that no node
+// could run has failed by itself, like one that a shell finds and cannot execute.
 func failure(task, number uint32, err error) *workload.TaskResult {
-	detail := err.Error()
-	return &workload.TaskResult{
+	res := &workload.TaskResult{
 		Index: task, Attempt: number, Exit: workload.NodeFault,
-		Detail: workload.Cut(detail, runner.MaxDetail), Started: time.Now().UnixMilli(),
+		Detail: workload.Cut(err.Error(), runner.MaxDetail), Started: time.Now().UnixMilli(),
 	}
+	if errors.Is(err, runner.ErrProgramInvalid) {
+		res.Exit, res.Code = workload.Exited, notExecutable
+	}
+	return res
 }
+
+// notExecutable is the exit code of a program that is none.
+const notExecutable = 126
 
 func (s *slot) newAttempt(task, number uint32) (*attempt, error) {
 	dir := filepath.Join(s.dir, fmt.Sprintf("t%d", task))
