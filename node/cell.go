@@ -132,7 +132,7 @@ func (b *book) Restore(r io.Reader) error {
 			return err
 		}
 		var snap ledger.Snapshot
-		if err := wire.Unmarshal(raw, &snap); err != nil {
+		if err := wire.UnmarshalBulk(raw, &snap); err != nil {
 			return err
 		}
 		if state, err = ledger.Restore(rules(), &snap); err != nil {

@@ -81,3 +81,11 @@ func TestExitCodeIsTheProgramsOwn(t *testing.T) {
 		t.Errorf("phase %s, exit %v, want failed with 7", w.Phase, w.ExitCode)
 	}
 }
+
+func TestAnOutputNameThatCannotTravelFailsTheTask(t *testing.T) {
+	b := embedded(t).Backend()
+	_, w := run(t, b, hostSpec("sh", "-c", `cd "$PERRIN_OUT" && printf x > "$(printf 'a\377b')"`))
+	if w.Phase != workload.Failed || w.ExitCode == nil || *w.ExitCode != 125 || w.ExitDetail != string(workload.BadOutput) {
+		t.Errorf("phase %s, exit %v %q, want failed with 125 for a bad output", w.Phase, w.ExitCode, w.ExitDetail)
+	}
+}

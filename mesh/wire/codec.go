@@ -25,7 +25,8 @@ var ErrMalformed = errors.New("malformed message")
 
 var (
 	encMode = mustEnc()
-	decMode = mustDec()
+	decMode = mustDec(1 << 16) // the most elements that a list of a message has
+	decBulk = mustDec(1 << 20)
 )
 
 func mustEnc() cbor.EncMode {
@@ -37,14 +38,14 @@ func mustEnc() cbor.EncMode {
 	return m
 }
 
-func mustDec() cbor.DecMode {
+func mustDec(elements int) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   24,
-		MaxArrayElements:  1 << 20,
-		MaxMapPairs:       1 << 20,
+		MaxArrayElements:  elements,
+		MaxMapPairs:       elements,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 	}.DecMode()
 	if err != nil {
@@ -68,8 +69,14 @@ func MustMarshal(v any) []byte {
 
 // Unmarshal decodes exactly one value into v, a pointer to a struct, and checks
 // every bound. The error wraps ErrMalformed and names the field.
-func Unmarshal(b []byte, v any) error {
-	if err := decMode.Unmarshal(b, v); err != nil {
+func Unmarshal(b []byte, v any) error { return unmarshal(decMode, b, v) }
+
+// UnmarshalBulk is Unmarshal for what is no message: a snapshot of a ledger or a
+// table of tasks, whose lists have up to 2^20 elements.
+func UnmarshalBulk(b []byte, v any) error { return unmarshal(decBulk, b, v) }
+
+func unmarshal(mode cbor.DecMode, b []byte, v any) error {
+	if err := mode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%T: %w: %.200s", v, ErrMalformed, err.Error())
 	}
 	if err := CheckBounds(v); err != nil {

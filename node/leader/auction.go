@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -73,20 +74,25 @@ func (l *Leader) award(a *scheduler.Award) {
 	}})
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
-		l.releaseAll(a)
+		l.giveBack(a, nil)
 		return
 	}
 	l.count(func(s *Stats) { s.Awards += uint64(len(res.Slots)) })
-	for node, slots := range byNode(res.Slots) {
+	winners := byNode(res.Slots)
+	l.giveBack(a, winners)
+	for node, slots := range winners {
 		l.group.Go(func() { l.tell(node, a.Workload, a.Auction, res.Index, slots) })
 	}
 }
 
-// releaseAll gives back the holds of an award that was not committed.
-func (l *Leader) releaseAll(a *scheduler.Award) {
+// giveBack releases the holds of nodes whose slots of an award were not given:
+// it was not committed, or too few tasks were open by then.
+func (l *Leader) giveBack(a *scheduler.Award, winners map[workload.PeerID][]ledger.SlotGrant) {
 	l.post(func(int64) {
 		for _, s := range a.Slots {
-			l.pending[s.Node] = append(l.pending[s.Node], a.Auction)
+			if winners[s.Node] == nil && !slices.Contains(l.pending[s.Node], a.Auction) {
+				l.pending[s.Node] = append(l.pending[s.Node], a.Auction)
+			}
 		}
 	})
 }

@@ -96,7 +96,7 @@ func ReadTable(store *blob.Store, t workload.Tasks) ([]workload.Task, error) {
 		return nil, err
 	}
 	var table workload.TaskTable
-	if err := wire.Unmarshal(raw, &table); err != nil {
+	if err := wire.UnmarshalBulk(raw, &table); err != nil {
 		return nil, err
 	}
 	if len(table.Tasks) != int(t.Count) {
