@@ -83,11 +83,14 @@ func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.D
 // HandleClose records results: the segment, and up to a bound all that it
 // refers to, is on a majority of the voters before the close is committed.
 func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.CloseMsg) (*wire.Closed, error) {
-	if _, err := l.owns(from, m.Ref); err != nil {
-		return nil, err
-	}
 	segment, ref, err := openSegment(from, m)
 	if err != nil {
+		return nil, err
+	}
+	if closed := l.recorded(from, m.Ref.Workload, ref); closed != nil {
+		return closed, nil
+	}
+	if _, err := l.owns(from, m.Ref); err != nil {
 		return nil, err
 	}
 	held := Total(segment.Blobs()) <= workload.KeepAutoLimit
@@ -108,6 +111,23 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	}
 	return &wire.Closed{Held: held}, nil
 }
+
+// recorded answers a report that comes again: its first answer was lost, and the
+// slot may be over by now.
+func (l *Leader) recorded(from workload.PeerID, id workload.ID, ref workload.Ref) (closed *wire.Closed) {
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		segments := s.Segments(id)
+		for _, seg := range segments[max(0, len(segments)-recentSegments):] {
+			if seg.Ref == ref && seg.Node == from {
+				closed = &wire.Closed{Held: seg.Held}
+			}
+		}
+	})
+	return closed
+}
+
+// recentSegments is how far back a repeated report is looked for.
+const recentSegments = 256
 
 // openSegment checks that the worker signed what it sent.
 func openSegment(from workload.PeerID, m *wire.CloseMsg) (*workload.Segment, workload.Ref, error) {
