@@ -87,10 +87,10 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	if err != nil {
 		return nil, err
 	}
-	if closed := l.recorded(from, m.Ref.Workload, ref); closed != nil {
-		return closed, nil
-	}
 	if _, err := l.owns(from, m.Ref); err != nil {
+		if closed := l.recorded(from, m.Ref.Workload, ref); closed != nil {
+			return closed, nil
+		}
 		return nil, err
 	}
 	held := Total(segment.Blobs()) <= workload.KeepAutoLimit
