@@ -31,6 +31,12 @@ func (c caller) Call(ctx context.Context, to workload.PeerID, proto string, req,
 	return wire.Unmarshal(answer, resp)
 }
 
+// Name implements leader.Caller.
+func (c caller) Name(peer workload.PeerID) string {
+	id, _ := c.n.host.Admitted(peer)
+	return id.Name
+}
+
 // RTT implements leader.Caller.
 func (c caller) RTT(peer workload.PeerID) time.Duration { return c.n.host.RTT(peer) }
 

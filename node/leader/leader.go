@@ -37,6 +37,8 @@ type Cell interface {
 type Caller interface {
 	Call(ctx context.Context, to workload.PeerID, proto string, req, resp any) error
 	RTT(peer workload.PeerID) time.Duration
+	// Name is the name in the certificate of a connected peer, or "".
+	Name(peer workload.PeerID) string
 }
 
 // Siblings finds nodes outside of the cell that fit a lot.

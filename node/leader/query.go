@@ -97,10 +97,10 @@ func (l *Leader) view(s *ledger.State, v *ledger.View) *api.Workload {
 		w.Ended = time.UnixMilli(v.Ended)
 	}
 	for _, slot := range v.Slots {
-		w.Slots = append(w.Slots, api.Slot{ID: slot.ID, Node: slot.Node, Name: nameOf(s, slot.Node), Rate: slot.Rate, Ranges: ranges(slot.Open)})
+		w.Slots = append(w.Slots, api.Slot{ID: slot.ID, Node: slot.Node, Name: l.people(s).name(slot.Node), Rate: slot.Rate, Ranges: ranges(slot.Open)})
 	}
 	for _, t := range v.Nodes {
-		w.Placed = append(w.Placed, api.Placed{Node: t.Node, Name: nameOf(s, t.Node), Slots: t.Slots, Tasks: t.Done, Rate: t.High, Cost: t.Cost})
+		w.Placed = append(w.Placed, api.Placed{Node: t.Node, Name: l.people(s).name(t.Node), Slots: t.Slots, Tasks: t.Done, Rate: t.High, Cost: t.Cost})
 	}
 	if v.Tasks.Total == 1 && v.Phase.Ended() {
 		w.ExitCode, w.ExitDetail = exitCode(s.Segments(v.ID), v.Phase)
@@ -116,10 +116,21 @@ func ranges(runs []ledger.Run) []workload.Range {
 	return out
 }
 
-// nameOf is a node's name, or the end of its identity for a node of another cell.
-func nameOf(s *ledger.State, peer workload.PeerID) string {
-	if m, ok := s.Member(peer); ok && m.Name != "" {
+// people names nodes: members by the ledger, others by their certificates.
+type people struct {
+	*ledger.State
+	outside func(workload.PeerID) string
+}
+
+func (l *Leader) people(s *ledger.State) people { return people{s, l.cfg.Caller.Name} }
+
+// name is a node's name, or the end of its identity for one that is not known here.
+func (p people) name(peer workload.PeerID) string {
+	if m, ok := p.Member(peer); ok && m.Name != "" {
 		return m.Name
+	}
+	if name := p.outside(peer); name != "" {
+		return name
 	}
 	return peer.Short()
 }
@@ -195,7 +206,7 @@ func (l *Leader) places(m *wire.QueryMsg) (out []Place, err error) {
 			t, _ := s.Task(m.ID, uint32(i))
 			p := Place{Index: uint32(i), Phase: phaseOf(t.State), Node: t.Node}
 			if !t.Node.IsZero() {
-				p.Name = nameOf(s, t.Node)
+				p.Name = l.people(s).name(t.Node)
 			}
 			out = append(out, p)
 		}
@@ -229,7 +240,7 @@ func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 			w, ok = s.WhyTask(id, *task)
 		}
 		if ok {
-			out = explain(s, v, &w, task)
+			out = explain(l.people(s), v, &w, task)
 		}
 		if ok && round != nil && v.Wanted > 0 && !v.Phase.Ended() {
 			out.Pending = l.pendingRound(s, round)
@@ -242,7 +253,7 @@ func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 	return out, err
 }
 
-func explain(s *ledger.State, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
+func explain(s people, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
 	out := &api.Why{ID: w.ID, Phase: w.Phase, Task: task}
 	if w.Task != nil {
 		out.Phase = phaseOf(w.Task.State)
@@ -254,10 +265,10 @@ func explain(s *ledger.State, v *ledger.View, w *ledger.Why, task *uint32) *api.
 	return out
 }
 
-func explainStep(s *ledger.State, w *ledger.Why, step *ledger.Step) api.WhyStep {
+func explainStep(s people, w *ledger.Why, step *ledger.Step) api.WhyStep {
 	out := api.WhyStep{At: time.UnixMilli(step.At), What: string(step.Kind), Slot: step.Slot, Node: step.Node, Reasons: step.Reasons, Detail: detail(step)}
 	if !step.Node.IsZero() {
-		out.Name = nameOf(s, step.Node)
+		out.Name = s.name(step.Node)
 	}
 	i := slices.IndexFunc(w.Auctions, func(a ledger.AuctionView) bool { return a.Index == step.Index })
 	if i >= 0 {
@@ -291,10 +302,10 @@ func counted[N ~uint32 | ~int](n N, one string) string {
 	return fmt.Sprintf("%d %ss", n, one)
 }
 
-func explainAuction(s *ledger.State, a *ledger.AuctionView) *api.WhyAuction {
+func explainAuction(s people, a *ledger.AuctionView) *api.WhyAuction {
 	out := &api.WhyAuction{At: time.UnixMilli(a.At), Wanted: a.Wanted, MaxPrice: a.MaxPrice, Declines: declines(s, a.Declines)}
 	for _, b := range a.Bids {
-		bid := api.WhyBid{Node: b.Node, Name: nameOf(s, b.Node), Slots: len(b.Asks), Won: int(b.Won)}
+		bid := api.WhyBid{Node: b.Node, Name: s.name(b.Node), Slots: len(b.Asks), Won: int(b.Won)}
 		if len(b.Asks) > 0 {
 			bid.Ask = b.Asks[0]
 			bid.Score = scheduler.Cost(b.Asks[0], b.Score)
@@ -325,10 +336,10 @@ func lostBecause(a *ledger.AuctionView) string {
 	return string(workload.Outbid)
 }
 
-func declines(s *ledger.State, notes []workload.DeclineNote) []api.WhyDecline {
+func declines(s people, notes []workload.DeclineNote) []api.WhyDecline {
 	var out []api.WhyDecline
 	for _, d := range notes {
-		out = append(out, api.WhyDecline{Node: d.Node, Name: nameOf(s, d.Node), Reasons: d.Reasons})
+		out = append(out, api.WhyDecline{Node: d.Node, Name: s.name(d.Node), Reasons: d.Reasons})
 	}
 	return out
 }
@@ -336,10 +347,10 @@ func declines(s *ledger.State, notes []workload.DeclineNote) []api.WhyDecline {
 func (l *Leader) pendingRound(s *ledger.State, r *scheduler.Round) *api.WhyAuction {
 	out := &api.WhyAuction{
 		At: l.start.Add(time.Duration(r.At) * time.Millisecond), Wanted: r.Wanted, MaxPrice: r.MaxPrice,
-		Declines: declines(s, r.Declines), Sibling: r.Siblings, DHT: r.DHT,
+		Declines: declines(l.people(s), r.Declines), Sibling: r.Siblings, DHT: r.DHT,
 	}
 	for i, b := range r.Bids {
-		bid := api.WhyBid{Node: b.Node, Name: nameOf(s, b.Node), Slots: len(b.Asks)}
+		bid := api.WhyBid{Node: b.Node, Name: l.people(s).name(b.Node), Slots: len(b.Asks)}
 		if len(b.Asks) > 0 {
 			bid.Ask, bid.Score = b.Asks[0], scheduler.Cost(b.Asks[0], r.Scores[i])
 		}

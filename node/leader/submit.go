@@ -131,7 +131,7 @@ func (l *Leader) mayStop(by workload.PeerID, m *wire.StopMsg) error {
 	var refused error
 	err := l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
 		if by != v.Home && !orderedBy(v.Owner, m) {
-			refused = wire.Errorf(wire.Unauthorized, "%s was submitted on %s: only that node, or one with its owner's key, stops it", m.ID.Short(), nameOf(s, v.Home))
+			refused = wire.Errorf(wire.Unauthorized, "%s was submitted on %s: only that node, or one with its owner's key, stops it", m.ID.Short(), l.people(s).name(v.Home))
 		}
 	})
 	return errors.Join(err, refused)
