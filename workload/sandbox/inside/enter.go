@@ -87,7 +87,7 @@ func enter(cfg *Config) error {
 // defaultSignals undoes what the daemon ignores, as under nohup, which would
 // outlast execve. What this process catches, execve resets.
 func defaultSignals() {
-	var action [4]uint64 // the kernel's struct sigaction, all zero: SIG_DFL
+	var action [4]uint64                      // the kernel's struct sigaction, all zero: SIG_DFL
 	for sig := uintptr(1); sig <= 64; sig++ { // real-time ones too: GNU make ignores 32 and 33
 		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0) // SIGKILL and SIGSTOP cannot be set
 	}
