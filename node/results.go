@@ -292,6 +292,9 @@ func (f *follower) copy(s mesh.Stream) error {
 			if e.Kind == wire.Exists && f.fed {
 				return errFed
 			}
+			if e.Kind == wire.Unauthorized {
+				return apiError(e)
+			}
 			if e.Kind == wire.Exists {
 				return &api.Error{Kind: "exists", Message: e.Detail}
 			}

@@ -124,6 +124,7 @@ type AwardMsg struct {
 	After    []AfterOutputs     `cbor:"7,keyasint,omitempty" max:"64"`
 	Holders  []workload.PeerID  `cbor:"8,keyasint" max:"16"` // who has the blobs
 	GrantMs  int64              `cbor:"9,keyasint"`          // of the first lease, which counts from when the bid was sent
+	Home     workload.PeerID    `cbor:"10,keyasint"`         // the node it was submitted on: only that one feeds its stdin
 }
 
 // AfterOutputs are the segments of a workload that this one comes after.

@@ -57,6 +57,10 @@ func (w *Worker) HandleAttach(from workload.PeerID, m *wire.AttachMsg, stream io
 		out.fail(wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task))
 		return
 	}
+	if m.Stdin && from != a.s.home {
+		out.fail(wire.Errorf(wire.Unauthorized, "only the node a workload was submitted on feeds its stdin"))
+		return
+	}
 	if m.Stdin {
 		if a.stdin == nil || !a.takeStdin(stream) {
 			out.fail(wire.Errorf(wire.Exists, "stdin of task %d is not to be had: somebody is attached, or it is not interactive", m.Task))

@@ -114,7 +114,7 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, a wire.Awa
 	key := slotKey{Workload: award.Workload, Slot: a.Slot}
 	ctx, cancel := context.WithCancel(w.ctx)
 	s := &slot{
-		w: w, key: key, cell: award.Cell, spec: spec, rate: a.Rate, after: award.After, holders: award.Holders,
+		w: w, key: key, cell: award.Cell, spec: spec, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,

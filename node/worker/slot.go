@@ -24,6 +24,7 @@ type slot struct {
 	rate    int64
 	after   []wire.AfterOutputs
 	holders []workload.PeerID
+	home    workload.PeerID // whose owner may feed stdin
 	cpus    []int
 	dir     string
 	began   time.Time
