@@ -87,7 +87,6 @@ func (n *Node) memberView(s *ledger.State, m *ledger.Member) cellrules.Member {
 	out.Seen = max(o.at.UnixMilli(), m.Since)
 	out.Draining = o.offer.Drain
 	out.Zone = o.offer.Machine.Labels["zone"]
-	out.Leaving = o.leaving
 	return out
 }
 
@@ -197,12 +196,6 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 	if m.Cell != nil && *m.Cell != c.id && !m.Cell.IsZero() {
 		return nil, wire.Errorf(wire.Refused, "the node is a member of cell %s", m.Cell)
 	}
-	if m.Leave {
-		if n.isMember(from) {
-			n.markLeaving(from)
-		}
-		return &wire.MemberAnswer{View: n.viewOf(c)}, nil
-	}
 	add := &ledger.MemberAdd{Node: from, Name: m.Name, Operator: id.Operator, Addrs: m.Addrs, Direct: m.Direct, Version: m.Version}
 	if !admission.ValidName(m.Name) {
 		return nil, wire.Errorf(wire.Malformed, "name %.80q", m.Name)
@@ -217,12 +210,4 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 	}
 	answer.View = n.viewOf(c)
 	return answer, err
-}
-
-func (n *Node) markLeaving(peer workload.PeerID) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	o := n.offers[peer]
-	o.leaving = true
-	n.offers[peer] = o
 }

@@ -22,10 +22,9 @@ const (
 
 // signedOffer is a member's latest offer, as it signed it.
 type signedOffer struct {
-	signed  workload.Signed
-	offer   workload.Offer
-	at      time.Time
-	leaving bool
+	signed workload.Signed
+	offer  workload.Offer
+	at     time.Time
 }
 
 // keepOffering tells the voters of the home cell what this node has free.
@@ -132,7 +131,7 @@ func (n *Node) keepOffer(from workload.PeerID, signed workload.Signed, offer *wo
 	defer n.mu.Unlock()
 	known := n.offers[from]
 	if offer.Seq > known.offer.Seq || known.at.IsZero() {
-		n.offers[from] = signedOffer{signed: signed, offer: *offer, at: time.Now(), leaving: known.leaving}
+		n.offers[from] = signedOffer{signed: signed, offer: *offer, at: time.Now()}
 	}
 }
 

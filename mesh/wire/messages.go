@@ -199,8 +199,6 @@ type DoneMsg struct {
 // RenewMsg renews every lease that a node has with a cell, and says what it runs.
 type RenewMsg struct {
 	Cell     workload.CellID `cbor:"1,keyasint"`
-	Boot     uint64          `cbor:"2,keyasint"` // of the daemon: a new one runs nothing of the old one's
-	Epoch    uint64          `cbor:"3,keyasint"` // as the node knows it
 	Slots    []SlotRef       `cbor:"4,keyasint" max:"16384"`
 	Disclaim []SlotRef       `cbor:"5,keyasint,omitempty" max:"16384"` // slots that the node does not run and will not: if it holds no others, it is given up at once
 }
@@ -250,7 +248,6 @@ type MemberMsg struct {
 	Direct  bool             `cbor:"3,keyasint"`
 	Version string           `cbor:"4,keyasint" max:"64"`
 	Cell    *workload.CellID `cbor:"5,keyasint,omitempty"` // the one it is a member of
-	Leave   bool             `cbor:"6,keyasint"`
 }
 
 // CellView is what a member needs to know of a cell.

@@ -58,7 +58,7 @@ func (w *Worker) renew(c *cellLease, patience time.Duration) bool {
 		w.mu.Unlock()
 		return false
 	}
-	msg := wire.RenewMsg{Cell: c.id, Boot: w.cfg.Boot, Epoch: c.lease.Epoch()}
+	msg := wire.RenewMsg{Cell: c.id}
 	for _, s := range held {
 		msg.Slots = append(msg.Slots, s.ref)
 	}
@@ -168,11 +168,11 @@ func (w *Worker) Announce(ctx context.Context, cell workload.CellID) error {
 // Close.
 func (w *Worker) disclaim(ctx context.Context, cell workload.CellID) error {
 	var held wire.Renewed
-	ask := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot}
+	ask := wire.RenewMsg{Cell: cell}
 	if err := w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &ask, &held); err != nil || len(held.Held) == 0 {
 		return err
 	}
-	say := wire.RenewMsg{Cell: cell, Boot: w.cfg.Boot, Disclaim: held.Held}
+	say := wire.RenewMsg{Cell: cell, Disclaim: held.Held}
 	return w.cfg.Leaders.CallLeader(ctx, cell, wire.ProtoRenew, &say, &wire.Renewed{})
 }
 
