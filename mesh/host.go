@@ -204,7 +204,10 @@ func (h *Host) expectHello(id peer.ID, e *entry) {
 	}
 }
 
-func (h *Host) disconnected(_ network.Network, c network.Conn) { h.roster.drop(c.RemotePeer()) }
+func (h *Host) disconnected(_ network.Network, c network.Conn) {
+	h.retire(c)
+	h.roster.drop(c.RemotePeer())
+}
 
 // admitted records a hello that succeeded.
 func (h *Host) admitted(c network.Conn, identity admission.Identity) {

@@ -131,6 +131,22 @@ func TestCallAcrossAndToSelf(t *testing.T) {
 	}
 }
 
+func TestTrafficIsCountedAlsoOfClosedConnections(t *testing.T) {
+	a, b := pair(t)
+	a.Handle("/perrin/echo/1", 1<<20, echo)
+	if _, err := b.Call(within(t, 10*time.Second), a.ID(), "/perrin/echo/1", make([]byte, 1<<20), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	open := b.Stats()
+	if open.BytesSent < 1<<20 || open.BytesReceived < 1<<20 || open.BytesSent > 2<<20 {
+		t.Errorf("a mebibyte there and back: %d sent, %d received", open.BytesSent, open.BytesReceived)
+	}
+	b.Deny(a.ID())
+	if closed := b.Stats(); closed.BytesSent < open.BytesSent || closed.BytesReceived < open.BytesReceived {
+		t.Errorf("after the connection is closed: %d sent, %d received; before %+v", closed.BytesSent, closed.BytesReceived, open)
+	}
+}
+
 func TestErrorsKeepTheirKindAcrossTheWire(t *testing.T) {
 	a, b := pair(t)
 	secret := errors.New("open /var/lib/perrin/node.key: permission denied")

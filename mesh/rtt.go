@@ -55,6 +55,32 @@ func (h *Host) quicStats(id peer.ID) (rtt time.Duration, loss float64, ok bool) 
 	return 0, 0, false
 }
 
+// traffic is how many bytes the QUIC connections of this host have sent and
+// received, closed ones included.
+func (h *Host) traffic() (sent, received uint64) {
+	for _, c := range h.base.Network().Conns() {
+		s, r := quicTraffic(c)
+		sent, received = sent+s, received+r
+	}
+	return sent + h.stats.sent.Load(), received + h.stats.received.Load()
+}
+
+// retire counts in what a connection that has just been closed carried.
+func (h *Host) retire(c network.Conn) {
+	sent, received := quicTraffic(c)
+	h.stats.sent.Add(sent)
+	h.stats.received.Add(received)
+}
+
+func quicTraffic(c network.Conn) (sent, received uint64) {
+	var q *quic.Conn
+	if !c.As(&q) {
+		return 0, 0
+	}
+	st := q.ConnectionStats()
+	return st.BytesSent, st.BytesReceived
+}
+
 // Peers returns the admitted peers that are connected, ordered by name and ID.
 func (h *Host) Peers() []PeerInfo {
 	members, _ := h.roster.members()

@@ -13,18 +13,26 @@ type Stats struct {
 	Served   uint64 `json:"served"`   // requests received
 	Busy     uint64 `json:"busy"`     // of those, turned away
 	Joined   uint64 `json:"joined"`   // certificates given to new nodes
+
+	// Bytes of UDP payload on QUIC connections, whatever they carried: headers,
+	// handshakes, acknowledgements and retransmissions included.
+	BytesSent     uint64 `json:"bytes_sent"`
+	BytesReceived uint64 `json:"bytes_received"`
 }
 
 type counters struct {
 	admitted, refused, gated, calls, failed, served, busy, joined atomic.Uint64
+	sent, received                                                atomic.Uint64 // by connections that are closed
 }
 
 // Stats returns the host's counters.
 func (h *Host) Stats() Stats {
 	members, _ := h.roster.members()
 	c := &h.stats
+	sent, received := h.traffic()
 	return Stats{
 		Peers: len(members), Admitted: c.admitted.Load(), Refused: c.refused.Load(), Gated: c.gated.Load(),
 		Calls: c.calls.Load(), Failed: c.failed.Load(), Served: c.served.Load(), Busy: c.busy.Load(), Joined: c.joined.Load(),
+		BytesSent: sent, BytesReceived: received,
 	}
 }

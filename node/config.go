@@ -8,6 +8,8 @@ import (
 
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
 )
 
 // Config is what a node is started with. Data is needed, the rest has defaults.
@@ -31,6 +33,11 @@ type Config struct {
 	MDNS      bool          // look for peers on the local network
 	Loopback  bool          // peers are on this machine only
 	Pprof     bool          // serve /debug/pprof on the socket
+
+	// Runners stand in for the machine's own when they are set, for measurements
+	// and simulations: then nothing is isolated, and no process apart from the
+	// node ends what outlives its lease.
+	Runners map[workload.Kind]runner.Runner
 
 	Version  string
 	Settings []api.Setting // the effective configuration, for the API

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,9 +32,23 @@ type machine struct {
 	alloc      *capacity.Allocator
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
-	supervisor *runner.Supervisor
+	supervisor supervisor
 	about      workload.Machine
 }
+
+// supervisor is what keeps a node's attempts within their leases.
+type supervisor interface {
+	worker.Supervisor
+	Done() <-chan struct{} // closed when it is gone
+}
+
+// unguarded is the supervisor of runners that start no process.
+type unguarded struct{}
+
+func (unguarded) Slot(string) runner.Guard                             { return nil }
+func (unguarded) Grant(runner.Instant, time.Duration, ...string) error { return nil }
+func (unguarded) Forget(string) error                                  { return nil }
+func (unguarded) Done() <-chan struct{}                                { return nil }
 
 // maxSlots is how many attempts at once a node is willing to run.
 const maxSlots = 1024
@@ -110,6 +125,10 @@ func freeDisk(dir string) int64 {
 
 // openRunners starts the supervisor and keeps the runners whose self-test passes.
 func (n *Node) openRunners(ctx context.Context) error {
+	if n.cfg.Runners != nil {
+		n.machine.supervisor = unguarded{}
+		return n.proveRunners(ctx, slices.Collect(maps.Values(n.cfg.Runners)))
+	}
 	log := n.log.With("part", "runner")
 	prefix := "perrin-" + n.self.Short()
 	host, err := sandbox.NewHost(sandbox.Config{Prefix: prefix, Logger: log})
@@ -117,26 +136,32 @@ func (n *Node) openRunners(ctx context.Context) error {
 		return err
 	}
 	n.onClose("sandbox", host.Close)
-	n.machine.supervisor, err = runner.StartSupervisor(runner.SupervisorConfig{
+	guard, err := runner.StartSupervisor(runner.SupervisorConfig{
 		Roots: host.Roots(), Logger: log,
 		OnKilled: func(k runner.Killed) { log.Warn("the supervisor ended a slot", "slot", k.Key, "why", k.Reason) },
 	})
 	if err != nil {
 		return err
 	}
-	n.onClose("supervisor", n.machine.supervisor.Close)
+	n.machine.supervisor = guard
+	n.onClose("supervisor", guard.Close)
 	wasmRunner, err := wasm.New(wasm.Config{Host: host, CacheDir: filepath.Join(n.cfg.Data, "compiled"), Logger: log})
 	if err != nil {
 		return err
 	}
+	return n.proveRunners(ctx, []runner.Runner{process.New(host, log), wasmRunner})
+}
+
+// proveRunners runs each runner's self-test and keeps those that pass.
+func (n *Node) proveRunners(ctx context.Context, candidates []runner.Runner) error {
 	n.machine.runners = map[workload.Kind]runner.Runner{}
 	var failed error
-	for _, r := range []runner.Runner{process.New(host, log), wasmRunner} {
+	for _, r := range candidates {
 		probe, cancel := context.WithTimeout(ctx, 30*time.Second)
 		wall, err := r.Probe(probe)
 		cancel()
 		if err != nil {
-			log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", err)
+			n.log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", err)
 			failed = errors.Join(failed, err)
 			continue
 		}

@@ -47,7 +47,7 @@ type Supervisor interface {
 	Forget(key string) error
 }
 
-// Config is what a worker is made of. All fields are needed but Supervisor.
+// Config is what a worker is made of. All fields are needed.
 type Config struct {
 	Self       workload.PeerID
 	Key        ed25519.PrivateKey
