@@ -123,6 +123,10 @@ func freeDisk(dir string) int64 {
 	return int64(st.Bavail) * st.Bsize / 10 * 9
 }
 
+// JournalFile is where, in the data folder, the supervisor records what ran when
+// (watchdog.ReadJournal).
+const JournalFile = "attempts"
+
 // openRunners starts the supervisor and keeps the runners whose self-test passes.
 func (n *Node) openRunners(ctx context.Context) error {
 	if n.cfg.Runners != nil {
@@ -136,8 +140,12 @@ func (n *Node) openRunners(ctx context.Context) error {
 		return err
 	}
 	n.onClose("sandbox", host.Close)
+	data, err := filepath.Abs(n.cfg.Data)
+	if err != nil {
+		return err
+	}
 	guard, err := runner.StartSupervisor(runner.SupervisorConfig{
-		Roots: host.Roots(), Logger: log,
+		Roots: host.Roots(), Journal: filepath.Join(data, JournalFile), Logger: log,
 		OnKilled: func(k runner.Killed) { log.Warn("the supervisor ended a slot", "slot", k.Key, "why", k.Reason) },
 	})
 	if err != nil {

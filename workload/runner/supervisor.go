@@ -36,6 +36,9 @@ type Killed struct {
 type SupervisorConfig struct {
 	// Roots are the node's folders of cgroups (sandbox.Host.Roots).
 	Roots []string
+	// Journal is the absolute path of the file in which the supervisor records
+	// what ran when (watchdog.ReadJournal); "" is none.
+	Journal string
 	// OnKilled is called from one goroutine for everything that the supervisor
 	// ended. It must not block for long and may be nil.
 	OnKilled func(Killed)
@@ -71,7 +74,7 @@ func StartSupervisor(cfg SupervisorConfig) (*Supervisor, error) {
 	defer theirs.Close()
 	s := &Supervisor{sock: os.NewFile(uintptr(fds[0]), "supervisor"), cfg: cfg, done: make(chan struct{}),
 		waiting: map[uint64]chan bool{}, procs: map[uint64]int{}}
-	s.cmd, err = shim.Command(watchdog.Role, cfg.Roots...)
+	s.cmd, err = shim.Command(watchdog.Role, append([]string{cfg.Journal}, cfg.Roots...)...)
 	if err != nil {
 		s.sock.Close()
 		return nil, fmt.Errorf("supervisor: %w", err)
@@ -150,7 +153,7 @@ func (g slotGuard) Guard(p Proc) (release func(), err error) {
 	}
 	return func() {
 		s.drop(id)
-		_ = s.send(-1, watchdog.Message{Op: watchdog.OpDrop, Keys: []string{g.key}, ID: id}) // it is gone otherwise
+		_ = s.send(-1, watchdog.Message{Op: watchdog.OpDrop, Keys: []string{g.key}, ID: id, AtNs: Now()}) // it is gone otherwise
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -57,6 +58,52 @@ func newSupervisor(t *testing.T, h *sandbox.Host) (*runner.Supervisor, chan runn
 		}
 	})
 	return s, killed
+}
+
+// TestSupervisorRecordsWhatRan: one attempt ends by itself, one with its lease,
+// and one with the supervisor.
+func TestSupervisorRecordsWhatRan(t *testing.T) {
+	h := runnertest.Host(t)
+	path := filepath.Join(t.TempDir(), "attempts")
+	sup, err := runner.StartSupervisor(runner.SupervisorConfig{Roots: h.Roots(), Journal: path, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { sup.Close() })
+	slot, other := openSlot(t, h, sup.Slot("a")), openSlot(t, h, sup.Slot("b"))
+	begun := runner.Now()
+	if err := errors.Join(sup.Grant(begun, 600*time.Millisecond, "a"), sup.Grant(begun, time.Minute, "b")); err != nil {
+		t.Fatal(err)
+	}
+	slot.Do("noop")
+	between := runner.Now()
+	slot.Do("spin")
+	a := other.Attempt("spin")
+	a.Stdout = runnertest.NewWhenReady(func() { sup.Close() })
+	other.Run(a)
+	<-sup.Done()
+	got, err := watchdog.ReadJournal(path)
+	if err != nil || len(got) != 8 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for i, want := range []watchdog.Record{
+		{Op: watchdog.RecordBegin},
+		{Op: watchdog.RecordStart, Key: "a", ID: 1}, {Op: watchdog.RecordEnd, Key: "a", ID: 1},
+		{Op: watchdog.RecordStart, Key: "a", ID: 2}, {Op: watchdog.RecordEnd, Key: "a", ID: 2, Why: watchdog.ReasonLease},
+		{Op: watchdog.RecordStart, Key: "b", ID: 3}, {Op: watchdog.RecordEnd, Key: "b", ID: 3, Why: watchdog.ReasonDaemon},
+		{Op: watchdog.RecordClose},
+	} {
+		r := got[i]
+		if i > 0 && (r.At < got[i-1].At || r.Run != got[0].Run) {
+			t.Errorf("record %d: %+v after %+v", i, r, got[i-1])
+		}
+		if r.At, r.Run = 0, 0; r != want {
+			t.Errorf("record %d: %+v, want %+v", i, r, want)
+		}
+	}
+	if got[1].At < begun || got[2].At > between || time.Duration(got[4].At-begun) < 600*time.Millisecond {
+		t.Errorf("%+v, begun at %d, between at %d", got, begun, between)
+	}
 }
 
 func openSlot(t *testing.T, h *sandbox.Host, g runner.Guard) *runnertest.Slot {

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Role is the first argument of the shim; the node's folders of cgroups follow.
+// Role is the first argument of the shim; the path of the journal and the node's
+// folders of cgroups follow.
 const Role = "supervisor"
 
 // SocketFD is the supervisor's end of its socket pair (SOCK_SEQPACKET).
@@ -37,7 +38,7 @@ type Message struct {
 	Deadline Instant  `json:"deadline,omitempty"`
 	Cgroups  []string `json:"cgroups,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
-	AtNs     Instant  `json:"at,omitempty"`      // when it was killed
+	AtNs     Instant  `json:"at,omitempty"`      // when it was killed, or seen to have ended
 	Suspend  int64    `json:"suspend,omitempty"` // ns that the machine slept before
 }
 

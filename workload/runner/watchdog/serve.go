@@ -35,6 +35,7 @@ type server struct {
 	pending []Message // that did not fit into the socket yet
 	offset  Instant   // boot time minus monotonic time: how long the machine slept
 	slept   int64     // nanoseconds, since the last report
+	journal *journal
 }
 
 // How often the supervisor looks at what dies and at the clocks.
@@ -45,8 +46,13 @@ const (
 )
 
 // Serve watches until the daemon is gone, kills what is left then, removes its
-// cgroups and the node's empty folders, and returns the exit code.
-func Serve(roots []string) int {
+// cgroups and the node's empty folders, and returns the exit code. args are the
+// path of the journal, "" for none, and the node's folders of cgroups.
+func Serve(args []string) int {
+	if len(args) == 0 {
+		return 2
+	}
+	path, roots := args[0], args[1:]
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	timer, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
@@ -54,6 +60,8 @@ func Serve(roots []string) int {
 	}
 	unix.CloseOnExec(SocketFD)
 	s := &server{sock: SocketFD, timer: timer, table: NewTable(), boxes: map[uint64]*sandbox{}, offset: sleepOffset()}
+	s.journal = openJournal(path, Now())
+	s.journal.write(Record{Op: RecordBegin, At: Now()})
 	buf := make([]byte, MaxPacket)
 	for s.wait() && s.receive(buf) {
 		s.step()
@@ -129,6 +137,7 @@ func (s *server) handle(m Message, pidfd int) {
 			s.table.Drop(key, m.ID)
 		}
 		if b := s.boxes[m.ID]; b != nil && b.reason == "" {
+			s.journal.write(Record{Op: RecordEnd, At: m.AtNs, Key: b.key, ID: m.ID, Alive: !b.exited()})
 			s.remove(m.ID)
 		}
 	case OpForget:
@@ -148,6 +157,7 @@ func (s *server) add(m Message, pidfd int) {
 		return
 	}
 	s.boxes[m.ID] = &sandbox{key: m.Keys[0], pidfd: pidfd, cgroups: m.Cgroups}
+	s.journal.write(Record{Op: RecordStart, At: Now(), Key: m.Keys[0], ID: m.ID})
 	s.send(Message{Op: OpAdded, ID: m.ID, Keys: m.Keys})
 }
 
@@ -187,8 +197,7 @@ func (b *sandbox) strike() {
 
 // gone reports whether nothing of the sandbox is left.
 func (b *sandbox) gone() bool {
-	fds := []unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, 0); err != nil || n == 0 {
+	if !b.exited() {
 		return false
 	}
 	for _, dir := range b.cgroups {
@@ -197,6 +206,13 @@ func (b *sandbox) gone() bool {
 		}
 	}
 	return true
+}
+
+// exited reports whether the init is dead, and with it all of its pid namespace.
+func (b *sandbox) exited() bool {
+	fds := []unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
 }
 
 // reap reports the dead and strikes again at those that are not.
@@ -209,6 +225,7 @@ func (s *server) reap() {
 			b.strike()
 			continue
 		}
+		s.journal.write(Record{Op: RecordEnd, At: Now(), Key: b.key, ID: id, Why: b.reason})
 		s.send(Message{Op: OpKilled, ID: id, Keys: []string{b.key}, Reason: b.reason, AtNs: Now(), Suspend: s.slept})
 		s.remove(id)
 	}
@@ -248,10 +265,14 @@ func (s *server) finish() {
 				b.strike()
 				continue
 			}
+			s.journal.write(Record{Op: RecordEnd, At: Now(), Key: b.key, ID: id, Why: b.reason})
 			for _, dir := range b.cgroups {
 				_ = cgroup.Remove(dir) // the next daemon's sweep takes what stays
 			}
 			s.remove(id)
 		}
+	}
+	if len(s.boxes) == 0 {
+		s.journal.write(Record{Op: RecordClose, At: Now()})
 	}
 }
