@@ -4,7 +4,9 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # How long each target of `make fuzz` runs.
 FUZZTIME ?= 30s
-# Which benchmarks `make bench` runs.
+# What `make bench` is told: -run 'submit|map', -strict, -json, -idle 5m, -profile DIR.
+BENCHFLAGS ?=
+# Which benchmarks `make microbench` runs.
 BENCH ?= .
 
 CITEST  = $(GO) run ./internal/citest -skips .ci/skips
@@ -16,7 +18,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/wasm/... ./wo
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
 
-.PHONY: help build shim test race fuzz-seeds fuzz ns demo bench lint fmt vulns deps ci clean
+.PHONY: help build shim test race fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +53,10 @@ ns: ## the tests of sandboxes and disks, as root and as an ordinary user
 demo: build ## five daemons, one mesh, a real job, one of them killed
 	./examples/demo.sh
 
-bench: ## the benchmarks that match BENCH
+bench: build ## every promise of speed beside its limit and its rival; BENCHFLAGS has the flags
+	$(GO) run ./internal/bench $(BENCHFLAGS)
+
+microbench: ## the Go benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 lint: vulns ## gofmt, go vet, staticcheck, govulncheck

@@ -27,6 +27,7 @@ var arrows = []arrow{
 	{"node/...", []string{"workload/...", "scheduler/...", "consensus/...", "mesh/...", "node/..."}, "node is where the parts meet"},
 	{"cmd/...", []string{"workload/...", "mesh/admission", "mesh/wire", "node/...", "cmd/..."}, "a command talks to a node, not to its parts; certificates and error kinds it shows to people"},
 	{"examples/...", []string{"workload/unit/unitclient", "workload/unit/unitwire", "examples/..."}, "an example is what a user could write"},
+	{"internal/bench", []string{"workload/...", "scheduler/...", "consensus/...", "mesh/...", "node/..."}, "the benchmark measures every layer"},
 	{"internal/...", []string{"internal/..."}, "a check of the repository needs nothing of it"},
 	{"simulations/...", []string{"workload/...", "scheduler/...", "consensus/...", "mesh/...", "node/...", "cmd/...", "simulations/..."}, "an experiment may use everything"},
 }
@@ -83,12 +84,13 @@ func ours(path string) bool {
 	case ".", "workload", "scheduler", "consensus", "mesh", "node", "cmd", "examples", "simulations":
 		return true
 	case "internal": // also of the standard library
-		return strings.HasPrefix(path, "internal/repotest") || strings.HasPrefix(path, "internal/citest")
+		return strings.HasPrefix(path, "internal/repotest") || strings.HasPrefix(path, "internal/citest") || strings.HasPrefix(path, "internal/bench")
 	}
 	return false
 }
 
-// A dependency has one owner, so that replacing it changes one folder.
+// A dependency has one owner, so that replacing it changes one folder. The
+// benchmark uses some bare, as rivals.
 var owners = []struct {
 	dependency string
 	may        []string
@@ -98,9 +100,9 @@ var owners = []struct {
 	{"github.com/libp2p/go-libp2p-kad-dht/...", []string{"mesh/directory"}, "the DHT is rendezvous, behind directory"},
 	{"github.com/libp2p/go-libp2p-pubsub/...", []string{"mesh/gossip"}, "gossip is hints, behind gossip"},
 	{"github.com/quic-go/quic-go/...", []string{"mesh"}, "what is asked of the QUIC connection itself is experimental: one place"},
-	{"github.com/hashicorp/raft/...", []string{"consensus", "consensus/store"}, "the ledger does not know what replicates it"},
+	{"github.com/hashicorp/raft/...", []string{"consensus", "consensus/store", "internal/bench"}, "the ledger does not know what replicates it"},
 	{"github.com/dgraph-io/badger/v4/...", []string{"consensus/store"}, "one committer owns the disk"},
-	{"github.com/tetratelabs/wazero/...", []string{"workload/wasm/..."}, "a guest runs in the shim, never in the daemon"},
+	{"github.com/tetratelabs/wazero/...", []string{"workload/wasm/...", "internal/bench"}, "a guest runs in the shim, never in the daemon"},
 	{"github.com/fxamacker/cbor/v2/...", []string{"mesh/wire"}, "signatures and replay need one encoding"},
 	{"github.com/spf13/cobra/...", []string{"cmd/..."}, "flags are the command's business"},
 	{"github.com/spf13/pflag/...", []string{"cmd/..."}, "flags are the command's business"},
