@@ -36,7 +36,7 @@ type attempt struct {
 	task   uint32
 	number uint32
 	began  time.Time
-	dir    string
+	dir    string // made when something is put there
 	stdout *spool
 	stderr *spool
 	stdin  *stdinPipe
@@ -48,10 +48,7 @@ type attempt struct {
 // attempt runs one task and returns how it ended. It never fails: what goes
 // wrong on this side is a NodeFault.
 func (s *slot) attempt(task, number uint32) *workload.TaskResult {
-	a, err := s.newAttempt(task, number)
-	if err != nil {
-		return failure(task, number, err)
-	}
+	a := s.newAttempt(task, number)
 	defer a.close()
 	own, err := s.stage.task(task)
 	if err != nil {
@@ -63,6 +60,7 @@ func (s *slot) attempt(task, number uint32) *workload.TaskResult {
 	}
 	defer s.stage.drop(own.Inputs)
 	a.inputs = append(slices.Clone(s.spec.Inputs), own.Inputs...)
+	a.unit = newUnit(a, own)
 	s.show(a)
 	defer s.hide(a)
 	outcome, err := a.run(own, append(slices.Clone(s.stage.shared), mounts...))
@@ -88,11 +86,8 @@ func failure(task, number uint32, err error) *workload.TaskResult {
 // notExecutable is the exit code of a program that is none.
 const notExecutable = 126
 
-func (s *slot) newAttempt(task, number uint32) (*attempt, error) {
+func (s *slot) newAttempt(task, number uint32) *attempt {
 	dir := filepath.Join(s.dir, fmt.Sprintf("t%d", task))
-	if err := os.MkdirAll(filepath.Join(dir, "out"), 0o755); err != nil {
-		return nil, err
-	}
 	a := &attempt{
 		s: s, task: task, number: number, dir: dir, began: time.Now(), over: make(chan struct{}),
 		stdout: newSpool(filepath.Join(dir, "stdout"), maxStream), stderr: newSpool(filepath.Join(dir, "stderr"), maxStream),
@@ -100,7 +95,7 @@ func (s *slot) newAttempt(task, number uint32) (*attempt, error) {
 	if s.spec.Interactive {
 		a.stdin = newStdinPipe()
 	}
-	return a, nil
+	return a
 }
 
 func (s *slot) show(a *attempt) {
@@ -137,13 +132,9 @@ func (a *attempt) run(own workload.Task, mounts []runner.Mount) (runner.Outcome,
 		return runner.Outcome{}, err
 	}
 	defer closeStdin()
-	socket, err := a.openUnit(own)
-	if err != nil {
-		return runner.Outcome{}, err
-	}
 	outcome, err := s.session.Run(s.ctx, runner.Attempt{
 		Index: a.task, Number: a.number, Args: append(slices.Clone(s.spec.Args), own.Args...), Env: environment(s.spec.Env),
-		Mounts: mounts, Out: filepath.Join(a.dir, "out"), Unit: socket, Stdin: stdin, Stdout: a.stdout, Stderr: a.stderr,
+		Mounts: mounts, Out: filepath.Join(a.dir, "out"), Unit: a.unit.open, Stdin: stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Timeout: time.Duration(s.spec.Timeout) * time.Millisecond,
 	})
 	a.stdout.finish()
@@ -189,6 +180,9 @@ func (a *attempt) result(o runner.Outcome) *workload.TaskResult {
 	r := &workload.TaskResult{
 		Index: a.task, Attempt: a.number, Exit: o.Exit, Code: o.Code, Detail: workload.Cut(o.Detail, runner.MaxDetail),
 		Usage: o.Usage, Wall: o.Wall, Started: a.began.UnixMilli(),
+	}
+	if !o.Started.IsZero() {
+		r.Started = o.Started.UnixMilli()
 	}
 	room := inlineAll
 	var err error

@@ -29,30 +29,32 @@ type unitBackend struct {
 	a    *attempt
 	task workload.Task
 	unit.Board
-	stop func()
+	stop func() // of the server; nil until the program wants it
 
 	mu        sync.Mutex
 	published map[string]workload.Output
 }
 
-// openUnit serves the unit's protocol on a socket of the attempt's own.
-func (a *attempt) openUnit(own workload.Task) (socket string, err error) {
-	dir := filepath.Join(a.dir, "unit")
+func newUnit(a *attempt, own workload.Task) *unitBackend {
+	return &unitBackend{a: a, task: own, published: map[string]workload.Output{}}
+}
+
+// open serves the unit's protocol on a socket of the attempt's own. The runner
+// calls it at most once, while the attempt runs.
+func (b *unitBackend) open() (socket string, err error) {
+	dir := filepath.Join(b.a.dir, "unit")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	b := &unitBackend{a: a, task: own, published: map[string]workload.Output{}}
-	socket, b.stop, err = unit.ServeAttempt(dir, b, maxPublish, a.s.log)
-	if err != nil {
-		return "", err
-	}
-	a.s.mu.Lock()
-	a.unit = b
-	a.s.mu.Unlock()
-	return socket, nil
+	socket, b.stop, err = unit.ServeAttempt(dir, b, maxPublish, b.a.s.log)
+	return socket, err
 }
 
-func (b *unitBackend) close() { b.stop() }
+func (b *unitBackend) close() {
+	if b.stop != nil {
+		b.stop()
+	}
+}
 
 // Whoami implements unit.Backend.
 func (b *unitBackend) Whoami() unit.Whoami {
@@ -152,13 +154,7 @@ func (w *Worker) HandleLive(_ context.Context, _ workload.PeerID, m *wire.LiveMs
 
 // published returns what the attempt has published, by path.
 func (a *attempt) published() []workload.Output {
-	a.s.mu.Lock()
-	b := a.unit
-	a.s.mu.Unlock()
-	if b == nil {
-		return nil
-	}
-	return slices.SortedFunc(maps.Values(b.outputs()), func(x, y workload.Output) int { return strings.Compare(x.Path, y.Path) })
+	return slices.SortedFunc(maps.Values(a.unit.outputs()), func(x, y workload.Output) int { return strings.Compare(x.Path, y.Path) })
 }
 
 var noticeReason = map[string]string{
@@ -168,9 +164,7 @@ var noticeReason = map[string]string{
 
 // notify tells the program what is coming and how long it has.
 func (a *attempt) notify(kind string, left time.Duration) {
-	if a.unit != nil {
-		a.unit.Post(kind, noticeReason[kind], time.Now().Add(left).UnixMilli())
-	}
+	a.unit.Post(kind, noticeReason[kind], time.Now().Add(left).UnixMilli())
 }
 
 var _ unit.Backend = (*unitBackend)(nil)

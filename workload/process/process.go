@@ -159,7 +159,7 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 	defer s.turns.Leave()
 	s.runs++
 	work := filepath.Join(s.slot.Dir, fmt.Sprintf("work-%d", s.runs))
-	if err := os.Mkdir(work, 0o755); err != nil {
+	if err := errors.Join(os.Mkdir(work, 0o755), makeOut(a.Out)); err != nil {
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
 	}
 	out, err := s.run(ctx, a, work, end)
@@ -167,6 +167,13 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		err = fmt.Errorf("attempt: remove scratch: %w", rerr)
 	}
 	return out, err
+}
+
+func makeOut(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.MkdirAll(dir, 0o755)
 }
 
 // run starts the program and waits for it, its streams and its watch.
@@ -181,7 +188,7 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
 	}
 	s.group.Reset()
-	before, started := s.group.Read(), time.Now()
+	before := s.group.Read()
 	proc, release, err := s.start(program)
 	if ne := (*sandbox.NoExecError)(nil); errors.As(err, &ne) {
 		return notExecuted(ne), nil
@@ -189,6 +196,7 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	if err != nil {
 		return runner.Outcome{}, err
 	}
+	started := time.Now()
 	defer proc.Close()
 	defer release()
 	end.Attach(proc)
@@ -204,7 +212,9 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	if err != nil {
 		return runner.Outcome{}, err
 	}
-	return s.outcome(end, ended, before, limits, wall), nil
+	out := s.outcome(end, ended, before, limits, wall)
+	out.Started = started
+	return out, nil
 }
 
 // start starts the sandbox under the slot's guard.

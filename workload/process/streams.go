@@ -1,6 +1,7 @@
 package process
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -101,13 +102,15 @@ func (s *session) describe(a runner.Attempt, work string, p *pipes) (sandbox.Pro
 		}
 		prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: m.Source, Target: path.Join(runner.WorkDir, m.Target)})
 	}
-	if a.Unit != "" {
-		if err := s.group.Chown(a.Unit); err != nil {
-			return prog, err
-		}
-		prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: a.Unit, Target: runner.UnitSock})
+	if a.Unit == nil {
+		return prog, nil
 	}
-	return prog, nil
+	socket, err := a.Unit()
+	if err != nil {
+		return prog, fmt.Errorf("unit: %w", err)
+	}
+	prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: socket, Target: runner.UnitSock})
+	return prog, s.group.Chown(socket)
 }
 
 func (s *session) argv0() string {

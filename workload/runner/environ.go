@@ -29,7 +29,7 @@ func Environ(a Attempt, path []string) []string {
 	if a.Out != "" {
 		env = append(env, EnvOut+"="+OutDir)
 	}
-	if a.Unit != "" {
+	if a.Unit != nil {
 		env = append(env, EnvUnit+"="+UnitSock)
 	}
 	return env

@@ -25,10 +25,13 @@ type OutputFile struct {
 
 // Outputs lists the regular files below dir, sorted by path. Symlinks, sockets,
 // pipes and devices are left out and nothing outside of dir is touched,
-// whatever the program put there. It returns ErrTooManyOutputs above limit
+// whatever the program put there. A dir that is not there holds none. It returns ErrTooManyOutputs above limit
 // entries of any kind. No attempt may be writing to dir.
 func Outputs(dir string, limit int) ([]OutputFile, error) {
 	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("outputs: %w", err)
 	}

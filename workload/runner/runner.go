@@ -81,12 +81,15 @@ type Attempt struct {
 	Env    []string // "NAME=value"; PERRIN_ names are the runner's
 	Mounts []Mount
 
-	// Out is an existing empty host folder, seen as /out. The runner changes
-	// its owner and mode as it needs.
+	// Out is the host path of the output folder, seen as /out: an empty folder,
+	// or nothing yet. The runner makes it, unless nothing was left in it, and
+	// changes its owner and mode as it needs.
 	Out string
-	// Unit is the host path of a listening unix socket that speaks HTTP, or "".
-	// The runner changes its mode so that the program can connect.
-	Unit string
+	// Unit returns the host path of a listening unix socket that speaks HTTP. It
+	// is called at most once, from any goroutine, when the program first needs
+	// the socket; the runner changes its mode so that the program can connect.
+	// Nil is no socket.
+	Unit func() (socket string, err error)
 
 	// Stdin may be nil (empty). Its Read may be left blocked when the attempt
 	// ends; the caller ends it. Stdout and Stderr may be nil (discarded) and
@@ -100,11 +103,12 @@ type Attempt struct {
 
 // Outcome is how an attempt ended.
 type Outcome struct {
-	Exit   workload.Exit
-	Code   int32  // exit code or signal number
-	Detail string // at most MaxDetail bytes, from untrusted sources
-	Usage  workload.Usage
-	Wall   string // the isolation level it ran at
+	Started time.Time // when the program itself began; zero when it did not
+	Exit    workload.Exit
+	Code    int32  // exit code or signal number
+	Detail  string // at most MaxDetail bytes, from untrusted sources
+	Usage   workload.Usage
+	Wall    string // the isolation level it ran at
 }
 
 // MaxDetail bounds Outcome.Detail in bytes.

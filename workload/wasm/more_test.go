@@ -148,7 +148,8 @@ func TestCacheIsBounded(t *testing.T) {
 func TestUnitResponseThatDoesNotFit(t *testing.T) {
 	s := kit(t).Open(t, nil)
 	a := s.Attempt("unit-small", "GET", "/x")
-	a.Unit = serveOnce(t, filepath.Join(s.Dir, "u.sock"), "HTTP/1.0 200 OK\r\n\r\nhello")
+	sock := serveOnce(t, filepath.Join(s.Dir, "u.sock"), "HTTP/1.0 200 OK\r\n\r\nhello")
+	a.Unit = func() (string, error) { return sock, nil }
 	if r := s.Run(a).OK(t); r.Stdout != "-9 9 200 hello\n" {
 		t.Errorf("said %q", r.Stdout)
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 
 type session struct {
 	slot    runner.Slot
+	log     *slog.Logger
 	group   *sandbox.Group
 	code    string // folder of the machine code
 	release func() // of code
@@ -65,6 +68,9 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		}
 	}
 	out, err := s.run(ctx, a, req, end)
+	if !s.touched(req.Work) {
+		return out, err
+	}
 	if cerr := s.collect(req.Work, a.Out); cerr != nil && err == nil {
 		err = fmt.Errorf("attempt: %w", cerr)
 	}
@@ -80,7 +86,7 @@ func (s *session) request(a runner.Attempt) (*frame.Request, error) {
 	}
 	req := &frame.Request{
 		Args: append([]string{name}, a.Args...), Env: append(runner.Environ(a, nil), "PWD=/"),
-		Work: strconv.FormatUint(uint64(s.runs), 10), Stdin: a.Stdin != nil, Memory: spec.Resources.Memory,
+		Work: strconv.FormatUint(uint64(s.runs), 10), Stdin: a.Stdin != nil, Memory: spec.Resources.Memory, Unit: a.Unit != nil,
 	}
 	for _, m := range a.Mounts {
 		if err := runner.CheckTarget(m.Target); err != nil {
@@ -96,34 +102,51 @@ func (s *session) request(a runner.Attempt) (*frame.Request, error) {
 		}
 		req.Mounts = append(req.Mounts, frame.Mount{Source: rel, Target: m.Target, Dir: info.IsDir()})
 	}
-	if a.Unit == "" {
-		return req, nil
-	}
-	var err error
-	if req.Unit, err = s.below(a.Unit); err != nil {
-		return nil, err
-	}
-	return req, s.group.Chown(a.Unit)
+	return req, nil
+}
+
+// unit opens a's unit socket when the worker first asks for it, and returns
+// where the worker finds it, "" when it cannot be had.
+func (s *session) unit(a runner.Attempt) func() string {
+	return sync.OnceValue(func() string {
+		if a.Unit == nil {
+			return ""
+		}
+		socket, err := a.Unit()
+		if err == nil {
+			err = s.group.Chown(socket)
+		}
+		rel, rerr := s.below(socket)
+		if err = errors.Join(err, rerr); err != nil {
+			s.log.Warn("no unit socket", "err", err)
+			return ""
+		}
+		return rel
+	})
 }
 
 // run drives the worker through one attempt.
 func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request, end *ending.Ending) (runner.Outcome, error) {
 	w, id := s.worker, s.runs
-	before, started := s.group.Read(), time.Now()
+	started := time.Now()
 	end.Attach(w)
 	limits := ending.Limits{Timeout: a.Timeout, Disk: s.slot.Spec.Resources.Disk, Folders: []string{s.scratch}}
 	stop, watched := make(chan struct{}), make(chan struct{})
 	go func() { defer close(watched); end.Watch(ctx, limits, stop) }()
-	reply, err := w.attempt(id, req, a)
+	reply, err := w.attempt(id, req, a, s.unit(a))
 	wall := time.Since(started)
 	close(stop)
 	<-watched
 	killed := end.Detach()
-	p := ending.Program{Code: int(reply.Code), OOM: reply.Memory, FinalDisk: limits}
+	w.cpuMs += max(reply.CPUUs, 0) / 1000
+	p := ending.Program{Code: int(reply.Code), OOM: reply.Memory}
+	if s.touched(req.Work) {
+		p.FinalDisk = limits
+	}
 	var last sandbox.End
 	if err != nil {
 		s.worker = nil
-		if p, last, err = s.died(w, before, limits, err); err != nil {
+		if p, last, err = s.died(w, limits, err); err != nil {
 			return runner.Outcome{}, err
 		}
 	}
@@ -134,26 +157,27 @@ func (s *session) run(ctx context.Context, a runner.Attempt, req *frame.Request,
 		}
 	}
 	out := end.Outcome(p)
+	out.Started = started
 	if out.Exit == workload.Exited && reply.Trap != "" {
 		out.Detail = reply.Trap
 	}
 	out.Wall = runner.WallWasm
 	out.Usage = workload.Usage{WallMs: wall.Milliseconds(), CPUMs: (reply.CPUUs + 500) / 1000, PeakMem: reply.Peak}
 	if s.worker == nil && reply == (frame.Reply{}) {
-		s.workerUsage(&out.Usage, before, last)
+		s.workerUsage(&out.Usage, w, last)
 	}
 	return out, nil
 }
 
 // died explains why the worker did not answer: it was killed, by us or by the
 // kernel for its memory, or it broke.
-func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause error) (ending.Program, sandbox.End, error) {
+func (s *session) died(w *worker, l ending.Limits, cause error) (ending.Program, sandbox.End, error) {
 	e, err := w.ended()
 	if err != nil {
 		return ending.Program{}, e, errors.Join(cause, err)
 	}
 	p := ending.Program{Code: e.Code, Signal: e.Signal, Broken: e.Broken, FinalDisk: l}
-	p.OOM = e.Resident || s.group.Read().OOMKills > before.OOMKills
+	p.OOM = e.Resident || s.group.Read().OOMKills > w.before.OOMKills
 	if p.Signal == 0 && errors.Is(cause, frame.ErrFrame) {
 		return p, e, fmt.Errorf("wasm worker: %w", cause)
 	}
@@ -163,16 +187,23 @@ func (s *session) died(w *worker, before sandbox.Meter, l ending.Limits, cause e
 	return p, e, nil
 }
 
-// workerUsage fills in what a worker that could not reply has used.
-func (s *session) workerUsage(u *workload.Usage, before sandbox.Meter, last sandbox.End) {
-	u.CPUMs, u.PeakMem = last.CPUMs, last.MaxRSS
+// workerUsage fills in what a worker that could not reply has used, beyond what
+// it has replied for.
+func (s *session) workerUsage(u *workload.Usage, w *worker, last sandbox.End) {
+	u.CPUMs, u.PeakMem = max(last.CPUMs-w.cpuMs, 0), last.MaxRSS
 	after := s.group.Read()
 	if after.CPUMs >= 0 {
-		u.CPUMs = after.CPUMs - before.CPUMs
+		u.CPUMs = max(after.CPUMs-w.before.CPUMs-w.cpuMs, 0)
 	}
 	if after.PeakMem >= 0 {
 		u.PeakMem = after.PeakMem
 	}
+}
+
+// touched reports whether the guest of an attempt made any file.
+func (s *session) touched(work string) bool {
+	var st unix.Stat_t
+	return !errors.Is(unix.Lstat(filepath.Join(s.scratch, work), &st), unix.ENOENT)
 }
 
 // collect moves what the guest left in its /out to out and removes its scratch
@@ -189,6 +220,9 @@ func (s *session) collect(work, out string) error {
 		return nil // it touched no file
 	}
 	if err == nil && out != "" {
+		if err = os.MkdirAll(out, 0o755); err != nil {
+			return err
+		}
 		// An empty folder gives way; a worker that put a link or a file there gets nothing moved.
 		if merr := unix.Renameat(dir, "out", unix.AT_FDCWD, out); merr == nil {
 			err = sandbox.Open(out)

@@ -106,7 +106,7 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{slot: slot, code: code, release: release}
+	s := &session{slot: slot, log: r.log, code: code, release: release}
 	res := slot.Spec.Resources
 	s.group, err = r.host.NewGroup(fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1)), sandbox.Limits{
 		Memory: res.Memory + workerMemory + workerFactor*info.Size(),

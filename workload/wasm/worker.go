@@ -23,6 +23,9 @@ type worker struct {
 	in      *frame.Reader
 	out     *frame.Writer
 	release func() // of the slot's guard
+
+	before sandbox.Meter // of the group, when the worker started
+	cpuMs  int64         // that its attempts were charged
 }
 
 // startWorker starts the worker and waits until it has loaded the program.
@@ -32,7 +35,7 @@ func (s *session) startWorker() (*worker, error) {
 		return nil, fmt.Errorf("wasm worker: %w", err)
 	}
 	defer theirs.Close()
-	w := &worker{sock: ours, in: frame.NewReader(ours), out: frame.NewWriter(ours), release: func() {}}
+	w := &worker{sock: ours, in: frame.NewReader(ours), out: frame.NewWriter(ours), release: func() {}, before: s.group.Read()}
 	w.proc, err = s.group.Start(sandbox.Program{
 		Role: guest.RoleRun, Work: s.scratch, Keep: []*os.File{theirs}, TmpSize: 1 << 20,
 		Env: []string{"GODEBUG=madvdontneed=1"},
@@ -91,7 +94,7 @@ func (w *worker) ready() error {
 
 // attempt runs one attempt and returns the worker's reply. An error means that
 // the worker is of no more use and must be stopped.
-func (w *worker) attempt(id uint32, req *frame.Request, a runner.Attempt) (frame.Reply, error) {
+func (w *worker) attempt(id uint32, req *frame.Request, a runner.Attempt, unit func() string) (frame.Reply, error) {
 	var reply frame.Reply
 	if err := w.out.SendJSON(frame.Run, id, req); err != nil {
 		return reply, err
@@ -113,6 +116,10 @@ func (w *worker) attempt(id uint32, req *frame.Request, a runner.Attempt) (frame
 			return reply, fmt.Errorf("%w: of attempt %d during %d", frame.ErrFrame, f.Attempt, id)
 		case f.Type == frame.Done:
 			return reply, f.Decode(&reply)
+		case f.Type == frame.UnitAsk:
+			if err := w.out.Send(frame.UnitAt, id, []byte(unit())); err != nil {
+				return reply, err
+			}
 		case !isStream:
 			return reply, fmt.Errorf("%w: type %d", frame.ErrFrame, f.Type)
 		case to != nil:

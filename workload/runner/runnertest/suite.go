@@ -314,12 +314,12 @@ func unitSocket(t *testing.T, k Kit) {
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
 	a := s.Attempt("unit", "POST", "/v1/publish", "hello")
-	a.Unit = sock
+	a.Unit = func() (string, error) { return sock, nil }
 	if r := s.Run(a).OK(t); r.Stdout != "202 POST /v1/publish hello" {
 		t.Errorf("answered %q", r.Stdout)
 	}
 	a = s.Attempt("env", "PERRIN_UNIT")
-	a.Unit = sock
+	a.Unit = func() (string, error) { return sock, nil }
 	if r := s.Run(a).OK(t); r.Stdout != "/perrin/unit.sock\n" {
 		t.Errorf("PERRIN_UNIT is %q", r.Stdout)
 	}

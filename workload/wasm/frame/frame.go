@@ -16,16 +16,18 @@ import (
 // Type says what a frame carries.
 type Type uint8
 
-// The frames to the worker (Run, Stdin, StdinEnd) and from it.
+// The frames to the worker (up to UnitAt) and from it.
 const (
 	Run      Type = 1 // a Request: starts an attempt
 	Stdin    Type = 2
 	StdinEnd Type = 3
+	UnitAt   Type = 4  // answers UnitAsk: the socket, relative to the slot's folder; empty for none
 	Ready    Type = 10 // the program is loaded
 	Failed   Type = 11 // the program cannot be loaded: text
 	Stdout   Type = 12
 	Stderr   Type = 13
 	Done     Type = 14 // a Reply: the attempt has ended
+	UnitAsk  Type = 15 // the guest wants its unit socket: at most once an attempt
 )
 
 // Bounds on one frame's payload, in bytes.
@@ -51,8 +53,8 @@ type Request struct {
 	Args   []string `json:"args"`
 	Env    []string `json:"env,omitempty"`
 	Mounts []Mount  `json:"mounts,omitempty"`
-	Unit   string   `json:"unit,omitempty"`
-	Work   string   `json:"work"` // the name of the attempt's folder in the scratch folder
+	Unit   bool     `json:"unit,omitempty"` // UnitAsk will be answered with a socket
+	Work   string   `json:"work"`           // the name of the attempt's folder in the scratch folder
 	Stdin  bool     `json:"stdin,omitempty"`
 	Memory int64    `json:"memory"` // bytes of linear memory
 }

@@ -160,6 +160,7 @@ type attempt struct {
 	id    uint32
 	req   frame.Request
 	stdin *io.PipeReader
+	unit  chan string // the answer to UnitAsk
 }
 
 // receive reads frames, hands attempts over and feeds their stdin. It closes
@@ -168,6 +169,7 @@ func receive(in *frame.Reader, attempts chan<- *attempt) {
 	defer close(attempts)
 	var current uint32
 	var stdin *io.PipeWriter
+	var unit chan string
 	for {
 		f, err := in.Next()
 		if err != nil {
@@ -175,7 +177,8 @@ func receive(in *frame.Reader, attempts chan<- *attempt) {
 		}
 		switch {
 		case f.Type == frame.Run:
-			a := &attempt{id: f.Attempt}
+			unit = make(chan string, 1)
+			a := &attempt{id: f.Attempt, unit: unit}
 			if f.Decode(&a.req) != nil {
 				return
 			}
@@ -190,6 +193,11 @@ func receive(in *frame.Reader, attempts chan<- *attempt) {
 			_, _ = stdin.Write(slices.Clone(f.Payload)) // fails once the attempt is over
 		case f.Type == frame.StdinEnd:
 			stdin.Close()
+		case f.Type == frame.UnitAt:
+			select {
+			case unit <- string(f.Payload):
+			default: // answered before
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,8 +41,8 @@ func (w *worker) serve(a *attempt) (reply frame.Reply) {
 		return frame.Reply{Code: TrapCode, Trap: fmt.Sprintf("needs %d bytes of memory to start", w.min)}
 	}
 	unit := &unit{}
-	if a.req.Unit != "" {
-		unit.path = filepath.Join(SlotPath, a.req.Unit)
+	if a.req.Unit {
+		unit.find = sync.OnceValue(func() string { return w.findUnit(a) })
 	}
 	ctx := experimental.WithMemoryAllocator(context.Background(), mem)
 	ctx = context.WithValue(ctx, unitKey{}, unit)
@@ -50,6 +51,21 @@ func (w *worker) serve(a *attempt) (reply frame.Reply) {
 		mod.Close(ctx)
 	}
 	return ended(err)
+}
+
+// findUnit asks the node for the attempt's unit socket: most guests never need it.
+func (w *worker) findUnit(a *attempt) string {
+	if w.out.Send(frame.UnitAsk, a.id, nil) != nil {
+		return ""
+	}
+	select {
+	case rel := <-a.unit:
+		if rel != "" {
+			return filepath.Join(SlotPath, rel)
+		}
+	case <-time.After(callTimeout):
+	}
+	return ""
 }
 
 // ended turns what the engine says into a reply.

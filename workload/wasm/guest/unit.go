@@ -44,8 +44,8 @@ type unitKey struct{}
 
 // unit is one attempt's connection to its node.
 type unit struct {
-	path       string // "" for none
-	asked, had []byte // the last response that did not fit, and its request
+	find       func() string // the socket, "" for none; nil is none
+	asked, had []byte        // the last response that did not fit, and its request
 }
 
 func instantiateHost(ctx context.Context, rt wazero.Runtime) error {
@@ -58,7 +58,7 @@ func instantiateHost(ctx context.Context, rt wazero.Runtime) error {
 }
 
 func (u *unit) bridge(mem api.Memory, reqPtr, reqLen, respPtr, respCap uint32) int32 {
-	if u == nil || u.path == "" {
+	if u == nil || u.find == nil {
 		return callNoUnit
 	}
 	if reqLen > maxCall {
@@ -92,7 +92,7 @@ func (u *unit) ask(req []byte) ([]byte, int32) {
 	if !ok || !validRequest(method, path) {
 		return nil, callInvalid
 	}
-	resp, err := exchange(u.path, method, path, body)
+	resp, err := exchange(u.find(), method, path, body)
 	switch {
 	case errors.Is(err, errTooLong):
 		return nil, callTooLong
