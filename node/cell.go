@@ -78,14 +78,15 @@ func openResult(c *ledger.Close, node workload.PeerID) error {
 // book is the cell's ledger as Raft's state machine.
 type book struct {
 	forgot func(workload.ID) // told of each workload that is compacted
+	shelf  *shelf            // where results lie that rode in the log
 	log    *slog.Logger
 
 	mu    sync.RWMutex
 	state *ledger.State
 }
 
-func newBook(log *slog.Logger, forgot func(workload.ID)) *book {
-	return &book{state: ledger.New(rules()), log: log, forgot: forgot}
+func newBook(log *slog.Logger, shelf *shelf, forgot func(workload.ID)) *book {
+	return &book{state: ledger.New(rules()), log: log, shelf: shelf, forgot: forgot}
 }
 
 // Apply implements consensus.FSM.
@@ -99,23 +100,40 @@ func (b *book) Apply(index uint64, data []byte) any {
 	b.mu.Lock()
 	res := b.state.Apply(index, p, data)
 	b.mu.Unlock()
+	if p != nil && p.Close != nil && res.Reject == nil {
+		b.shelf.put(p.Close)
+	}
 	for _, id := range res.Forgot {
 		b.forgot(id)
 	}
 	return res
 }
 
+// known reports whether the cell has not forgotten a workload.
+func (b *book) known(id workload.ID) (known bool) {
+	b.Read(func(s *ledger.State) { _, known = s.Workload(id) })
+	return known
+}
+
 // Snapshot implements consensus.FSM.
 func (b *book) Snapshot() (io.WriterTo, error) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return snapshot{b.state.Snapshot()}, nil
+	return snapshot{b.state.Snapshot(), b, b.shelf.cut()}, nil
 }
 
-type snapshot struct{ s *ledger.Snapshot }
+// snapshot is the ledger, and the results that rode in its entries.
+type snapshot struct {
+	s     *ledger.Snapshot
+	book  *book
+	taken map[workload.Ref]workload.ID
+}
 
-// WriteTo encodes the snapshot.
+// WriteTo encodes the snapshot once those results are durable by themselves.
 func (s snapshot) WriteTo(w io.Writer) (int64, error) {
+	if err := s.book.shelf.sync(s.taken, s.book.known); err != nil {
+		return 0, err
+	}
 	raw, err := wire.Marshal(s.s)
 	if err != nil {
 		return 0, err

@@ -36,6 +36,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		}
 		if c != nil {
 			n.dropOffers(c)
+			n.book.shelf.retry(n.book.known)
 		}
 		if c != nil && n.currentLeader() != nil {
 			n.compact(ctx, c)

@@ -107,7 +107,7 @@ func (n *Node) openStores(context.Context) (err error) {
 	if err := n.kept.restore(); err != nil {
 		return err
 	}
-	n.book = newBook(n.log.With("part", "ledger"), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
+	n.book = newBook(n.log.With("part", "ledger"), newShelf(n.blobs, n.log), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
 	return nil
 }
 

@@ -109,8 +109,12 @@ type Return struct {
 	Ranges   []workload.Range `cbor:"4,keyasint" max:"4096"`
 }
 
-// Close ends tasks of a slot. The segment that holds their results is already
-// durable on a majority of the voters. Done are the tasks whose program exited
+// SegmentInline is the most bytes of a segment that a Close carries itself.
+const SegmentInline = 16 << 10
+
+// Close ends tasks of a slot. The segment that holds their results is Inline,
+// for every replica to keep when it applies the entry, or it is already durable
+// on a majority of the voters. Done are the tasks whose program exited
 // with 0; Failed the others, of which some may be tried again.
 type Close struct {
 	Workload workload.ID      `cbor:"1,keyasint"`
@@ -122,6 +126,7 @@ type Close struct {
 	Held     bool             `cbor:"7,keyasint"` // the outputs too lie on a majority of the voters
 	Usage    workload.Usage   `cbor:"8,keyasint"` // summed; PeakMem is the largest
 	Sig      workload.Signed  `cbor:"9,keyasint"` // the worker's statement, DomainResult
+	Inline   []byte           `cbor:"10,keyasint,omitempty" max:"16384"`
 }
 
 // FailedTask is one task that did not end with exit code 0.

@@ -125,6 +125,7 @@ type AwardMsg struct {
 	Holders  []workload.PeerID  `cbor:"8,keyasint" max:"16"` // who has the blobs
 	GrantMs  int64              `cbor:"9,keyasint"`          // of the first lease, which counts from when the bid was sent
 	Home     workload.PeerID    `cbor:"10,keyasint"`         // the node it was submitted on: only that one feeds its stdin
+	Last     bool               `cbor:"11,keyasint"`         // no task is open beside these: there is nothing to TAKE
 }
 
 // AfterOutputs are the segments of a workload that this one comes after.
@@ -189,6 +190,7 @@ type Statement struct {
 // all that they refer to lie on a majority of the voters.
 type Closed struct {
 	Held bool `cbor:"1,keyasint"`
+	Over bool `cbor:"2,keyasint"` // the slot has ended with these results: there is no more to say about it
 }
 
 // DoneMsg ends a slot.

@@ -183,7 +183,7 @@ func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index 
 	var spec workload.Signed
 	err := l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
 		spec = v.Signed
-		msg.Home = v.Home
+		msg.Home, msg.Last = v.Home, v.Tasks.Open == 0
 		msg.Holders = holders(l.cfg.Cell.Voters(), v.Home)
 		msg.After = afterOutputs(s, v, l.cfg.Cell.Voters())
 	})

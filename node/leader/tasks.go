@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -93,23 +94,37 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 		}
 		return nil, err
 	}
-	held := Total(segment.Blobs()) <= workload.KeepAutoLimit
-	hold := &wire.Hold{Workload: m.Ref.Workload, Blobs: []workload.Ref{ref}, Sources: []workload.PeerID{from}}
-	if len(m.Segment) <= wire.InlineLimit {
-		hold.Inline = []wire.Inline{{Data: m.Segment}}
-	}
-	if held {
-		hold.Blobs = append(hold.Blobs, segment.Blobs()...)
-	}
-	if err := l.cfg.Store.Replicate(ctx, hold); err != nil {
+	cmd := closeCommand(m, segment, ref, Total(segment.Blobs()) <= workload.KeepAutoLimit)
+	if err := l.keepResults(ctx, from, m, segment, cmd); err != nil {
 		return nil, err
 	}
 	l.count(func(s *Stats) { s.Closes++ })
-	cmd := closeCommand(m, segment, ref, held)
 	if _, err := l.propose(ctx, &ledger.Command{Close: cmd}); err != nil {
 		return nil, err
 	}
-	return &wire.Closed{Held: held}, nil
+	_, err = l.owns(from, m.Ref)
+	return &wire.Closed{Held: cmd.Held, Over: errors.Is(err, wire.NotFound)}, nil
+}
+
+// keepResults brings a segment, and up to a bound all that it refers to, to a
+// majority of the voters. A small segment rides in the log entry itself.
+func (l *Leader) keepResults(ctx context.Context, from workload.PeerID, m *wire.CloseMsg, segment *workload.Segment, cmd *ledger.Close) error {
+	hold := &wire.Hold{Workload: m.Ref.Workload, Sources: []workload.PeerID{from}}
+	switch {
+	case len(m.Segment) <= ledger.SegmentInline:
+		cmd.Inline = m.Segment
+	case len(m.Segment) <= wire.InlineLimit:
+		hold.Blobs, hold.Inline = []workload.Ref{cmd.Segment}, []wire.Inline{{Data: m.Segment}}
+	default:
+		hold.Blobs = []workload.Ref{cmd.Segment}
+	}
+	if cmd.Held {
+		hold.Blobs = append(hold.Blobs, segment.Blobs()...)
+	}
+	if len(hold.Blobs) == 0 {
+		return nil
+	}
+	return l.cfg.Store.Replicate(ctx, hold)
 }
 
 // recorded answers a report that comes again: its first answer was lost, and the
@@ -119,7 +134,7 @@ func (l *Leader) recorded(from workload.PeerID, id workload.ID, ref workload.Ref
 		segments := s.Segments(id)
 		for _, seg := range segments[max(0, len(segments)-recentSegments):] {
 			if seg.Ref == ref && seg.Node == from {
-				closed = &wire.Closed{Held: seg.Held}
+				closed = &wire.Closed{Held: seg.Held, Over: true}
 			}
 		}
 	})

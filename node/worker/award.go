@@ -118,7 +118,7 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, a wire.Awa
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
-		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, live: map[uint32]*attempt{},
+		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, last: award.Last, live: map[uint32]*attempt{},
 		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
 	}
 	w.slots[key] = s

@@ -6,8 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
 )
 
 // Bounds of a segment: results wait at most segmentWait for others to join.
@@ -117,23 +119,21 @@ func (r *report) failed(err error) {
 func (r *report) sendSegment(batch []workload.TaskResult) error {
 	segment := workload.Segment{Workload: r.s.key.Workload, Slot: r.s.key.Slot, Node: r.s.w.cfg.Self, Results: batch}
 	payload := wire.MustMarshal(segment)
-	ref, err := r.s.w.cfg.Blobs.PutBytesPinned(resultOwner(r.s.key), payload)
+	kept, ref, err := r.keep(&segment, payload)
 	if err != nil {
 		return err
 	}
 	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref})
-	blobs := segment.Blobs()
 	msg := wire.CloseMsg{
 		Ref: r.s.ref, Segment: payload, Sig: workload.Sign(workload.DomainResult, statement, r.s.w.cfg.Key),
 	}
-	r.s.w.cfg.Blobs.Pin(resultOwner(r.s.key), append(blobs, ref)...)
 	for {
 		ctx, cancel := context.WithTimeout(r.s.ctx, 30*time.Second)
 		var answer wire.Closed
 		err = r.s.w.cfg.Leaders.CallLeader(ctx, r.s.cell, wire.ProtoClose, &msg, &answer)
 		cancel()
 		if err == nil {
-			r.settle(append(blobs, ref), answer.Held)
+			r.settle(kept, &answer)
 		}
 		if err == nil || final(err) || r.s.ctx.Err() != nil {
 			return err
@@ -142,11 +142,34 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 	}
 }
 
+// keep pins what a segment refers to until the cell has answered, and the
+// segment itself unless it rides in the ledger.
+func (r *report) keep(segment *workload.Segment, payload []byte) (kept []workload.Ref, ref workload.Ref, err error) {
+	owner, store := resultOwner(r.s.key), r.s.w.cfg.Blobs
+	kept, ref = segment.Blobs(), blob.RefOf(payload)
+	if len(payload) > ledger.SegmentInline {
+		if _, err := store.PutBytesPinned(owner, payload); err != nil {
+			return nil, ref, err
+		}
+		kept = append(kept, ref)
+	}
+	store.Pin(owner, kept...)
+	return kept, ref, nil
+}
+
 // settle lets go of results that the voters hold, and keeps the others for as
 // long as the workload is known.
-func (r *report) settle(refs []workload.Ref, held bool) {
+func (r *report) settle(refs []workload.Ref, answer *wire.Closed) {
 	w := r.s.w
-	if !held {
+	if answer.Over {
+		r.s.mu.Lock()
+		r.s.closed = true
+		r.s.mu.Unlock()
+	}
+	if len(refs) == 0 {
+		return
+	}
+	if !answer.Held {
 		if err := w.cfg.Keep.Keep(r.s.key.Workload, refs); err != nil {
 			r.s.log.Error("results may be evicted", "err", err)
 			return

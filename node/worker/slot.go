@@ -48,6 +48,7 @@ type slot struct {
 	live    map[uint32]*attempt // by task
 	halted  bool
 	lost    string // why the slot is no longer this node's; nothing more is reported
+	closed  bool   // the cell has ended the slot with its last results
 }
 
 type takenRanges struct {
@@ -226,6 +227,9 @@ func (s *slot) finish() {
 	if s.next != nil { // an answer may still bring tasks
 		s.await()
 	}
+	if s.isClosed() {
+		return
+	}
 	told := s.w.end(s)
 	defer told()
 	s.cleanUp() // the capacity is free before the leader hears of it
@@ -289,6 +293,13 @@ func (s *slot) isLost() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost != "" || s.ctx.Err() != nil
+}
+
+// isClosed reports whether the cell knows that the slot is over.
+func (s *slot) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // halt ends the running attempt with a notice: SIGTERM now, SIGKILL after grace.
