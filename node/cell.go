@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -26,8 +25,13 @@ import (
 func rules() ledger.Rules {
 	return ledger.Rules{
 		OpenSpec: leader.OpenSpec, OpenBid: leader.OpenBid, Replay: replay, Charge: pricing.Charge,
-		OpenResult: openResult,
+		OpenResult: openResult, ReadSpec: readSpec,
 	}
+}
+
+// readSpec decodes a spec that the ledger has accepted before.
+func readSpec(payload []byte) (spec workload.Spec, err error) {
+	return spec, wire.Unmarshal(payload, &spec)
 }
 
 // replay runs an award's clearing again. It is pure: every replica does it.
@@ -111,7 +115,7 @@ func (b *book) Apply(index uint64, data []byte) any {
 
 // known reports whether the cell has not forgotten a workload.
 func (b *book) known(id workload.ID) (known bool) {
-	b.Read(func(s *ledger.State) { _, known = s.Workload(id) })
+	b.Read(func(s *ledger.State) { _, known = s.Phase(id) })
 	return known
 }
 
@@ -122,38 +126,15 @@ func (b *book) Snapshot() (io.WriterTo, error) {
 	return snapshot{b.state.Snapshot(), b, b.shelf.cut()}, nil
 }
 
-// snapshot is the ledger, and the results that rode in its entries.
-type snapshot struct {
-	s     *ledger.Snapshot
-	book  *book
-	taken map[workload.Ref]workload.ID
-}
-
-// WriteTo encodes the snapshot once those results are durable by themselves.
-func (s snapshot) WriteTo(w io.Writer) (int64, error) {
-	if err := s.book.shelf.sync(s.taken, s.book.known); err != nil {
-		return 0, err
-	}
-	raw, err := wire.Marshal(s.s)
-	if err != nil {
-		return 0, err
-	}
-	return io.Copy(w, bytes.NewReader(raw))
-}
-
 // Restore implements consensus.FSM.
 func (b *book) Restore(r io.Reader) error {
 	state := ledger.New(rules())
 	if r != nil {
-		raw, err := io.ReadAll(r)
+		snap, err := readSnapshot(r)
 		if err != nil {
 			return err
 		}
-		var snap ledger.Snapshot
-		if err := wire.UnmarshalBulk(raw, &snap); err != nil {
-			return err
-		}
-		if state, err = ledger.Restore(rules(), &snap); err != nil {
+		if state, err = ledger.Restore(rules(), snap); err != nil {
 			return err
 		}
 	}

@@ -12,11 +12,9 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// What the leader's rule keeps of ended workloads: at most ledger.KeepEnded of
-// them, and none that ended longer ago than keepFor.
+// How often a node looks after its house, and lets go of what it alone keeps.
 const (
 	houseEvery = 5 * time.Second
-	keepFor    = 7 * 24 * time.Hour
 	keptEvery  = 12 // rounds
 )
 
@@ -67,18 +65,24 @@ func (n *Node) caughtUp(ctx context.Context, c *cell) bool {
 	return ours >= theirs.Index
 }
 
+// compactRounds bounds the Compacts of one round: 8,192 workloads.
+const compactRounds = 8
+
+// compact has the ledger shrink old workloads, by ledger.Rule.
 func (n *Node) compact(ctx context.Context, c *cell) {
-	var ids []workload.ID
-	c.Read(func(s *ledger.State) {
-		ids = s.Compactable(time.Now().UnixMilli(), ledger.KeepEnded, keepFor.Milliseconds())
-	})
-	if len(ids) == 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: &ledger.Compact{IDs: ids}}); err != nil {
-		n.log.Warn("compaction not committed", "err", err)
+	rule := ledger.Rule()
+	for range compactRounds {
+		due := 0
+		c.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), rule) })
+		if due == 0 {
+			return
+		}
+		if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: rule}); err != nil {
+			n.log.Warn("compaction not committed", "err", err)
+			return
+		}
 	}
 }
 

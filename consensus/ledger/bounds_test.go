@@ -103,9 +103,9 @@ func TestLedgerTakesOnOnlySoMuch(t *testing.T) {
 	if r := w.accept("w", "alice", nil); r.Reject == nil || r.Reject.Code != Full {
 		t.Errorf("beyond MaxLive: %v", r.Reject)
 	}
-	w.live, w.specBytes = 0, MaxSpecBytes
+	w.live, w.bytes = 0, MaxBytes
 	if r := w.accept("w", "alice", nil); r.Reject == nil || r.Reject.Code != Full {
-		t.Errorf("beyond MaxSpecBytes: %v", r.Reject)
+		t.Errorf("beyond MaxBytes: %v", r.Reject)
 	}
 }
 
@@ -216,6 +216,6 @@ func BenchmarkAccept(b *testing.B) {
 	for b.Loop() {
 		id := accept()
 		w.apply(func(c *Command) { c.Stop = &Stop{ID: id} })
-		w.apply(func(c *Command) { c.Compact = &Compact{IDs: []workload.ID{id}} })
+		w.apply(func(c *Command) { c.Compact = &Compact{Bytes: MaxBytes, For: 1 << 40} })
 	}
 }

@@ -165,7 +165,14 @@ type Quota struct {
 	Limit   int64           `cbor:"2,keyasint"`
 }
 
-// Compact forgets the details of ended workloads, by the leader's stated rule.
+// Compact shrinks the oldest ended workloads to tombs: while more than Keep
+// have ended, while all workloads together weigh more than Bytes, and those that
+// ended more than For ms ago; at most MaxCompact of them. None goes that ended
+// less than AtOnce ms ago, still holds a slot, or is named in After by one that
+// has not ended. The time is the command's own.
 type Compact struct {
-	IDs []workload.ID `cbor:"1,keyasint" max:"1024"`
+	Keep   uint32 `cbor:"2,keyasint"`
+	Bytes  int64  `cbor:"3,keyasint"`
+	For    int64  `cbor:"4,keyasint"`
+	AtOnce int64  `cbor:"5,keyasint"`
 }

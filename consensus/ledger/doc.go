@@ -24,7 +24,8 @@
 // Three things are the leader's to do, as nothing here does them by itself: a
 // slot whose Take came back empty is released, or given tasks when some open
 // again, since the ledger counts on an idle slot to take what is open; Compact
-// is proposed for what Compactable names; and a node whose lease ran out is
+// is proposed while Compactable counts any, and shrinks ended workloads to
+// tombs by a rule that it carries; and a node whose lease ran out is
 // expired. A Result's Freed says which slots ended, also those that an ended
 // workload leaves behind.
 package ledger

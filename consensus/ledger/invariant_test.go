@@ -29,7 +29,14 @@ func (s *State) checkInvariants(t failer) {
 		t.Errorf("spent %d, earned %d", spent, earned)
 	}
 	phases, live, slots, lots := map[workload.Phase]int{}, 0, 0, 0
+	var bytes int64
 	for _, l := range s.loads {
+		r := l.snapshot()
+		if parts := r.partsOf(); parts != l.parts {
+			t.Errorf("%s: its parts weigh %d, counted %d", loadName(l.ID), parts, l.parts)
+		}
+		bytes += l.weight
+		s.weigh(l)
 		s.checkTasks(t, l)
 		s.checkSlots(t, l)
 		phases[l.Phase]++
@@ -46,6 +53,9 @@ func (s *State) checkInvariants(t failer) {
 		if l.Phase == workload.Running && len(l.slots) == 0 || l.Phase == workload.Pending && len(l.slots) > 0 {
 			t.Errorf("%s: %s with %d slots", loadName(l.ID), l.Phase, len(l.slots))
 		}
+	}
+	if bytes != s.bytes || len(s.tombs) != s.graves.n || s.graves.n > MaxTombs {
+		t.Errorf("weights of %d bytes, counted %d; %d tombs in %d graves", bytes, s.bytes, len(s.tombs), s.graves.n)
 	}
 	for p, n := range s.phases {
 		if phases[p] != n {

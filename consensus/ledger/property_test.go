@@ -98,8 +98,11 @@ func (m *machine) draw(t *rapid.T) func(*Command) {
 		if rapid.Bool().Draw(t, "stop") {
 			return func(c *Command) { c.Stop = &Stop{ID: id, By: peer("alice")} }
 		}
-		list := m.Compactable(m.at, rapid.IntRange(0, 3).Draw(t, "keep"), 100_000)
-		return func(c *Command) { c.Compact = &Compact{IDs: append(list, id)} }
+		rule := &Compact{
+			Keep: rapid.Uint32Range(0, 3).Draw(t, "keep"), Bytes: rapid.Int64Range(0, 10_000).Draw(t, "bytes"),
+			For: rapid.Int64Range(0, 100_000).Draw(t, "for"), AtOnce: rapid.Int64Range(0, 1000).Draw(t, "at once"),
+		}
+		return func(c *Command) { c.Compact = rule }
 	case 10:
 		limit := rapid.Int64Range(-1, 50).Draw(t, "limit")
 		return func(c *Command) { c.Quota = &Quota{Account: peer("alice"), Limit: limit} }

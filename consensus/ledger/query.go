@@ -58,6 +58,14 @@ func (s *State) Workload(id workload.ID) (View, bool) {
 	return s.view(l), true
 }
 
+// Phase returns where a workload stands; false when it is not known, or compacted.
+func (s *State) Phase(id workload.ID) (workload.Phase, bool) {
+	if l := s.loads[id]; l != nil {
+		return l.Phase, true
+	}
+	return "", false
+}
+
 func (s *State) view(l *load) View {
 	v := View{
 		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Spec: l.Spec, Signed: l.Signed, Phase: l.Phase, Reason: l.Reason,
@@ -287,7 +295,8 @@ type Stats struct {
 	Slots    int                    `json:"slots"`
 	Members  int                    `json:"members"`
 	Accounts int                    `json:"accounts"`
-	SpecSize int64                  `json:"spec_bytes"`
+	Bytes    int64                  `json:"bytes"` // what the workloads weigh
+	Tombs    int                    `json:"tombs"` // compacted workloads that are remembered
 }
 
 // RejectCount is how many commands were rejected for one reason.
@@ -302,7 +311,7 @@ func (s *State) Stats() Stats {
 	maps.DeleteFunc(phases, func(_ workload.Phase, n int) bool { return n == 0 })
 	return Stats{
 		Index: s.index, Applied: s.applied, Rejected: s.rejectCounts(), Phases: phases, Lots: s.lots.n, Slots: s.slots,
-		Members: len(s.members), Accounts: len(s.accounts), SpecSize: s.specBytes,
+		Members: len(s.members), Accounts: len(s.accounts), Bytes: s.bytes, Tombs: len(s.tombs),
 	}
 }
 
@@ -313,23 +322,4 @@ func (s *State) rejectCounts() []RejectCount {
 	}
 	slices.SortFunc(out, func(a, b RejectCount) int { return cmp.Compare(a.Code, b.Code) })
 	return out
-}
-
-// Compactable returns what a Compact at now should name, oldest end first and
-// at most 1,024: ended workloads beyond the last keep of them, and those that
-// ended more than olderThan ms before now. What holds slots still, or is
-// named in After by a workload that has not ended, is left out.
-func (s *State) Compactable(now int64, keep int, olderThan int64) []workload.ID {
-	var ids []workload.ID
-	rest := s.ended.n
-	for l := range s.ended.from(0) {
-		if rest <= keep && l.Ended >= now-olderThan || len(ids) == 1024 {
-			break
-		}
-		rest--
-		if l.compactable() && l.Spec.Created <= now {
-			ids = append(ids, l.ID)
-		}
-	}
-	return ids
 }

@@ -20,7 +20,8 @@ const (
 	NotMember       Code = "not-member"       // the node is no member of the cell
 	UnknownNode     Code = "unknown-node"     // the ledger has no lease of the node
 	HoldsSlots      Code = "holds-slots"      // the member still holds slots
-	UnknownWorkload Code = "unknown-workload" // no such workload, or forgotten by Compact
+	UnknownWorkload Code = "unknown-workload" // no such workload, or compacted
+	Compacted       Code = "compacted"        // a workload to come after has been compacted
 	WrongCell       Code = "wrong-cell"       // the ID names another cell
 	WrongMesh       Code = "wrong-mesh"       // the spec was signed for another mesh
 	IDTaken         Code = "id-taken"         // another workload has the ID
@@ -81,7 +82,7 @@ type Result struct {
 
 	Ready  []workload.ID // workloads that waited and now want slots
 	Ends   []workload.ID // workloads that reached a final phase
-	Forgot []workload.ID // Compact: workloads that are gone
+	Forgot []workload.ID // Compact: workloads of which only a tomb is left
 }
 
 // Err returns the rejection as an error, nil when the command was applied.

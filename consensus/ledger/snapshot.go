@@ -11,7 +11,7 @@ import (
 )
 
 // SnapshotVersion is the version of the Snapshot that this package writes.
-const SnapshotVersion = 1
+const SnapshotVersion = 2
 
 // ErrSnapshot is returned when a snapshot is of a newer version or does not
 // hold together.
@@ -38,6 +38,7 @@ type Snapshot struct {
 	Leases   []Lease         `cbor:"16,keyasint,omitempty" max:"1048576"`
 	Accounts []Account       `cbor:"17,keyasint,omitempty" max:"1048576"`
 	Records  []Record        `cbor:"18,keyasint,omitempty" max:"200000"`
+	Tombs    []Tomb          `cbor:"19,keyasint,omitempty" max:"65536"` // by EndSeq
 }
 
 // Lease is a node's epoch in a snapshot. Its slots stand with their workloads.
@@ -59,6 +60,9 @@ func (s *State) Snapshot() *Snapshot {
 	}
 	for l := range s.all.from(0) {
 		snap.Records = append(snap.Records, l.snapshot())
+	}
+	for t := range s.graves.from(0) {
+		snap.Tombs = append(snap.Tombs, *t)
 	}
 	return snap
 }
@@ -105,6 +109,12 @@ func Restore(rules Rules, snap *Snapshot) (*State, error) {
 	if err := s.restoreRecords(snap.Records); err != nil {
 		return nil, err
 	}
+	for _, t := range snap.Tombs {
+		if s.loads[t.ID] != nil || s.tombs[t.ID] != nil || t.EndSeq >= s.nextEnd || !t.Phase.Ended() {
+			return nil, fmt.Errorf("%w: the tomb of %s does not fit", ErrSnapshot, t.ID)
+		}
+		s.entomb(&t)
+	}
 	return s, nil
 }
 
@@ -113,7 +123,10 @@ func (s *State) restoreRecords(records []Record) error {
 	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Seq, b.Seq) })
 	for i := range records {
 		r := &records[i]
-		if r.Spec == nil || s.loads[r.ID] != nil || r.Seq == 0 || r.Seq >= s.nextSeq || i > 0 && r.Seq == records[i-1].Seq {
+		if err := s.readSpec(r); err != nil {
+			return fmt.Errorf("%w: workload %s: its spec: %w", ErrSnapshot, r.ID, err)
+		}
+		if s.loads[r.ID] != nil || r.Seq == 0 || r.Seq >= s.nextSeq || i > 0 && r.Seq == records[i-1].Seq {
 			return fmt.Errorf("%w: workload %s, number %d, is incomplete or there twice", ErrSnapshot, r.ID, r.Seq)
 		}
 		if err := s.restoreRecord(r); err != nil {
@@ -121,6 +134,23 @@ func (s *State) restoreRecords(records []Record) error {
 		}
 	}
 	return nil
+}
+
+// readSpec decodes the spec of a record, which a snapshot has in its signed
+// form alone.
+func (s *State) readSpec(r *Record) error {
+	var spec workload.Spec
+	var err error
+	switch {
+	case r.Spec != nil:
+		return nil
+	case s.rules.ReadSpec != nil:
+		spec, err = s.rules.ReadSpec(r.Signed.Payload)
+	default:
+		spec, err = s.rules.OpenSpec(r.Signed)
+	}
+	r.Spec = &spec
+	return err
 }
 
 func (s *State) restoreRecord(r *Record) error {
@@ -146,6 +176,7 @@ func (s *State) restoreRecord(r *Record) error {
 		tasks += uint64(sl.open.n)
 	}
 	l.Fresh, l.Retry, l.Done, l.Failed, l.Slots = nil, nil, nil, nil, nil
+	l.parts = l.partsOf()
 	if tasks != uint64(l.total()) {
 		return fmt.Errorf("%d tasks, the spec has %d", tasks, l.total())
 	}

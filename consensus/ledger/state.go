@@ -7,30 +7,6 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// The bounds of a ledger. Apply keeps them on every replica alike.
-const (
-	MaxLive      = 100_000          // workloads that have not ended
-	MaxKept      = 2 * MaxLive      // workloads in all; the leader compacts long before
-	KeepEnded    = 10_000           // ended workloads that the leader's rule keeps
-	MaxSpecBytes = 1 << 30          // of all signed specs together
-	MaxMembers   = 128              // of a cell
-	MaxAccounts  = 1 << 20          // owners and nodes that ever traded
-	MaxTakeRuns  = 64               // ranges that one Take or Award gives a slot
-	MaxSlotRuns  = 4096             // ranges that a slot holds at once
-	MaxFaults    = 16               // attempts of one task that nodes may fail before it counts as failed
-	MaxAhead     = int64(3_600_000) // ms that a spec may be signed after the ledger's time
-	maxCharge    = int64(1) << 50   // micro-credits of one Close
-	maxWall      = int64(1)<<53 - 1 // ms of one Close
-	keptSig      = 1024             // bytes of a worker's statement that a segment keeps
-	keptRetried  = 4096             // ranges of retried tasks that a workload's segments keep
-	keptAuctions = 4                // auctions of a workload kept whole
-	keptUsed     = 16               // auctions of a workload whose award is known as applied
-	keptSteps    = 64               // of a workload's trail
-	maxTallies   = 1024             // nodes of a workload that are counted by name
-	noLimit      = int64(-1)        // of an account
-	firstFence   = uint64(1)        // the first generation and the first epoch
-)
-
 // Rules are the parts of Apply that need what this package must not import:
 // signatures over encodings, the clearing and the tariff. All are pure: the
 // same input gives the same answer on every replica, for ever.
@@ -48,6 +24,9 @@ type Rules struct {
 	// OpenResult verifies the statement of the node that a Close comes from.
 	// Without it the leader's check has to do.
 	OpenResult func(c *Close, node workload.PeerID) error
+	// ReadSpec decodes the payload of a spec that was accepted before, without
+	// looking at its signature again. Without it OpenSpec does.
+	ReadSpec func(payload []byte) (workload.Spec, error)
 	// OpenBid decodes a bid that Replay has accepted, for Why. Without it Why
 	// shows who bid, not what.
 	OpenBid func(workload.Signed) (workload.Bid, error)
@@ -75,17 +54,19 @@ type State struct {
 	nodes    map[workload.PeerID]*node
 	accounts map[workload.PeerID]*Account
 	loads    map[workload.ID]*load
+	tombs    map[workload.ID]*Tomb
 
 	// What follows is derived from the above.
-	nonces    map[nonceKey]*load
-	waiters   map[workload.ID][]*load // in order of acceptance
-	all       ordered[*load]          // by Seq
-	lots      ordered[*load]          // by Seq: those that want slots
-	ended     ordered[*load]          // by EndSeq
-	phases    map[workload.Phase]int
-	live      int // workloads that have not ended
-	slots     int
-	specBytes int64
+	nonces  map[nonceKey]*load
+	waiters map[workload.ID][]*load // in order of acceptance
+	all     ordered[*load]          // by Seq
+	lots    ordered[*load]          // by Seq: those that want slots
+	ended   ordered[*load]          // by EndSeq
+	graves  ordered[*Tomb]          // by EndSeq
+	phases  map[workload.Phase]int
+	live    int // workloads that have not ended
+	slots   int
+	bytes   int64 // weight of all workloads
 }
 
 type nonceKey struct {
@@ -103,6 +84,7 @@ func New(rules Rules) *State {
 		nodes:    map[workload.PeerID]*node{},
 		accounts: map[workload.PeerID]*Account{},
 		loads:    map[workload.ID]*load{},
+		tombs:    map[workload.ID]*Tomb{},
 		nonces:   map[nonceKey]*load{},
 		waiters:  map[workload.ID][]*load{},
 		phases:   map[workload.Phase]int{},
@@ -156,6 +138,9 @@ func (s *State) chain(index uint64, raw []byte) {
 func (s *State) phaseOf(id workload.ID) workload.Phase {
 	if l := s.loads[id]; l != nil {
 		return l.Phase
+	}
+	if t := s.tombs[id]; t != nil {
+		return t.Phase
 	}
 	return ""
 }

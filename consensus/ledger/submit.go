@@ -18,6 +18,10 @@ func (s *State) accept(e *entry, c *Accept) *Reject {
 	if err != nil {
 		return rejectf(BadSpec, "%v", err)
 	}
+	if t := s.tombs[c.ID]; t != nil && t.Owner == c.Spec.By && t.Created == spec.Created {
+		e.res.ID, e.res.Duplicate = t.ID, true
+		return nil
+	}
 	key := nonceKey{c.Spec.By, spec.Nonce}
 	if first := s.nonces[key]; first != nil {
 		if !bytes.Equal(first.Signed.Payload, c.Spec.Payload) {
@@ -50,7 +54,7 @@ func (s *State) acceptable(e *entry, c *Accept, spec *workload.Spec) *Reject {
 		return rejectf(WrongCell, "%s is of cell %s, this is %s", c.ID, c.ID.Cell, s.cell)
 	case spec.Mesh != s.mesh:
 		return rejectf(WrongMesh, "signed for mesh %s, this is %s", spec.Mesh, s.mesh)
-	case s.loads[c.ID] != nil:
+	case s.loads[c.ID] != nil || s.tombs[c.ID] != nil:
 		return rejectf(IDTaken, "%s", c.ID)
 	case spec.Tasks.Count < 1 || spec.Tasks.Count > workload.MaxTasks:
 		return rejectf(BadSpec, "%d tasks, want 1 to %d", spec.Tasks.Count, workload.MaxTasks)
@@ -61,13 +65,13 @@ func (s *State) acceptable(e *entry, c *Accept, spec *workload.Spec) *Reject {
 	case account != nil && account.Limit >= 0 && account.Spent >= account.Limit:
 		return rejectf(OverQuota, "spent %d of %d micro-credits", account.Spent, account.Limit)
 	case s.live >= MaxLive:
-		return rejectf(Full, "%d workloads have not ended", s.live)
+		return rejectf(Full, "%d workloads have not ended, as many as the cell takes", s.live)
 	case len(s.loads) >= MaxKept:
-		return rejectf(Full, "%d workloads are kept", len(s.loads))
-	case s.specBytes+int64(len(c.Spec.Payload)) > MaxSpecBytes:
-		return rejectf(Full, "the specs kept are %d bytes long", s.specBytes)
+		return rejectf(Full, "%d workloads are kept, as many as the cell takes; the oldest ended ones go soon", len(s.loads))
+	case s.bytes+weightLoad+int64(len(c.Spec.Payload)) > MaxBytes:
+		return rejectf(Full, "the cell's ledger holds %d of at most %d MiB; the oldest ended workloads go soon", s.bytes>>20, MaxBytes>>20)
 	case account == nil && len(s.accounts) >= MaxAccounts:
-		return rejectf(Full, "%d accounts", len(s.accounts))
+		return rejectf(Full, "%d accounts, as many as the cell takes", len(s.accounts))
 	}
 	return nil
 }
@@ -85,6 +89,8 @@ func (s *State) newLoad(e *entry, c *Accept, spec *workload.Spec) (*load, *Rejec
 	for _, id := range l.after() {
 		dep := s.loads[id]
 		switch {
+		case dep == nil && s.tombs[id] != nil:
+			return nil, rejectf(Compacted, "after %s: %s", id, s.tombs[id])
 		case dep == nil:
 			return nil, rejectf(UnknownWorkload, "after %s", id)
 		case dep.Phase == workload.Failed || dep.Phase == workload.Stopped:
@@ -103,7 +109,6 @@ func (s *State) insert(l *load) {
 	s.nonces[nonceKey{l.owner(), l.Spec.Nonce}] = l
 	s.all.add(l.Seq, l)
 	s.phases[l.Phase]++
-	s.specBytes += int64(len(l.Signed.Payload))
 	if l.Phase.Ended() {
 		s.ended.add(l.EndSeq, l)
 		return
@@ -135,41 +140,6 @@ func (s *State) stop(e *entry, c *Stop) *Reject {
 	l.note(Step{At: e.at, Index: e.index, Kind: StepStopped, Node: c.By})
 	s.end(e, l, workload.Stopped, "stopped by its owner")
 	return nil
-}
-
-// compactable reports whether nothing needs l any more.
-func (l *load) compactable() bool {
-	return l.Phase.Ended() && len(l.slots) == 0 && l.pins == 0
-}
-
-// compact forgets what may be forgotten of the named workloads, and the leases
-// of nodes outside of the cell that hold nothing.
-func (s *State) compact(e *entry, c *Compact) *Reject {
-	for _, id := range c.IDs {
-		if l := s.loads[id]; l != nil && l.compactable() && l.Spec.Created <= e.at {
-			s.forget(l)
-			e.res.Forgot = append(e.res.Forgot, id)
-		}
-	}
-	for peer, n := range s.nodes {
-		if len(n.slots) == 0 && s.members[peer] == nil {
-			s.dropNode(peer, n)
-		}
-	}
-	return nil
-}
-
-// forget drops l. From now on the owner's specs signed up to l's are refused,
-// since the ledger could not tell one from a replay of l.
-func (s *State) forget(l *load) {
-	a := s.account(l.owner())
-	a.Forgot = max(a.Forgot, l.Spec.Created)
-	delete(s.loads, l.ID)
-	delete(s.nonces, nonceKey{l.owner(), l.Spec.Nonce})
-	s.all.remove(l.Seq)
-	s.ended.remove(l.EndSeq)
-	s.phases[l.Phase]--
-	s.specBytes -= int64(len(l.Signed.Payload))
 }
 
 // unwait takes l off the lists of those it waited for.

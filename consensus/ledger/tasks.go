@@ -224,10 +224,15 @@ func (l *load) keepSegment(e *entry, sl *slot, c *Close, x *closing) {
 	if len(sig.Payload) > keptSig {
 		sig.Payload = nil
 	}
-	l.Segments = append(l.Segments, Segment{
+	l.addSegment(Segment{
 		Ref: c.Segment, Slot: sl.ID, Node: sl.Node, At: e.at, Rate: sl.Rate, Cost: e.res.Charged, Usage: c.Usage,
 		Done: c.Done, Failed: x.failed, Retried: kept, Held: c.Held, Sig: sig,
 	})
+}
+
+func (l *load) addSegment(g Segment) {
+	l.Segments = append(l.Segments, g)
+	l.parts += g.weight()
 }
 
 // release ends a slot. One that holds tasks can be released only once its

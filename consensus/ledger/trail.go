@@ -64,7 +64,9 @@ const (
 
 // note adds a step to the trail. The oldest one falls out of a full trail.
 func (l *load) note(step Step) {
+	l.parts += step.weight()
 	if len(l.Steps) == keptSteps {
+		l.parts -= l.Steps[0].weight()
 		l.Steps = slices.Delete(l.Steps, 0, 1)
 	}
 	l.Steps = append(l.Steps, step)
@@ -85,6 +87,7 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 	}
 	l.Used = append(l.Used, c.Auction)
 	if len(l.Auctions) == keptAuctions {
+		l.parts -= l.Auctions[0].weight()
 		l.Auctions = slices.Delete(l.Auctions, 0, 1)
 	}
 	a := Auction{
@@ -97,6 +100,7 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 		step.Kind, step.Slot, step.Count = StepAwarded, a.First, granted
 	}
 	l.Auctions = append(l.Auctions, a)
+	l.parts += a.weight()
 	l.note(step)
 }
 

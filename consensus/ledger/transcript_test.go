@@ -72,11 +72,20 @@ func (st *story) run(d *datadriven.TestData) string {
 		s := st.Stats()
 		fmt.Fprintf(&b, "applied=%d phases=%v lots=%d slots=%d members=%d rejected=%v\n", s.Applied, s.Phases, s.Lots, s.Slots, s.Members, s.Rejected)
 	case "compactable":
-		var now, keep, older int64
-		d.ScanArgs(st.t, "now", &now)
-		d.ScanArgs(st.t, "keep", &keep)
-		d.ScanArgs(st.t, "older", &older)
-		b.WriteString(ids(st.Compactable(now, int(keep), older)) + "\n")
+		var words []string
+		for _, arg := range d.CmdArgs {
+			words = append(words, arg.String())
+		}
+		a := parseArgs(words)
+		fmt.Fprintln(&b, st.Compactable(int64(a.num("now", uint32(st.at))), a.rule()))
+	case "tomb":
+		for _, arg := range d.CmdArgs {
+			if t, ok := st.Tomb(loadID(arg.Key)); ok {
+				fmt.Fprintf(&b, "%s of %s, %d us/s: %s\n", arg.Key, peerName(t.Owner), t.Cost, &t)
+			} else {
+				fmt.Fprintf(&b, "%s has no tomb\n", arg.Key)
+			}
+		}
 	case "restart":
 		was := st.Hash()
 		s, err := Restore(testRules(), reencode(st.t, st.Snapshot()))
@@ -114,11 +123,7 @@ func (st *story) command(words []string) Result {
 	case "quota":
 		return st.apply(func(c *Command) { c.Quota = &Quota{Account: peer(a.plain[0]), Limit: int64(a.num("limit", 0))} })
 	case "compact":
-		var list []workload.ID
-		for _, name := range a.plain {
-			list = append(list, loadID(name))
-		}
-		return st.apply(func(c *Command) { c.Compact = &Compact{IDs: list} })
+		return st.apply(func(c *Command) { c.Compact = a.rule() })
 	case "garbage":
 		st.index++
 		return st.Apply(st.index, nil, []byte("garbage"))
@@ -258,6 +263,13 @@ func (a args) signed(name string, otherwise int64) int64 {
 		return otherwise
 	}
 	return n
+}
+
+// rule reads a rule of compaction that keeps everything but for what is named.
+func (a args) rule() *Compact {
+	return &Compact{
+		Keep: a.num("keep", 1000), Bytes: a.signed("bytes", MaxBytes), For: a.signed("for", 1_000_000), AtOnce: a.signed("at-once", 0),
+	}
 }
 
 func (a args) list(name string) []string {

@@ -16,7 +16,7 @@ type Record struct {
 	EndSeq     uint64               `cbor:"2,keyasint"` // order of ending
 	ID         workload.ID          `cbor:"3,keyasint"`
 	Signed     workload.Signed      `cbor:"4,keyasint"`
-	Spec       *workload.Spec       `cbor:"5,keyasint"` // never changed
+	Spec       *workload.Spec       `cbor:"-"` // of Signed; never changed
 	Held       bool                 `cbor:"6,keyasint"`
 	Home       workload.PeerID      `cbor:"7,keyasint"`
 	Generation uint64               `cbor:"8,keyasint"`
@@ -100,6 +100,8 @@ type load struct {
 	left   int    // workloads it still waits for
 	pins   int    // workloads not ended that name it in After
 	listed bool   // in State.lots
+	parts  int64  // what its trail and segments weigh
+	weight int64  // of State.bytes
 }
 
 type slot struct {
@@ -207,8 +209,9 @@ func (s *State) settle(e *entry, l *load) {
 	s.relist(l)
 }
 
-// relist puts l among the lots or takes it out.
+// relist puts l among the lots or takes it out, and weighs it.
 func (s *State) relist(l *load) {
+	s.weigh(l)
 	wants := l.wanted() > 0
 	if wants == l.listed {
 		return

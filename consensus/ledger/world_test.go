@@ -158,5 +158,8 @@ func reencode(t testing.TB, snap *Snapshot) *Snapshot {
 	if err := errors.Join(gob.NewEncoder(&buf).Encode(snap), gob.NewDecoder(&buf).Decode(out)); err != nil {
 		t.Fatal(err)
 	}
+	for i := range out.Records {
+		out.Records[i].Spec = nil // it is no part of the encoding
+	}
 	return out
 }

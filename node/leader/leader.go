@@ -314,6 +314,8 @@ func rejectKind(code ledger.Code) wire.Kind {
 		return wire.Expired
 	case ledger.Malformed, ledger.BadSpec:
 		return wire.Malformed
+	case ledger.Full:
+		return wire.Full
 	}
 	return wire.Refused
 }

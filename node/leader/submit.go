@@ -56,7 +56,7 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
 	id := IDOf(l.cfg.Cell.ID(), m.Spec)
-	if known, ok := l.known(m.Spec.By, &spec, m.Spec.Payload); ok {
+	if known, ok := l.known(m.Spec, &spec); ok {
 		l.refresh(known.ID) // the one who submitted it first may not have seen it through
 		return known, nil
 	}
@@ -73,12 +73,16 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 }
 
 // known returns the answer to a spec that was submitted before.
-func (l *Leader) known(owner workload.PeerID, spec *workload.Spec, payload []byte) (answer *wire.Submitted, ok bool) {
+func (l *Leader) known(signed workload.Signed, spec *workload.Spec) (answer *wire.Submitted, ok bool) {
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		var id workload.ID
-		if id, ok = s.Lookup(owner, spec.Nonce); ok {
+		if t, gone := s.Tomb(IDOf(l.cfg.Cell.ID(), signed)); gone {
+			answer, ok = &wire.Submitted{ID: t.ID, Held: t.Held}, true
+			return
+		}
+		if id, ok = s.Lookup(signed.By, spec.Nonce); ok {
 			v, _ := s.Workload(id)
-			if ok = bytes.Equal(v.Signed.Payload, payload); !ok {
+			if ok = bytes.Equal(v.Signed.Payload, signed.Payload); !ok {
 				return // another spec with the same nonce: the ledger will refuse it
 			}
 			answer = &wire.Submitted{ID: id, Held: v.Held}
@@ -169,13 +173,19 @@ func (l *Leader) halt(id workload.ID, reason string) {
 
 // withWorkload reads one workload.
 func (l *Leader) withWorkload(id workload.ID, f func(*ledger.State, *ledger.View)) error {
-	found := false
+	found, gone := false, false
+	var tomb ledger.Tomb
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		var v ledger.View
 		if v, found = s.Workload(id); found {
 			f(s, &v)
+			return
 		}
+		tomb, gone = s.Tomb(id)
 	})
+	if gone {
+		return wire.Errorf(wire.NotFound, "workload %s is compacted: %s", id.Short(), &tomb)
+	}
 	if !found {
 		return wire.Errorf(wire.NotFound, "no workload %s in cell %s", id, l.cfg.Cell.ID())
 	}
