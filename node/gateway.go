@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
 )
 
 // gateway is the node as its owner's tools see it. It implements api.Backend.
@@ -232,6 +233,10 @@ func apiError(err error) error {
 		return nil
 	case errors.As(err, &known):
 		return err
+	case errors.As(err, &e) && (e.Kind == wire.Busy || e.Kind == wire.Full):
+		return &api.Error{Kind: api.Busy, Message: e.Detail, Hint: hintOf(e.Kind)}
+	case errors.Is(err, blob.ErrFull):
+		return &api.Error{Kind: api.Busy, Message: err.Error(), Hint: "raise --blob-limit (`perrin config show` prints it), or wait until workloads that hold the room have ended"}
 	case errors.As(err, &e) && errors.Is(err, wire.Unavailable), errors.Is(err, context.DeadlineExceeded):
 		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("the cell has no leader that answers: %v", err), Hint: "`perrin status` says which voters are there"}
 	case errors.As(err, &e):
@@ -251,6 +256,10 @@ func hintOf(k wire.Kind) string {
 		return "`perrin ps -a` shows their IDs"
 	case wire.Unauthorized:
 		return "type it on that node"
+	case wire.Busy:
+		return "the cell has more to do than it takes at once; try again in a few seconds"
+	case wire.Full:
+		return "try again when some workloads have ended; `perrin ps` lists those that have not"
 	}
 	return ""
 }
@@ -269,7 +278,7 @@ func apiKind(k wire.Kind) string {
 		return "ambiguous"
 	case wire.Refused, wire.Expired:
 		return "refused"
-	case wire.NotLeader, wire.Busy, wire.Unavailable:
+	case wire.NotLeader, wire.Unavailable:
 		return "unavailable"
 	}
 	return "internal"

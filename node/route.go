@@ -81,7 +81,10 @@ func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string,
 		case <-time.After(wait):
 			wait = min(2*wait, 500*time.Millisecond)
 		case <-ctx.Done():
-			return fmt.Errorf("leader of cell %s: %w", id, errors.Join(wire.Unavailable, last))
+			if !errors.Is(last, wire.Busy) {
+				last = errors.Join(wire.Unavailable, last)
+			}
+			return fmt.Errorf("leader of cell %s: %w", id, last)
 		}
 	}
 }

@@ -33,7 +33,7 @@ const exitCodesText = `Exit codes are stable.
   1    failed; with map and wait: some tasks failed
   2    the command, a file or a value is wrong, and would be on any mesh
   3    no workload, task or blob of that name
-  4    no daemon answers, or the mesh is not ready; trying again may help
+  4    no daemon answers, or the mesh is not ready or busy; trying again may help
   5    this user, the mesh or a quota does not allow it
   130  interrupted by Ctrl-C (143 by SIGTERM); run and map stop their workload first
   141  nobody reads the output any more
@@ -135,7 +135,7 @@ func codeOf(kind string) int {
 		return exitUsage
 	case api.NotFound:
 		return exitNotFound
-	case api.Unavailable:
+	case api.Unavailable, api.Busy:
 		return exitUnavailable
 	case api.Unauthorized, api.Refused:
 		return exitDenied

@@ -120,7 +120,7 @@ func (f *follower) lost(err error) error {
 	if err == nil || f.b.embedded {
 		return err
 	}
-	if api.KindOf(err) != api.Unavailable || errors.Is(err, context.Canceled) {
+	if kind := api.KindOf(err); kind != api.Unavailable && kind != api.Busy || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &failure{err: fmt.Errorf("lost sight of %s: %w", f.id.Short(), err), code: exitUnavailable,
@@ -146,7 +146,7 @@ func (f *follower) toTheEnd(ctx context.Context) (*api.Workload, error) {
 }
 
 func ignoreEnd(err error) error {
-	if errors.Is(err, context.Canceled) || api.KindOf(err) == api.Unavailable {
+	if kind := api.KindOf(err); errors.Is(err, context.Canceled) || kind == api.Unavailable || kind == api.Busy {
 		return nil
 	}
 	return err

@@ -86,7 +86,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.patient(ctx, req)
 	if err != nil {
 		return nil, c.lost(ctx, err)
 	}
@@ -96,6 +96,29 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	return resp, nil
 }
+
+// patient asks again, a little later each time, while a daemon is too busy to
+// be asked. What changes something is the caller's to repeat.
+func (c *Client) patient(ctx context.Context, req *http.Request) (*http.Response, error) {
+	pause := 100 * time.Millisecond
+	for {
+		resp, err := c.http.Do(req)
+		if err != nil || resp.StatusCode != statusOf[Busy] || req.Method != http.MethodGet || pause > busyPause {
+			return resp, err
+		}
+		resp.Body.Close()
+		select {
+		case <-time.After(pause):
+			pause *= 2
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// busyPause is the longest pause before a busy daemon is asked again: it is
+// asked for 12 s in all.
+const busyPause = 6400 * time.Millisecond
 
 // lost explains why no answer came.
 func (c *Client) lost(ctx context.Context, err error) error {

@@ -15,6 +15,7 @@ const (
 	Ambiguous    = "ambiguous"    // a prefix or a name that several workloads share
 	Refused      = "refused"      // understood and not done: a rule or a quota forbids it
 	Unavailable  = "unavailable"  // no daemon, no quorum, not ready; trying again may help
+	Busy         = "busy"         // a stated bound is reached and nothing was done; trying again after a moment helps
 	TooLarge     = "too-large"    // above a limit in bytes or elements
 	Unauthorized = "unauthorized" // the socket or the mesh does not let this user in
 	Exists       = "exists"       // there is one already
@@ -32,6 +33,7 @@ var statusOf = map[string]int{
 	Ambiguous:    http.StatusConflict,
 	Refused:      http.StatusUnprocessableEntity,
 	Unavailable:  http.StatusServiceUnavailable,
+	Busy:         http.StatusTooManyRequests,
 	TooLarge:     http.StatusRequestEntityTooLarge,
 	Unauthorized: http.StatusForbidden,
 	Exists:       http.StatusConflict,

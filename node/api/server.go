@@ -42,11 +42,12 @@ type Server struct {
 	backend Backend
 	log     *slog.Logger
 	mux     *http.ServeMux
+	load    load
 }
 
 // NewServer returns a server of b that logs failures of its own to log.
 func NewServer(b Backend, log *slog.Logger, opt Options) *Server {
-	s := &Server{backend: b, log: log, mux: http.NewServeMux()}
+	s := &Server{backend: b, log: log, mux: http.NewServeMux(), load: newLoad()}
 	s.routes()
 	if opt.Pprof {
 		s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -64,7 +65,7 @@ func (s *Server) routes() {
 	s.answer("GET /v1/config", s.config)
 	s.answer("POST /v1/blobs", s.putBlob)
 	s.handle("GET /v1/blobs/{digest}", s.openBlob)
-	s.answer("POST /v1/workloads", s.submit)
+	s.inTurn("POST /v1/workloads", s.submit)
 	s.answer("GET /v1/workloads", s.list)
 	s.answer("GET /v1/resolve", s.resolve)
 	s.answer("GET /v1/workloads/{id}", s.inspect)
@@ -82,7 +83,15 @@ func (s *Server) routes() {
 }
 
 // ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	leave, err := s.load.enter(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer leave()
+	s.mux.ServeHTTP(w, r)
+}
 
 // Serve answers requests on ln until ctx ends, then gives those under way a
 // few seconds. It closes ln and returns nil when ctx ended it.
@@ -131,6 +140,23 @@ func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Reques
 // answer registers a route that answers with JSON and takes a bounded body.
 func (s *Server) answer(pattern string, h func(*http.Request) (any, error)) {
 	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) error {
+		limitBody(w, r)
+		v, err := h(r)
+		if err != nil {
+			return err
+		}
+		return s.writeJSON(w, http.StatusOK, v)
+	})
+}
+
+// inTurn is answer for what is bounded in how many are read at once.
+func (s *Server) inTurn(pattern string, h func(*http.Request) (any, error)) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request) error {
+		leave, err := s.load.turn(r.Context())
+		if err != nil {
+			return err
+		}
+		defer leave()
 		limitBody(w, r)
 		v, err := h(r)
 		if err != nil {
@@ -219,6 +245,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusInternalServerError
 	}
 	w.Header().Del("Content-Length")
+	if e.Kind == Busy {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	_ = s.writeJSON(w, code, e)
 }
 

@@ -17,9 +17,8 @@ import (
 // Bounds of the socket. A path longer than maxSocketPath does not fit the
 // kernel's sockaddr_un.
 const (
-	maxSocketPath  = 107
-	maxConnections = 512
-	dialTimeout    = 2 * time.Second
+	maxSocketPath = 107
+	dialTimeout   = 2 * time.Second
 )
 
 // Listen opens the Unix socket at path with the given permissions: 0600 for the

@@ -198,7 +198,7 @@ type Invitation struct {
 
 // Error is the body of every answer that is not a success.
 type Error struct {
-	Kind    string `json:"kind"` // invalid, not-found, ambiguous, refused, unavailable, too-large, unauthorized, exists, internal
+	Kind    string `json:"kind"` // invalid, not-found, ambiguous, refused, unavailable, busy, too-large, unauthorized, exists, internal
 	Message string `json:"error"`
 	Hint    string `json:"hint,omitempty"`
 }
