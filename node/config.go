@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
@@ -29,6 +30,7 @@ type Config struct {
 
 	CellSize  int           // members of a cell at most: 1 to 128, default 64
 	BlobLimit int64         // bytes of content on disk, default 10 GiB
+	Stream    int64         // bytes of stdout, and of stderr, that a task may print, default 1 GiB
 	LeaseTTL  time.Duration // default 9 s; all nodes of a cell should agree
 	MDNS      bool          // look for peers on the local network
 	Loopback  bool          // peers are on this machine only
@@ -38,6 +40,10 @@ type Config struct {
 	// and simulations: then nothing is isolated, and no process apart from the
 	// node ends what outlives its lease.
 	Runners map[workload.Kind]runner.Runner
+
+	// Keep is the rule by which this node, while it leads, has ended workloads
+	// compacted; nil is ledger.Rule.
+	Keep *ledger.Compact
 
 	Version  string
 	Settings []api.Setting // the effective configuration, for the API
@@ -62,6 +68,9 @@ func (c *Config) fill() {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Keep == nil {
+		c.Keep = ledger.Rule()
 	}
 	if c.Version == "" {
 		c.Version = "dev"

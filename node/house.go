@@ -72,14 +72,13 @@ const compactRounds = 8
 func (n *Node) compact(ctx context.Context, c *cell) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	rule := ledger.Rule()
 	for range compactRounds {
 		due := 0
-		c.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), rule) })
+		c.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), n.cfg.Keep) })
 		if due == 0 {
 			return
 		}
-		if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: rule}); err != nil {
+		if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: n.cfg.Keep}); err != nil {
 			n.log.Warn("compaction not committed", "err", err)
 			return
 		}

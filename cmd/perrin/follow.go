@@ -319,7 +319,7 @@ func endText(res *workload.TaskResult) string {
 	case workload.OutOfMemory:
 		return "the program wanted more than its --memory and was ended" + detail
 	case workload.OutputTooBig:
-		return "the program wrote more than its --disk and was ended" + detail
+		return "the program wrote more than it may and was ended" + detail
 	case workload.StoppedExit:
 		return "the program was stopped" + detail
 	}

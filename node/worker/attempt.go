@@ -20,7 +20,7 @@ import (
 
 // Bounds of what one attempt may produce.
 const (
-	maxStream    = 1 << 30  // bytes of stdout, and of stderr
+	MaxStream    = 1 << 30  // bytes of stdout, and of stderr, unless Config says otherwise
 	maxOutputs   = 2048     // files
 	inlineOutput = 16 << 10 // bytes of a stream or file that ride in the segment
 	inlineAll    = 256 << 10
@@ -90,12 +90,28 @@ func (s *slot) newAttempt(task, number uint32) *attempt {
 	dir := filepath.Join(s.dir, fmt.Sprintf("t%d", task))
 	a := &attempt{
 		s: s, task: task, number: number, dir: dir, began: time.Now(), over: make(chan struct{}),
-		stdout: newSpool(filepath.Join(dir, "stdout"), maxStream), stderr: newSpool(filepath.Join(dir, "stderr"), maxStream),
 	}
+	a.stdout, a.stderr = a.newStream("stdout"), a.newStream("stderr")
 	if s.spec.Interactive {
 		a.stdin = newStdinPipe()
 	}
 	return a
+}
+
+// newStream makes the spool of a stream, which ends the attempt when it takes no
+// more: a program that prints for ever costs no more than the limit.
+func (a *attempt) newStream(name string) *spool {
+	sp := newSpool(filepath.Join(a.dir, name), a.s.w.cfg.Stream)
+	sp.room = a.s.w.cfg.Disk
+	sp.over = func() {
+		a.s.mu.Lock()
+		session := a.s.session
+		a.s.mu.Unlock()
+		if session != nil {
+			session.Kill()
+		}
+	}
+	return sp
 }
 
 func (s *slot) show(a *attempt) {
@@ -137,12 +153,28 @@ func (a *attempt) run(own workload.Task, mounts []runner.Mount) (runner.Outcome,
 		Mounts: mounts, Out: filepath.Join(a.dir, "out"), Unit: a.unit.open, Stdin: stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Timeout: time.Duration(s.spec.Timeout) * time.Millisecond,
 	})
+	outcome, err = a.cut(outcome, err)
 	a.stdout.finish()
 	a.stderr.finish()
-	if errors.Is(err, errSpoolFull) {
-		outcome.Exit, outcome.Detail, err = workload.OutputTooBig, fmt.Sprintf("a stream went over %d bytes", int64(maxStream)), nil
-	}
 	return outcome, err
+}
+
+// cut says of a stream that took no more how it ended the attempt, in the
+// outcome and in a last line on stderr.
+func (a *attempt) cut(o runner.Outcome, err error) (runner.Outcome, error) {
+	for i, sp := range []*spool{a.stdout, a.stderr} {
+		name, why := []string{"stdout", "stderr"}[i], sp.refused()
+		switch {
+		case why == nil:
+			continue
+		case !errors.Is(why, errSpoolFull):
+			return o, fmt.Errorf("%s: %w", name, why)
+		}
+		o.Exit, o.Code = workload.OutputTooBig, 0
+		o.Detail = fmt.Sprintf("%s is cut at %d bytes, the most that is kept", name, sp.limit)
+		return o, a.stderr.mark("\nperrin: " + o.Detail + "; the program was ended\n")
+	}
+	return o, err
 }
 
 func environment(env map[string]string) []string {

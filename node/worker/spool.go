@@ -12,16 +12,32 @@ import (
 // to a file.
 const memorySpool = 64 << 10
 
-// errSpoolFull is returned when a program has written more than its share.
-var errSpoolFull = errors.New("the stream is over its limit")
+// Reasons why a stream takes no more.
+var (
+	// errSpoolFull is returned when a program has written more than its share.
+	errSpoolFull = errors.New("the stream is over its limit")
+	// errSpoolRoom is returned when the node's disk is nearly full.
+	errSpoolRoom = errors.New("the node's disk has no room for the stream")
+)
+
+// spoolReserve is what a stream leaves of the disk, in bytes; it looks every
+// spoolStride bytes.
+const (
+	spoolReserve = 512 << 20
+	spoolStride  = 64 << 20
+)
 
 // spool keeps what a program writes to one stream. One goroutine writes; any
 // number read from the beginning, and wait for more.
 type spool struct {
 	path  string // of the file, made when it is needed
 	limit int64
+	room  func() int64 // bytes free on the disk; nil is enough
+	over  func()       // called once, when it takes no more; it must not wait for who writes
 
 	mu    sync.Mutex
+	err   error // why it takes no more
+	look  int64 // the size at which room is asked next
 	data  []byte
 	file  *os.File
 	size  int64
@@ -33,20 +49,58 @@ func newSpool(path string, limit int64) *spool {
 	return &spool{path: path, limit: limit, grown: make(chan struct{})}
 }
 
-// Write appends. Over the limit it keeps what fits and returns errSpoolFull.
+// Write appends. Over the limit it keeps what fits and returns errSpoolFull, and
+// errSpoolRoom where the disk has no room; then it takes nothing any more.
 func (s *spool) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.room != nil && s.size >= s.look && s.size > 0 {
+		s.look = s.size + spoolStride
+		if s.room() < spoolReserve {
+			return 0, s.refuse(errSpoolRoom)
+		}
+	}
 	fit := p[:min(int64(len(p)), s.limit-s.size)]
 	if err := s.store(fit); err != nil {
-		return 0, err
+		return 0, s.refuse(err)
 	}
 	s.size += int64(len(fit))
 	s.wake()
 	if len(fit) < len(p) {
-		return len(fit), errSpoolFull
+		return len(fit), s.refuse(errSpoolFull)
 	}
 	return len(p), nil
+}
+
+// refuse takes nothing from now on. The caller holds mu.
+func (s *spool) refuse(err error) error {
+	s.err = err
+	if s.over != nil {
+		go s.over()
+	}
+	return err
+}
+
+// refused returns why the spool takes no more, nil while it does.
+func (s *spool) refused() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// mark appends a line of ours, whatever the limit.
+func (s *spool) mark(line string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.store([]byte(line)); err != nil {
+		return err
+	}
+	s.size += int64(len(line))
+	s.wake()
+	return nil
 }
 
 func (s *spool) store(p []byte) error {

@@ -57,6 +57,7 @@ type Config struct {
 	Boot       uint64 // differs at every start
 	Alloc      *capacity.Allocator
 	Disk       func() int64 // bytes free for scratch
+	Stream     int64        // bytes of stdout, and of stderr, that an attempt may print; 0 is MaxStream
 	Prices     pricing.Config
 	Runners    map[workload.Kind]runner.Runner
 	Blobs      *blob.Store
@@ -120,6 +121,9 @@ func keyText(k slotKey) string { return fmt.Sprintf("%s/%d", k.Workload, k.Slot)
 func New(cfg Config) (*Worker, error) {
 	if err := prepareDir(cfg.Dir); err != nil {
 		return nil, err
+	}
+	if cfg.Stream == 0 {
+		cfg.Stream = MaxStream
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Worker{
