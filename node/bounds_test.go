@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -207,6 +208,7 @@ func TestFinishedWorkloadsAreCompacted(t *testing.T) {
 	if usage.Owners > keep+16 || usage.Pinned > int64(keep)*(64<<10) {
 		t.Errorf("%d owners pin %d bytes: what compacted workloads held is not released", usage.Owners, usage.Pinned)
 	}
+	checkSnapshot(t, c, &stats)
 	_, err := n.Backend().Inspect(t.Context(), *first.Load())
 	if api.KindOf(err) != api.NotFound || !strings.Contains(err.Error(), "is compacted: it ended as succeeded") {
 		t.Errorf("a compacted workload reads as: %v", err)
@@ -230,5 +232,38 @@ func TestATaskThatPrintsForEverIsCut(t *testing.T) {
 	}
 	if out, _ := run(t, n.Backend(), hostSpec("echo", "next")); out != "next\n" {
 		t.Errorf("afterwards a task prints %q", out)
+	}
+}
+
+// checkSnapshot holds that a snapshot takes no more than the ledger says that it
+// weighs, comes back as the same ledger, and is refused when it is cut short.
+func checkSnapshot(t *testing.T, c *cell, stats *ledger.Stats) {
+	t.Helper()
+	captured, err := c.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if n, err := captured.WriteTo(&file); err != nil || n != int64(file.Len()) {
+		t.Fatalf("wrote %d of %d bytes: %v", n, file.Len(), err)
+	}
+	const tomb, rest = 240, 64 << 10
+	if most := stats.Bytes + int64(stats.Tombs)*tomb + rest; int64(file.Len()) > most {
+		t.Errorf("a snapshot of %d bytes, and the ledger weighs %d with %d tombs", file.Len(), stats.Bytes, stats.Tombs)
+	}
+	t.Logf("a snapshot takes %d KiB, the ledger weighs %d KiB", file.Len()>>10, stats.Bytes>>10)
+	cut := file.Bytes()[:file.Len()-1]
+	twin := newBook(c.log, func(workload.ID) {})
+	if err := twin.Restore(bytes.NewReader(cut)); err == nil {
+		t.Error("a snapshot that is cut short was restored")
+	}
+	if err := twin.Restore(&file); err != nil {
+		t.Fatal(err)
+	}
+	var was, is workload.Digest
+	c.Read(func(s *ledger.State) { was = s.Hash() })
+	twin.Read(func(s *ledger.State) { is = s.Hash() })
+	if was != is {
+		t.Error("the restored ledger is another one")
 	}
 }
