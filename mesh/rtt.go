@@ -122,6 +122,12 @@ func (h *Host) suspect(id peer.ID) {
 	})
 }
 
+// Suspect probes a peer that is slow to answer, and closes its connections, and
+// with them every call, if it does not answer within 3 s.
+func (h *Host) Suspect(id workload.PeerID) {
+	h.suspect(toLibp2p(id))
+}
+
 // probe pings the peer once, records the round trip, and reports whether it answered.
 func (h *Host) probe(id peer.ID) bool {
 	ctx, cancel := context.WithTimeout(network.WithNoDial(h.ctx, "probe"), probeTimeout)

@@ -196,7 +196,7 @@ func TestFinishedWorkloadsAreCompacted(t *testing.T) {
 	clients.Wait()
 	took := time.Since(began)
 	c, _ := n.ledgerStats()
-	n.compact(t.Context(), c)
+	n.compact(t.Context(), n.currentLeader())
 	_, stats := n.ledgerStats()
 	after := measure(t, n)
 	usage := n.blobs.Usage()
@@ -265,5 +265,24 @@ func checkSnapshot(t *testing.T, c *cell, stats *ledger.Stats) {
 	twin.Read(func(s *ledger.State) { is = s.Hash() })
 	if was != is {
 		t.Error("the restored ledger is another one")
+	}
+}
+
+func TestHoldsOfUnknownWorkloadsAreSwept(t *testing.T) {
+	known, stray := workload.ID{Random: [16]byte{1}}, workload.ID{Random: [16]byte{2}}
+	st, swept := strays{}, ""
+	owners := []string{holdOwner(known), holdOwner(stray)}
+	sweep := func(at time.Time) {
+		st.sweep(at, owners, func(id workload.ID) bool { return id == known }, func(owner string) { swept += owner })
+	}
+	now := time.Unix(1000, 0)
+	sweep(now)
+	sweep(now.Add(holdGrace))
+	if swept != "" {
+		t.Errorf("%s is let go within %v", swept, holdGrace)
+	}
+	sweep(now.Add(holdGrace + 1))
+	if swept != holdOwner(stray) || len(st) != 0 {
+		t.Errorf("let go of %q; want the hold of %s. %d remembered", swept, stray, len(st))
 	}
 }

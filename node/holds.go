@@ -17,7 +17,9 @@ import (
 )
 
 // holdOwner names the pins of a voter on behalf of a workload.
-func holdOwner(id workload.ID) string { return "hold/" + id.String() }
+func holdOwner(id workload.ID) string { return holdPrefix + id.String() }
+
+const holdPrefix = "hold/"
 
 // peerSource fetches chunks from one peer.
 type peerSource struct {

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -21,7 +23,7 @@ const (
 // keepHouse compacts the ledger on its leader, and restores what a voter pins
 // once its ledger has caught up.
 func (n *Node) keepHouse(ctx context.Context) error {
-	restored, round := false, 0
+	restored, round, unknown := false, 0, strays{}
 	for pause(ctx, houseEvery) {
 		c := n.currentCell()
 		if c != nil && !restored && n.caughtUp(ctx, c) {
@@ -36,13 +38,16 @@ func (n *Node) keepHouse(ctx context.Context) error {
 			n.dropOffers(c)
 			n.book.shelf.retry(n.book.known)
 		}
-		if c != nil && n.currentLeader() != nil {
-			n.compact(ctx, c)
+		if l := n.currentLeader(); l != nil {
+			n.compact(ctx, l)
 		}
 		n.blobs.Unpin(uploadOwner(time.Now(), 2))
 		if round++; round%keptEvery == 0 {
 			if err := n.kept.release(ctx); err != nil {
 				n.log.Warn("release what is not needed", "err", err)
+			}
+			if c != nil && restored {
+				n.sweepHolds(c, unknown)
 			}
 		}
 	}
@@ -68,21 +73,48 @@ func (n *Node) caughtUp(ctx context.Context, c *cell) bool {
 // compactRounds bounds the Compacts of one round: 8,192 workloads.
 const compactRounds = 8
 
-// compact has the ledger shrink old workloads, by ledger.Rule.
-func (n *Node) compact(ctx context.Context, c *cell) {
+// compact has the ledger shrink old workloads.
+func (n *Node) compact(ctx context.Context, l *leader.Leader) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for range compactRounds {
-		due := 0
-		c.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), n.cfg.Keep) })
-		if due == 0 {
-			return
+	if err := l.Compact(ctx, n.cfg.Keep, compactRounds); err != nil {
+		n.log.Warn("compaction not committed", "err", err)
+	}
+}
+
+// holdGrace is how long a voter keeps what it was asked to hold for a workload
+// that its ledger does not know: the workload is not committed yet, or never will be.
+const holdGrace = 15 * time.Minute
+
+// strays are the holds of unknown workloads, and since when.
+type strays map[string]time.Time
+
+// sweep lets go of holds that were unknown for holdGrace.
+func (st strays) sweep(now time.Time, owners []string, known func(workload.ID) bool, unpin func(string)) {
+	here := make(map[string]bool, len(owners))
+	for _, owner := range owners {
+		id, err := workload.ParseID(strings.TrimPrefix(owner, holdPrefix))
+		if err == nil && known(id) {
+			continue
 		}
-		if _, err := n.proposeMember(ctx, c, &ledger.Command{Compact: n.cfg.Keep}); err != nil {
-			n.log.Warn("compaction not committed", "err", err)
-			return
+		here[owner] = true
+		since, seen := st[owner]
+		switch {
+		case !seen:
+			st[owner] = now
+		case now.Sub(since) > holdGrace:
+			unpin(owner)
+			here[owner] = false
 		}
 	}
+	maps.DeleteFunc(st, func(owner string, _ time.Time) bool { return !here[owner] })
+}
+
+func (n *Node) sweepHolds(c *cell, st strays) {
+	st.sweep(time.Now(), n.blobs.Owners(holdPrefix), func(id workload.ID) (ok bool) {
+		c.Read(func(s *ledger.State) { _, ok = s.Phase(id) })
+		return ok
+	}, n.blobs.Unpin)
 }
 
 // keepCertified renews this node's certificate when half of its time is over.

@@ -38,6 +38,7 @@ type Node struct {
 	machine *machine
 	book    *book
 	kept    kept
+	lookups lookups
 	ready   chan struct{}
 	doubt   chan struct{} // somebody waits for a leader that may be gone
 	start   time.Time

@@ -101,7 +101,16 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 	queue := n.whoMayLead(ctx, id)
 	last := error(wire.Errorf(wire.Unavailable, "cell %s is not known here", id))
 	var asked []workload.PeerID
-	for len(queue) > 0 {
+	looked := false
+	for {
+		if len(queue) == 0 && !looked && id != n.homeCell() && worthRepeating(last) {
+			looked = true // a digest names the leader alone, and that one is gone
+			v, _ := n.lookUp(ctx, id)
+			queue = peersOf(v.Voters)
+		}
+		if len(queue) == 0 {
+			return last
+		}
 		peer := queue[0]
 		queue = queue[1:]
 		if slices.Contains(asked, peer) || peer.IsZero() {
@@ -120,7 +129,14 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 			return last
 		}
 	}
-	return last
+}
+
+func peersOf(list []wire.PeerAddrs) []workload.PeerID {
+	var out []workload.PeerID
+	for _, p := range list {
+		out = append(out, p.Peer)
+	}
+	return out
 }
 
 // callPeer asks one voter. When the answer is slow, it looks whether somebody
@@ -128,8 +144,14 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 func (n *Node) callPeer(ctx context.Context, id workload.CellID, peer workload.PeerID, proto string, req, resp any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if id == n.homeCell() && peer != n.self {
-		slow := time.AfterFunc(slowAnswer, func() { n.leaveDeposed(ctx, cancel, peer) })
+	if peer != n.self {
+		slow := time.AfterFunc(slowAnswer, func() {
+			if id == n.homeCell() {
+				n.leaveDeposed(ctx, cancel, peer)
+			} else {
+				n.host.Suspect(peer) // a dead machine's connection is closed, and with it the call
+			}
+		})
 		defer slow.Stop()
 	}
 	return (caller{n}).Call(ctx, peer, proto, req, resp)
@@ -172,10 +194,7 @@ func (n *Node) whoMayLead(ctx context.Context, id workload.CellID) []workload.Pe
 	n.mu.Lock()
 	queue := []workload.PeerID{n.leaders[id], v.Leader}
 	n.mu.Unlock()
-	for _, p := range v.Voters {
-		queue = append(queue, p.Peer)
-	}
-	return queue
+	return append(queue, peersOf(v.Voters)...)
 }
 
 // heardLeader remembers who answered as a cell's leader.
@@ -185,7 +204,11 @@ func (n *Node) heardLeader(id workload.CellID, peer workload.PeerID) {
 	if id == n.home.Cell && n.cell == nil {
 		n.home.View.Leader = peer
 	}
-	if id != n.home.Cell {
-		n.leaders[id] = peer
+	if id == n.home.Cell {
+		return
 	}
+	if n.leaders[id].IsZero() && len(n.leaders) >= maxLeaders {
+		clear(n.leaders) // they are hints
+	}
+	n.leaders[id] = peer
 }

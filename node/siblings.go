@@ -144,16 +144,7 @@ func (n *Node) findCell(ctx context.Context, id workload.CellID) (wire.CellView,
 			return digestView(&d), true
 		}
 	}
-	r, err := n.dir.GetCell(ctx, id)
-	if err != nil {
-		return wire.CellView{}, false
-	}
-	v := wire.CellView{Cell: r.Cell, Epoch: r.Epoch, Term: r.Term, Leader: r.Leader}
-	for _, voter := range r.Voters {
-		v.Voters = append(v.Voters, wire.PeerAddrs{Peer: voter.Peer, Addrs: voter.Addrs})
-	}
-	n.learnAddrs(ctx, v.Voters)
-	return v, true
+	return n.lookUp(ctx, id)
 }
 
 // Suited implements leader.Siblings: it asks the leaders of sibling cells whose

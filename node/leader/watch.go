@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -24,7 +25,27 @@ func (l *Leader) forget(ids []workload.ID) {
 	defer l.watchMu.Unlock()
 	for _, id := range ids {
 		delete(l.versions, id)
+		if w := l.watchers[id]; w != nil {
+			close(w)
+			delete(l.watchers, id)
+		}
 	}
+}
+
+// Compact has the ledger shrink old workloads while rule names any, for at most
+// rounds times ledger.MaxCompact of them.
+func (l *Leader) Compact(ctx context.Context, rule *ledger.Compact, rounds int) error {
+	for range rounds {
+		due := 0
+		l.cfg.Cell.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), rule) })
+		if due == 0 {
+			return nil
+		}
+		if _, err := l.propose(ctx, &ledger.Command{Compact: rule}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin notes the log index at which the term begins.

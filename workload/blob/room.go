@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -131,6 +132,21 @@ func (s *Store) Pins(owner string) []workload.Ref {
 	}
 	slices.SortFunc(refs, func(a, b workload.Ref) int { return slices.Compare(a.Digest[:], b.Digest[:]) })
 	return refs
+}
+
+// Owners returns the owners that pin something and whose name begins with
+// prefix, in order.
+func (s *Store) Owners(prefix string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for owner := range s.pins {
+		if strings.HasPrefix(owner, prefix) {
+			out = append(out, owner)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // AllowEviction says that the pins are restored: from now on what nothing pins
