@@ -31,7 +31,7 @@ func (w *Worker) HandleAward(_ context.Context, from workload.PeerID, m *wire.Si
 	}
 	w.stats.Awards += uint64(len(fresh))
 	for _, a := range fresh {
-		w.startSlot(award, spec, a)
+		w.startSlot(award, spec, m.Spec.By, a)
 	}
 	w.poke()
 	return &wire.AwardAnswer{}, nil
@@ -110,11 +110,11 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workloa
 	return nil
 }
 
-func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, a wire.Awarded) {
+func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, owner workload.PeerID, a wire.Awarded) {
 	key := slotKey{Workload: award.Workload, Slot: a.Slot}
 	ctx, cancel := context.WithCancel(w.ctx)
 	s := &slot{
-		w: w, key: key, cell: award.Cell, spec: spec, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
+		w: w, key: key, cell: award.Cell, spec: spec, owner: owner, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -21,6 +20,7 @@ type slot struct {
 	ref     wire.SlotRef
 	cell    workload.CellID
 	spec    *workload.Spec
+	owner   workload.PeerID
 	rate    int64
 	after   []wire.AfterOutputs
 	holders []workload.PeerID
@@ -37,6 +37,7 @@ type slot struct {
 	queue  []workload.Range
 	stage  *stage
 	report *report
+	clean  bool  // cleanUp was called
 	last   bool  // the leader has no more tasks for it
 	took   int64 // us per task, a moving average
 	next   chan takenRanges
@@ -78,22 +79,17 @@ func (s *slot) run() {
 
 // prepare brings the program and what all tasks share, and opens the session.
 func (s *slot) prepare() error {
-	if err := os.MkdirAll(s.dir, 0o711); err != nil {
-		return err
-	}
-	if err := s.w.grant(s.leaseEnd(), s); err != nil {
-		return err
-	}
-	stage, err := newStage(s)
+	p, err := s.w.unpark(s)
 	if err != nil {
 		return err
 	}
-	s.stage = stage
-	r := s.w.cfg.Runners[s.spec.Program.Kind]
-	session, err := r.Open(s.ctx, runner.Slot{
-		Workload: s.key.Workload, Slot: s.key.Slot, Spec: s.spec, Program: stage.program,
-		CPUs: s.cpus, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
-	})
+	if err = s.w.grant(s.leaseEnd(), s); err == nil {
+		s.stage, err = newStage(s)
+	}
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	session, err := s.open(p)
 	if err != nil {
 		return err
 	}
@@ -249,28 +245,39 @@ func (s *slot) tell(proto string, msg any) {
 	}
 }
 
-// cleanUp closes the session, removes the slot's folder and frees its capacity.
+// cleanUp parks or closes the session, removes the slot's folder with it, and
+// frees the capacity. Only the first call does anything.
 func (s *slot) cleanUp() {
+	if s.clean {
+		return
+	}
+	s.clean = true
 	s.mu.Lock()
-	session := s.session
+	session, well := s.session, !s.halted && s.lost == "" && s.ctx.Err() == nil
 	s.session = nil
 	s.mu.Unlock()
-	if session != nil {
-		if err := session.Close(); err != nil {
-			s.log.Warn("close session", "err", err)
-		}
-	}
 	if s.stage != nil {
 		s.stage.close()
+	}
+	if session == nil || !well || !s.w.park(s, session) {
+		s.remove(session)
 	}
 	if err := s.w.cfg.Supervisor.Forget(keyText(s.key)); err != nil {
 		s.log.Debug("the supervisor did not forget the slot", "err", err)
 	}
-	if err := sandbox.RemoveAll(s.dir); err != nil {
-		s.log.Warn("remove slot folder", "err", err)
-	}
 	s.cancelIfLost()
 	s.w.freeSlot(s)
+}
+
+// remove ends the session, if there is one, and removes the folder.
+func (s *slot) remove(session runner.Session) {
+	var err error
+	if session != nil {
+		err = session.Close()
+	}
+	if err = errors.Join(err, sandbox.RemoveAll(s.dir)); err != nil {
+		s.log.Warn("clean up the slot", "err", err)
+	}
 }
 
 func (s *slot) cancelIfLost() {

@@ -96,6 +96,8 @@ type Worker struct {
 	cells    map[workload.CellID]*cellLease
 	terms    map[workload.CellID]uint64
 	drain    bool
+	parking  map[*parked]struct{} // sessions that wait for another slot
+	parkSeq  uint64
 	stats    Stats
 }
 
@@ -129,8 +131,8 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, clock: clock.New(), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
 		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
-		ending: map[slotKey]wire.SlotRef{},
-		cells:  map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
+		ending: map[slotKey]wire.SlotRef{}, parking: map[*parked]struct{}{},
+		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
 	}
 	w.price()
 	return w, nil
@@ -140,6 +142,7 @@ func New(cfg Config) (*Worker, error) {
 func (w *Worker) Close() {
 	w.stop()
 	w.group.Wait()
+	w.closeParking()
 }
 
 // Changed signals that Offer would say something new.

@@ -155,6 +155,18 @@ type Session interface {
 	Close() error
 }
 
+// Reusable is a Session that can serve another slot after its own: one of the
+// same owner, with the same program, resources and CPUs.
+type Reusable interface {
+	Session
+	// Park is called when the slot is over and no attempt runs. It puts what
+	// goes on running under guard, and returns the names in Slot.Dir that must
+	// stay; the caller removes the others. On an error the session is to be closed.
+	Park(guard Guard) (keep []string, err error)
+	// Reopen makes a parked session the next slot's, which has the same Dir.
+	Reopen(slot Slot) error
+}
+
 // Elsewhere is a Session that shows its program another folder than Attempt.Out
 // while an attempt runs, and moves the content at the end.
 type Elsewhere interface {

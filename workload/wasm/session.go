@@ -234,6 +234,50 @@ func (s *session) collect(work, out string) error {
 	return errors.Join(err, sandbox.RemoveAll(filepath.Join(s.scratch, work)))
 }
 
+// errNotParked is returned when a session has nothing worth keeping.
+var errNotParked = errors.New("no worker runs")
+
+// Park implements runner.Reusable. What is kept is the worker, with an empty
+// scratch folder: it has no file of the slot open between two attempts.
+func (s *session) Park(guard runner.Guard) (keep []string, err error) {
+	if s.worker == nil || s.worker.dead() {
+		return nil, errNotParked
+	}
+	if err := s.watch(guard); err != nil {
+		return nil, err
+	}
+	return []string{filepath.Base(s.scratch)}, nil
+}
+
+// Reopen implements runner.Reusable.
+func (s *session) Reopen(slot runner.Slot) error {
+	if s.worker == nil || s.worker.dead() {
+		return errNotParked
+	}
+	if slot.Dir != s.slot.Dir {
+		return fmt.Errorf("another folder: %.200q", slot.Dir)
+	}
+	if err := s.watch(slot.Guard); err != nil {
+		return err
+	}
+	s.slot = slot
+	return nil
+}
+
+// watch puts the worker under another guard.
+func (s *session) watch(guard runner.Guard) error {
+	release := func() {}
+	if guard != nil {
+		var err error
+		if release, err = guard.Guard(runner.Proc{Pidfd: s.worker.proc.Pidfd(), Cgroups: s.group.Cgroups()}); err != nil {
+			return err
+		}
+	}
+	s.worker.release()
+	s.worker.release = release
+	return nil
+}
+
 // Interrupt waits for grace and kills: a guest has no signals.
 func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }
 

@@ -32,7 +32,7 @@ func Suite(t *testing.T, k Kit) {
 		"outputs": outputs, "links stay inside": links, "timeout": timeout, "cancel": cancel, "kill": kill,
 		"interrupt": interrupt, "memory": memory, "output too big": tooBig, "output too big while running": tooBigRunning,
 		"slow reader": slowReader, "unit socket": unitSocket, "closed": closed, "guard": guard, "usage": usage,
-		"many attempts": manyAttempts, "nothing left": nothingLeft,
+		"many attempts": manyAttempts, "nothing left": nothingLeft, "reuse": reuse,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
@@ -427,5 +427,42 @@ func nothingLeft(t *testing.T, k Kit) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil || strings.Contains(string(mounts), s.Dir) {
 		t.Errorf("a mount of the slot's folder is left (%v)", err)
+	}
+}
+
+// reuse is of sessions that serve one slot after another: the guard changes
+// hands without a gap, nothing of the first slot is seen by the second, and a
+// session whose program was killed is not kept.
+func reuse(t *testing.T, k Kit) {
+	first, parked, second := &testGuard{}, &testGuard{}, &testGuard{}
+	var slot runner.Slot
+	s := k.Open(t, func(_ *workload.Spec, of *runner.Slot) { of.Guard = first; slot = *of })
+	session, ok := s.Session.(runner.Reusable)
+	if !ok {
+		return
+	}
+	if _, err := session.Park(parked); err == nil {
+		t.Error("a session that ran nothing was parked")
+	}
+	s.Do("write", "secret", "10").OK(t)
+	keep, err := session.Park(parked)
+	if err != nil || len(keep) == 0 || parked.held != 1 || first.held != first.released {
+		t.Fatalf("parked with %q kept, guards %+v %+v: %v", keep, first, parked, err)
+	}
+	slot.Guard = second
+	if err := session.Reopen(slot); err != nil || second.held != 1 || parked.released != 1 {
+		t.Fatalf("reopened with guards %+v %+v: %v", parked, second, err)
+	}
+	s.Do("read", "secret").Want(t, workload.Exited, 1)
+	s.Do("exit", "3").Want(t, workload.Exited, 3)
+	slot.Guard = &testGuard{refuse: errors.New("lease over")}
+	if err := session.Reopen(slot); err == nil {
+		t.Error("reopened under a guard that refuses")
+	}
+	a := s.Attempt("spin")
+	a.Stdout = NewWhenReady(session.Kill)
+	s.Run(a)
+	if _, err := session.Park(parked); err == nil {
+		t.Error("a killed session was parked")
 	}
 }

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+)
+
+// Parking: a session whose slot has ended waits a little for another slot of
+// the same owner, program and limits, so that a stream of small workloads pays
+// for a sandbox once. What differs between two such slots is told with each
+// attempt, and an attempt has a fresh instance anyhow.
+const (
+	parkFor   = 5 * time.Second
+	maxParked = 16 // sessions of a node
+)
+
+// parked is a session that waits.
+type parked struct {
+	session runner.Reusable
+	kind    string // what a slot must be to get it
+	key     string // its lease at the supervisor
+	dir     string
+	timer   *time.Timer
+}
+
+// kindOf says which slots may share a session: all that the sandbox was built
+// from, and whose it was.
+func kindOf(s *slot) string {
+	raw := wire.MustMarshal(struct {
+		Program   workload.Program   `cbor:"1,keyasint"`
+		Resources workload.Resources `cbor:"2,keyasint"`
+		CPUs      []int              `cbor:"3,keyasint"`
+	}{s.spec.Program, s.spec.Resources, s.cpus})
+	return string(s.owner[:]) + string(raw)
+}
+
+// park keeps the session of a slot that has ended well, and reports whether it
+// did. The slot's folder stays with it.
+func (w *Worker) park(s *slot, session runner.Session) bool {
+	r, ok := session.(runner.Reusable)
+	if !ok || w.ctx.Err() != nil {
+		return false
+	}
+	p := &parked{session: r, kind: kindOf(s), dir: s.dir}
+	if !w.reserveParking(p) {
+		return false
+	}
+	if err := w.leave(p); err != nil {
+		w.cfg.Log.Debug("session not kept for another slot", "err", err)
+		w.forgetParked(p)
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ctx.Err() != nil { // Close has looked already
+		delete(w.parking, p)
+		return false
+	}
+	p.timer = time.AfterFunc(parkFor, func() { w.expireParked(p) })
+	return true
+}
+
+// reserveParking gives p a place and a name.
+func (w *Worker) reserveParking(p *parked) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.parking) >= maxParked {
+		return false
+	}
+	w.parkSeq++
+	p.key = fmt.Sprintf("parked/%d", w.parkSeq)
+	w.parking[p] = struct{}{}
+	return true
+}
+
+func (w *Worker) forgetParked(p *parked) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.parking, p)
+}
+
+// leave moves the session from its slot's lease to one of its own, which ends
+// even when this daemon is stopped, and empties the folder.
+func (w *Worker) leave(p *parked) error {
+	if err := w.cfg.Supervisor.Grant(runner.Instant(w.clock.Boot(w.now())), 2*parkFor, p.key); err != nil {
+		return err
+	}
+	keep, err := p.session.Park(w.cfg.Supervisor.Slot(p.key))
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(p.dir)
+	for _, e := range entries {
+		if !slices.Contains(keep, e.Name()) {
+			err = errors.Join(err, sandbox.RemoveAll(filepath.Join(p.dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// unpark makes the slot's folder: that of a session which fits it, or with nil
+// an empty one.
+func (w *Worker) unpark(s *slot) (*parked, error) {
+	p := w.fitting(kindOf(s))
+	if p == nil {
+		return nil, os.MkdirAll(s.dir, 0o711)
+	}
+	s.dir = p.dir
+	return p, nil
+}
+
+func (w *Worker) fitting(kind string) *parked {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := range w.parking {
+		if p.kind == kind && p.timer != nil && p.timer.Stop() {
+			delete(w.parking, p)
+			return p
+		}
+	}
+	return nil
+}
+
+// close ends the session. A nil p has none.
+func (p *parked) close() error {
+	if p == nil {
+		return nil
+	}
+	return p.session.Close()
+}
+
+// open returns the slot's session: p's, when it has one and it works.
+func (s *slot) open(p *parked) (runner.Session, error) {
+	slot := runner.Slot{
+		Workload: s.key.Workload, Slot: s.key.Slot, Spec: s.spec, Program: s.stage.program,
+		CPUs: s.cpus, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
+	}
+	if p != nil {
+		err := p.session.Reopen(slot)
+		_ = s.w.cfg.Supervisor.Forget(p.key) // it holds nothing now
+		if err == nil {
+			return p.session, nil
+		}
+		s.log.Debug("waiting session does not serve", "err", err)
+		if err := p.session.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return s.w.cfg.Runners[s.spec.Program.Kind].Open(s.ctx, slot)
+}
+
+func (w *Worker) expireParked(p *parked) {
+	w.mu.Lock()
+	_, still := w.parking[p]
+	delete(w.parking, p)
+	w.mu.Unlock()
+	if still {
+		w.closeParked(p)
+	}
+}
+
+// closeParked ends a session that nobody wants, and removes its folder.
+func (w *Worker) closeParked(p *parked) {
+	err := errors.Join(p.session.Close(), sandbox.RemoveAll(p.dir), w.cfg.Supervisor.Forget(p.key))
+	if err != nil {
+		w.cfg.Log.Warn("close a waiting session", "err", err)
+	}
+}
+
+// closeParking ends all that waits, when the worker stops.
+func (w *Worker) closeParking() {
+	w.mu.Lock()
+	var all []*parked
+	for p := range w.parking {
+		if p.timer == nil || p.timer.Stop() { // else expireParked has it
+			all = append(all, p)
+			delete(w.parking, p)
+		}
+	}
+	w.mu.Unlock()
+	for _, p := range all {
+		w.closeParked(p)
+	}
+}
