@@ -162,12 +162,22 @@ func (n *Node) announce(ctx context.Context, cell workload.CellID) {
 	}
 }
 
+// rememberEvery is how often this node looks whether its cell's servers have
+// moved; it dials those that are not connected every fourth time.
+const rememberEvery = 500 * time.Millisecond
+
 // keepConnected dials the servers of the home cell that are not connected, and
 // with no peer at all whoever was a contact before.
 func (n *Node) keepConnected(ctx context.Context) error {
-	for pause(ctx, 2*time.Second) {
-		v := n.homeView()
-		n.learnAddrs(ctx, append(slices.Clone(v.Voters), v.Standby...))
+	for round := 1; pause(ctx, rememberEvery); round++ {
+		servers, err := n.rememberServers()
+		if err != nil {
+			n.log.Warn("where the cell's servers are is not kept", "err", err)
+		}
+		if round%4 != 1 {
+			continue
+		}
+		n.learnAddrs(ctx, servers)
 		if len(n.host.Peers()) > 0 {
 			continue
 		}
@@ -268,7 +278,7 @@ func (n *Node) enterCell(ctx context.Context) error {
 // reachable lists where the mesh was seen last.
 func (n *Node) reachable(h *home) []string {
 	addrs := slices.Clone(h.Contacts)
-	for _, v := range append(slices.Clone(h.View.Voters), h.View.Standby...) {
+	for _, v := range slices.Concat(h.View.Voters, h.View.Standby, h.Servers) {
 		for _, a := range v.Addrs {
 			addrs = append(addrs, fullAddr(a, v.Peer))
 		}
@@ -328,12 +338,12 @@ func (n *Node) askOne(ctx context.Context, peer workload.PeerID, msg *wire.Membe
 func (n *Node) foundSibling(ctx context.Context) error {
 	n.mu.Lock()
 	n.home.Founder, n.home.Cell = true, newCellID()
-	h := n.home
+	err := saveHome(n.id.dir, &n.home)
 	n.mu.Unlock()
-	if err := saveHome(n.id.dir, &h); err != nil {
+	if err != nil {
 		return err
 	}
-	n.log.Info("founding a cell: the others are full", "cell", h.Cell)
+	n.log.Info("founding a cell: the others are full", "cell", n.homeCell())
 	return n.openHome(ctx)
 }
 
@@ -343,9 +353,9 @@ func (n *Node) settleIn(ctx context.Context, v *wire.CellView) error {
 	n.learnView(v)
 	n.mu.Lock()
 	n.home.Cell = v.Cell
-	h := n.home
+	err := saveHome(n.id.dir, &n.home)
 	n.mu.Unlock()
-	if err := saveHome(n.id.dir, &h); err != nil {
+	if err != nil {
 		return err
 	}
 	go n.announce(ctx, v.Cell)
@@ -375,6 +385,37 @@ func (n *Node) learnView(v *wire.CellView) {
 	}
 	n.home.View = *v
 }
+
+// rememberServers returns the other servers of the home cell with their
+// addresses, and keeps them on disk when they have changed. A server that starts
+// has the addresses in its log, of which it applies nothing before a majority has
+// found each other.
+func (n *Node) rememberServers() ([]wire.PeerAddrs, error) {
+	v := n.homeView()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := n.home.Servers
+	var servers []wire.PeerAddrs
+	for _, p := range append(slices.Clone(v.Voters), v.Standby...) {
+		if i := slices.IndexFunc(known, func(k wire.PeerAddrs) bool { return k.Peer == p.Peer }); i >= 0 && len(p.Addrs) == 0 {
+			p.Addrs = known[i].Addrs
+		}
+		if p.Peer != n.self && len(p.Addrs) > 0 && len(servers) < maxServers {
+			servers = append(servers, p)
+		}
+	}
+	same := len(servers) == 0 || slices.EqualFunc(servers, known, func(a, b wire.PeerAddrs) bool {
+		return a.Peer == b.Peer && slices.Equal(a.Addrs, b.Addrs)
+	})
+	if same {
+		return servers, nil
+	}
+	n.home.Servers = servers
+	return servers, saveHome(n.id.dir, &n.home)
+}
+
+// maxServers is more than a cell has voters and standbys.
+const maxServers = 32
 
 func (n *Node) forgottenByCell() bool {
 	v := n.homeView()

@@ -52,6 +52,8 @@ type home struct {
 	View     wire.CellView   `cbor:"4,keyasint"`
 	Server   bool            `cbor:"5,keyasint"` // it has served the cell's group
 	Boot     uint64          `cbor:"6,keyasint"` // grows with every start: what a daemon says replaces what the one before it said
+	// Servers is where the other servers of the cell are, as far as it was ever known.
+	Servers []wire.PeerAddrs `cbor:"7,keyasint,omitempty" max:"32"`
 }
 
 // Founded is what Init and Join tell.
