@@ -39,8 +39,23 @@ type Options struct {
 	Args     []string // further arguments of `perrin up`
 	// Each has further arguments of `perrin up` for single nodes, by index; nil is none.
 	Each func(index int) []string
-	Log  io.Writer
+	// Net puts nodes into networks of their own; the zero one is loopback.
+	Net Net
+	Log io.Writer
 }
+
+// Net is where the nodes of a mesh live. The process that starts the mesh must
+// reach their addresses.
+type Net struct {
+	// Address is the IPv4 address of the node with an index.
+	Address func(index int) string
+	// Enter calls start, which starts the node's process, from a thread that is
+	// in the node's network, and returns what start does.
+	Enter func(index int, start func() error) error
+}
+
+// port is that of every node in a network of its own.
+const port = 4001
 
 // MaxNodes bounds a local mesh.
 const MaxNodes = 64
@@ -196,16 +211,18 @@ func (m *Mesh) launch(member *Member) error {
 		return err
 	}
 	defer log.Close()
-	if member.port == 0 {
-		if member.port, err = freePort(); err != nil {
-			return err
-		}
+	listen, err := m.listen(member)
+	if err != nil {
+		return err
 	}
 	args := append([]string{
-		"up", "--data", member.Data, "--socket", member.Socket, "--listen", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", member.port),
+		"up", "--data", member.Data, "--socket", member.Socket, "--listen", listen,
 		"--cores", strconv.Itoa(m.opt.Cores), "--memory", strconv.FormatInt(m.opt.Memory, 10),
-		"--cell-size", strconv.Itoa(m.opt.CellSize), "--first-core", strconv.Itoa(member.index), "--loopback",
+		"--cell-size", strconv.Itoa(m.opt.CellSize), "--first-core", strconv.Itoa(member.index),
 	}, m.opt.Args...)
+	if m.opt.Net.Address == nil {
+		args = append(args, "--loopback")
+	}
 	if m.opt.Each != nil {
 		args = append(args, m.opt.Each(member.index)...)
 	}
@@ -217,7 +234,11 @@ func (m *Mesh) launch(member *Member) error {
 		return err
 	}
 	cmd.SysProcAttr = namespaces(m.opt.Hide != "")
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if m.opt.Net.Enter != nil {
+		start = func() error { return m.opt.Net.Enter(member.index, cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return fmt.Errorf("%s: %w", member.Name, err)
 	}
 	done := make(chan struct{})
@@ -227,6 +248,17 @@ func (m *Mesh) launch(member *Member) error {
 		close(done)
 	}()
 	return os.WriteFile(filepath.Join(member.Data, "pid"), []byte(strconv.Itoa(member.PID)), 0o644)
+}
+
+// listen is the address that a member keeps.
+func (m *Mesh) listen(member *Member) (addr string, err error) {
+	if m.opt.Net.Address != nil {
+		return fmt.Sprintf("/ip4/%s/udp/%d/quic-v1", m.opt.Net.Address(member.index), port), nil
+	}
+	if member.port == 0 {
+		member.port, err = freePort()
+	}
+	return fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", member.port), err
 }
 
 // freePort finds a UDP port on loopback that nobody uses now.

@@ -3,6 +3,7 @@ package devmesh
 import (
 	"context"
 	"fmt"
+	"syscall"
 )
 
 // Grow adds a node to a mesh whose first node is up, and returns once the daemon
@@ -27,6 +28,13 @@ func (m *Member) Kill() {
 	_ = m.cmd.Process.Kill() // it may be gone already
 	<-m.done
 }
+
+// Freeze stops a daemon's process (SIGSTOP): it keeps its sockets and its time
+// goes on. What it has started runs on.
+func (m *Member) Freeze() error { return m.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Thaw lets a frozen daemon go on.
+func (m *Member) Thaw() error { return m.cmd.Process.Signal(syscall.SIGCONT) }
 
 // Restart starts a daemon that is gone again, on its folder and its port.
 func (m *Mesh) Restart(member *Member) error {
