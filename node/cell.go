@@ -243,7 +243,10 @@ func (c *cell) Voters() []workload.PeerID { return c.group.Servers().Voters() }
 // VerifyLeader implements leader.Cell.
 func (c *cell) VerifyLeader(ctx context.Context) error {
 	_, err := c.group.VerifyLeader(ctx)
-	return err
+	if err != nil {
+		return c.wireError(err)
+	}
+	return nil
 }
 
 // Propose implements leader.Cell.

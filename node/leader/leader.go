@@ -27,7 +27,7 @@ type Cell interface {
 	Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error)
 	// Read lets f look at the ledger. f must not keep what it sees.
 	Read(f func(*ledger.State))
-	// VerifyLeader returns when a majority has confirmed this leader in a round
+	// VerifyLeader returns nil when a majority has confirmed this leader in a round
 	// that began after the call.
 	VerifyLeader(ctx context.Context) error
 	Voters() []workload.PeerID
@@ -339,6 +339,25 @@ func (l *Leader) keepVerified() {
 			return
 		}
 	}
+}
+
+// confirmWithin bounds how long a majority may take to confirm a leader.
+const confirmWithin = 2 * time.Second
+
+// confirm returns nil when a majority has confirmed, in a round that began after
+// the call, that this leader leads in its term. A leader that was suspended may
+// long have a successor and not know; what the ledger says after confirm, or that
+// something was not there before it, is no older than the call.
+func (l *Leader) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
+	defer cancel()
+	if err := l.cfg.Cell.VerifyLeader(ctx); err != nil {
+		return err
+	}
+	if l.ctx.Err() != nil || l.cfg.Cell.Term() != l.term {
+		return wire.Errorf(wire.NotLeader, "the term is over")
+	}
+	return nil
 }
 
 // Offer posts a member's offer on the book.

@@ -34,7 +34,8 @@ const maxListed = 1000
 // SegmentPage is how many segments one answer holds.
 const SegmentPage = 256
 
-// HandleQuery answers from the ledger and the desk.
+// HandleQuery answers from the ledger and the desk. What it says of the ledger is
+// no older than the question, so that nobody who reads twice, wherever, goes back.
 func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
 	v, err := l.query(ctx, m)
 	if err != nil {
@@ -48,6 +49,11 @@ func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.Query
 }
 
 func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
+	if m.Op != QueryOffers { // hints
+		if err := l.confirm(ctx); err != nil {
+			return nil, err
+		}
+	}
 	switch m.Op {
 	case QueryInspect:
 		return l.inspect(m.ID)

@@ -2,9 +2,9 @@ package leader
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -120,7 +120,7 @@ func Total(refs []workload.Ref) (n int64) {
 // that has its owner's key.
 func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, m *wire.StopMsg) error {
 	id := m.ID
-	if err := l.mayStop(by, m); err != nil {
+	if err := l.mayStop(ctx, by, m); err != nil {
 		return err
 	}
 	if _, err := l.propose(ctx, &ledger.Command{Stop: &ledger.Stop{ID: id, By: by}}); err != nil {
@@ -131,14 +131,17 @@ func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, m *wire.Sto
 }
 
 // mayStop refuses whoever is neither the workload's Home nor its owner.
-func (l *Leader) mayStop(by workload.PeerID, m *wire.StopMsg) error {
+func (l *Leader) mayStop(ctx context.Context, by workload.PeerID, m *wire.StopMsg) error {
 	var refused error
 	err := l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
 		if by != v.Home && !orderedBy(v.Owner, m) {
 			refused = wire.Errorf(wire.Unauthorized, "%s was submitted on %s: only that node, or one with its owner's key, stops it", m.ID.Short(), l.people(s).name(v.Home))
 		}
 	})
-	return errors.Join(err, refused)
+	if err != nil { // a deposed leader may not know of it
+		return cmp.Or(l.confirm(ctx), err)
+	}
+	return refused
 }
 
 // orderedBy reports whether a stop is signed by the owner. A copy of the order

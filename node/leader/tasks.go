@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -11,8 +12,16 @@ import (
 	"github.com/perrin-mesh/perrin/workload/blob"
 )
 
-// owns checks that from is the node that holds a slot.
-func (l *Leader) owns(from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot, err error) {
+// owns checks that from is the node that holds a slot. A worker gives a slot up
+// that is not its own, so a leader that may be deposed must not say so.
+func (l *Leader) owns(ctx context.Context, from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot, err error) {
+	if slot, err = l.holds(from, ref); err != nil {
+		err = cmp.Or(l.confirm(ctx), err)
+	}
+	return slot, err
+}
+
+func (l *Leader) holds(from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot, err error) {
 	found := false
 	l.cfg.Cell.Read(func(s *ledger.State) { slot, found = s.Slot(ref.Workload, ref.Slot) })
 	switch {
@@ -26,7 +35,7 @@ func (l *Leader) owns(from workload.PeerID, ref wire.SlotRef) (slot ledger.Slot,
 
 // HandleTake gives a slot its next tasks, or says that there are none.
 func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.TakeMsg) (*wire.Taken, error) {
-	slot, err := l.owns(from, m.Ref)
+	slot, err := l.owns(ctx, from, m.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +69,7 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 
 // HandleReturn takes back tasks that were not started.
 func (l *Leader) HandleReturn(ctx context.Context, from workload.PeerID, m *wire.ReturnMsg) error {
-	if _, err := l.owns(from, m.Ref); err != nil {
+	if _, err := l.owns(ctx, from, m.Ref); err != nil {
 		return err
 	}
 	_, err := l.propose(ctx, &ledger.Command{Return: &ledger.Return{
@@ -71,7 +80,7 @@ func (l *Leader) HandleReturn(ctx context.Context, from workload.PeerID, m *wire
 
 // HandleDone ends a slot.
 func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.DoneMsg) error {
-	if _, err := l.owns(from, m.Ref); err != nil {
+	if _, err := l.owns(ctx, from, m.Ref); err != nil {
 		return err
 	}
 	_, err := l.propose(ctx, &ledger.Command{Release: &ledger.Release{
@@ -88,7 +97,7 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.owns(from, m.Ref); err != nil {
+	if _, err := l.owns(ctx, from, m.Ref); err != nil {
 		if closed := l.recorded(from, m.Ref.Workload, ref); closed != nil {
 			return closed, nil
 		}
@@ -102,7 +111,7 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 	if _, err := l.propose(ctx, &ledger.Command{Close: cmd}); err != nil {
 		return nil, err
 	}
-	_, err = l.owns(from, m.Ref)
+	_, err = l.holds(from, m.Ref)
 	return &wire.Closed{Held: cmd.Held, Over: errors.Is(err, wire.NotFound)}, nil
 }
 
