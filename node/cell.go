@@ -22,26 +22,24 @@ import (
 )
 
 // rules are what the ledger needs of packages that it does not import.
-func rules() ledger.Rules {
+func rules(memo *workload.Memo) ledger.Rules {
 	return ledger.Rules{
-		OpenSpec: leader.OpenSpec, OpenBid: leader.OpenBid, Replay: replay, Charge: pricing.Charge,
-		OpenResult: openResult, ReadSpec: readSpec,
+		OpenSpec:   func(s workload.Signed) (workload.Spec, error) { return leader.OpenSpec(memo, s) },
+		OpenBid:    func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) },
+		Replay:     func(a *ledger.Award) error { return replay(memo, a) },
+		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
+		Charge:     pricing.Charge,
 	}
 }
 
-// readSpec decodes a spec that the ledger has accepted before.
-func readSpec(payload []byte) (spec workload.Spec, err error) {
-	return spec, wire.Unmarshal(payload, &spec)
-}
-
 // replay runs an award's clearing again. It is pure: every replica does it.
-func replay(a *ledger.Award) error {
+func replay(memo *workload.Memo, a *ledger.Award) error {
 	bids := make([]workload.Bid, len(a.Bids))
 	if len(a.Scores) != len(a.Bids) {
 		return fmt.Errorf("%d bids, %d scores", len(a.Bids), len(a.Scores))
 	}
 	for i, signed := range a.Bids {
-		bid, err := leader.OpenBid(signed)
+		bid, err := leader.OpenBid(memo, signed)
 		if err != nil {
 			return err
 		}
@@ -64,9 +62,9 @@ func replay(a *ledger.Award) error {
 }
 
 // openResult checks that a close carries its worker's signature over what it closes.
-func openResult(c *ledger.Close, node workload.PeerID) error {
+func openResult(memo *workload.Memo, c *ledger.Close, node workload.PeerID) error {
 	var st wire.Statement
-	if err := c.Sig.Verify(workload.DomainResult); err != nil {
+	if err := memo.Verify(workload.DomainResult, c.Sig); err != nil {
 		return err
 	}
 	if err := wire.Unmarshal(c.Sig.Payload, &st); err != nil {
@@ -81,6 +79,7 @@ func openResult(c *ledger.Close, node workload.PeerID) error {
 
 // book is the cell's ledger as Raft's state machine.
 type book struct {
+	rules  ledger.Rules
 	forgot func(workload.ID) // told of each workload that is compacted
 	shelf  *shelf            // where results lie that rode in the log
 	log    *slog.Logger
@@ -89,8 +88,8 @@ type book struct {
 	state *ledger.State
 }
 
-func newBook(log *slog.Logger, shelf *shelf, forgot func(workload.ID)) *book {
-	return &book{state: ledger.New(rules()), log: log, shelf: shelf, forgot: forgot}
+func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf, forgot func(workload.ID)) *book {
+	return &book{rules: r, state: ledger.New(r), log: log, shelf: shelf, forgot: forgot}
 }
 
 // Apply implements consensus.FSM.
@@ -128,13 +127,13 @@ func (b *book) Snapshot() (io.WriterTo, error) {
 
 // Restore implements consensus.FSM.
 func (b *book) Restore(r io.Reader) error {
-	state := ledger.New(rules())
+	state := ledger.New(b.rules)
 	if r != nil {
 		snap, err := readSnapshot(r)
 		if err != nil {
 			return err
 		}
-		if state, err = ledger.Restore(rules(), snap); err != nil {
+		if state, err = ledger.Restore(b.rules, snap); err != nil {
 			return err
 		}
 	}

@@ -103,7 +103,7 @@ func (n *Node) submission(spec *workload.Spec) (*wire.Submit, error) {
 	if len(raw) > wire.MaxSpec-1024 {
 		return nil, &api.Error{Kind: "too-large", Message: fmt.Sprintf("the spec is %d bytes, at most %d", len(raw), wire.MaxSpec-1024), Hint: "move long argument lists or inputs into files"}
 	}
-	msg.Spec = workload.Sign(workload.DomainSpec, raw, n.id.owner)
+	msg.Spec = n.memo.Sign(workload.DomainSpec, raw, n.id.owner)
 	room := int64(wire.InlineTotal)
 	seen := map[workload.Digest]bool{}
 	for _, ref := range refs {

@@ -213,7 +213,7 @@ func (n *Node) openWorker(context.Context) (err error) {
 	}
 	m := n.machine
 	n.worker, err = worker.New(worker.Config{
-		Self: n.self, Key: n.id.key, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
+		Self: n.self, Key: n.id.key, Memo: n.memo, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
 		Alloc: m.alloc, Disk: func() int64 { return freeDisk(n.cfg.Data) }, Stream: n.cfg.Stream, Prices: pricing.Default(), Runners: m.runners,
 		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Log: n.log.With("part", "worker"),
 	})

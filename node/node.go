@@ -28,6 +28,7 @@ type Node struct {
 	self workload.PeerID
 	name string
 
+	memo    *workload.Memo
 	store   *store.Store
 	blobs   *blob.Store
 	host    *mesh.Host
@@ -68,7 +69,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
+		memo: workload.NewMemo(),
+		cfg:  cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
 		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
 	if n.name = cfg.Name; n.name == "" {
@@ -108,7 +110,7 @@ func (n *Node) openStores(context.Context) (err error) {
 	if err := n.kept.restore(); err != nil {
 		return err
 	}
-	n.book = newBook(n.log.With("part", "ledger"), newShelf(n.blobs, n.log), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
+	n.book = newBook(rules(n.memo), n.log.With("part", "ledger"), newShelf(n.blobs, n.log), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
 	return nil
 }
 

@@ -12,11 +12,11 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// How offers travel: on change, at most every offerPause, and at least every
-// offerEvery; one is valid for offerValid.
+// How offers travel: to every voter each offerEvery, and to the leader on change,
+// at most every offerPause; one is valid for offerValid.
 const (
 	offerEvery = 5 * time.Second
-	offerPause = 20 * time.Millisecond
+	offerPause = 10 * time.Millisecond
 	offerValid = 12 * time.Second
 )
 
@@ -31,8 +31,10 @@ type signedOffer struct {
 func (n *Node) keepOffering(ctx context.Context) error {
 	tick := time.NewTicker(offerEvery)
 	defer tick.Stop()
+	all := true
 	for {
-		told := n.tellOffer(ctx)
+		told := n.tellOffer(ctx, all)
+		all = true
 		again := tick.C
 		if !told {
 			again = time.After(200 * time.Millisecond)
@@ -43,6 +45,7 @@ func (n *Node) keepOffering(ctx context.Context) error {
 		case <-again:
 		case <-n.doubt:
 		case <-n.worker.Changed():
+			all = !told
 			if !pause(ctx, offerPause) {
 				return nil
 			}
@@ -50,16 +53,20 @@ func (n *Node) keepOffering(ctx context.Context) error {
 	}
 }
 
-// tellOffer sends one offer to every voter and reports whether the leader has it.
-func (n *Node) tellOffer(ctx context.Context) bool {
+// tellOffer sends one offer to every voter, or to the leader alone, and reports
+// whether the leader has it.
+func (n *Node) tellOffer(ctx context.Context, all bool) bool {
 	view := n.homeView()
 	if view.Cell.IsZero() || !n.worker.Announced() {
 		return false
 	}
 	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid)}
-	heard := make(chan bool, len(view.Voters))
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	if !all && !view.Leader.IsZero() {
+		return n.heard(n.tellVoter(ctx, view.Leader, &msg))
+	}
+	heard := make(chan bool, len(view.Voters))
 	for _, v := range view.Voters {
 		go func() { heard <- n.tellVoter(ctx, v.Peer, &msg) }()
 	}
@@ -67,6 +74,11 @@ func (n *Node) tellOffer(ctx context.Context) bool {
 	for range view.Voters {
 		leads = <-heard || leads
 	}
+	return n.heard(leads)
+}
+
+// heard notes whether the leader has this node's offer.
+func (n *Node) heard(leads bool) bool {
 	if leads {
 		n.markReady()
 	} else {
@@ -104,7 +116,7 @@ func (n *Node) markReady() {
 
 // handleOffer takes a member's offer.
 func (n *Node) handleOffer(_ context.Context, from workload.PeerID, m *wire.OfferMsg) (*wire.OfferAnswer, error) {
-	offer, err := openOffer(m.Offer)
+	offer, err := openOffer(n.memo, m.Offer)
 	if err != nil {
 		return nil, wire.Errorf(wire.Malformed, "%v", err)
 	}
@@ -158,9 +170,9 @@ func (n *Node) isMember(peer workload.PeerID) (member bool) {
 }
 
 // openOffer verifies and decodes a signed offer.
-func openOffer(s workload.Signed) (workload.Offer, error) {
+func openOffer(memo *workload.Memo, s workload.Signed) (workload.Offer, error) {
 	var o workload.Offer
-	if err := s.Verify(workload.DomainOffer); err != nil {
+	if err := memo.Verify(workload.DomainOffer, s); err != nil {
 		return o, err
 	}
 	if err := wire.Unmarshal(s.Payload, &o); err != nil {

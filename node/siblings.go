@@ -191,7 +191,7 @@ func (n *Node) askSibling(ctx context.Context, d *gossip.CellDigest, msg *wire.S
 	n.learnAddrs(ctx, answer.Addrs)
 	var offers []workload.Offer
 	for _, signed := range answer.Offers {
-		if o, err := openOffer(signed); err == nil && o.Cell == d.Cell {
+		if o, err := openOffer(n.memo, signed); err == nil && o.Cell == d.Cell {
 			offers = append(offers, o)
 		}
 	}

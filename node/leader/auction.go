@@ -39,7 +39,7 @@ func (l *Leader) call(out *scheduler.CallOut) {
 		}
 		l.feed(scheduler.Input{Decline: &d})
 	case answer.Bid != nil:
-		bid, err := OpenBid(*answer.Bid)
+		bid, err := OpenBid(l.cfg.Memo, *answer.Bid)
 		if err != nil || bid.Node != out.Node || bid.Auction != out.Call.Auction {
 			decline(workload.Refused, "its bid is not valid")
 			return
@@ -51,9 +51,9 @@ func (l *Leader) call(out *scheduler.CallOut) {
 }
 
 // OpenBid verifies and decodes a signed bid. It is pure.
-func OpenBid(s workload.Signed) (workload.Bid, error) {
+func OpenBid(memo *workload.Memo, s workload.Signed) (workload.Bid, error) {
 	var bid workload.Bid
-	if err := s.Verify(workload.DomainBid); err != nil {
+	if err := memo.Verify(workload.DomainBid, s); err != nil {
 		return bid, err
 	}
 	if err := wire.Unmarshal(s.Payload, &bid); err != nil {
@@ -190,7 +190,7 @@ func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index 
 	if err != nil {
 		return nil, err
 	}
-	return &wire.SignedAward{Award: workload.Sign(workload.DomainAward, wire.MustMarshal(msg), l.cfg.Key), Spec: spec}, nil
+	return &wire.SignedAward{Award: l.cfg.Memo.Sign(workload.DomainAward, wire.MustMarshal(msg), l.cfg.Key), Spec: spec}, nil
 }
 
 func holders(voters []workload.PeerID, home workload.PeerID) []workload.PeerID {

@@ -50,6 +50,7 @@ type Siblings interface {
 type Config struct {
 	Self     workload.PeerID
 	Key      ed25519.PrivateKey
+	Memo     *workload.Memo // of signatures; nil is none
 	Mesh     workload.MeshID
 	Cell     Cell
 	Caller   Caller

@@ -51,7 +51,7 @@ func TestResultsMustBeTheirWorkersOwn(t *testing.T) {
 	for name, c := range tests {
 		m, from := closing(t)
 		c.change(m, &from)
-		if _, _, err := openSegment(from, m); !errors.Is(err, c.want) {
+		if _, _, err := openSegment(nil, from, m); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
@@ -59,7 +59,7 @@ func TestResultsMustBeTheirWorkersOwn(t *testing.T) {
 
 func TestCloseSumsASegmentUp(t *testing.T) {
 	m, from := closing(t)
-	segment, ref, err := openSegment(from, m)
+	segment, ref, err := openSegment(nil, from, m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,13 +77,13 @@ func TestBidsMustBeTheirNodesOwn(t *testing.T) {
 	priv, self := key(t)
 	_, other := key(t)
 	good := workload.Sign(workload.DomainBid, wire.MustMarshal(workload.Bid{Node: self, Asks: []int64{1}}), priv)
-	if bid, err := OpenBid(good); err != nil || bid.Node != self {
+	if bid, err := OpenBid(nil, good); err != nil || bid.Node != self {
 		t.Errorf("a good bid: %v", err)
 	}
-	if _, err := OpenBid(workload.Sign(workload.DomainBid, wire.MustMarshal(workload.Bid{Node: other}), priv)); err == nil {
+	if _, err := OpenBid(nil, workload.Sign(workload.DomainBid, wire.MustMarshal(workload.Bid{Node: other}), priv)); err == nil {
 		t.Error("a bid in another node's name was taken")
 	}
-	if _, err := OpenBid(workload.Sign(workload.DomainOffer, good.Payload, priv)); !errors.Is(err, workload.ErrSignature) {
+	if _, err := OpenBid(nil, workload.Sign(workload.DomainOffer, good.Payload, priv)); !errors.Is(err, workload.ErrSignature) {
 		t.Errorf("a signature of another domain: %v", err)
 	}
 }

@@ -20,9 +20,9 @@ type Blobs interface {
 }
 
 // OpenSpec verifies, decodes and validates an owner's signed spec. It is pure.
-func OpenSpec(s workload.Signed) (workload.Spec, error) {
+func OpenSpec(memo *workload.Memo, s workload.Signed) (workload.Spec, error) {
 	var spec workload.Spec
-	if err := s.Verify(workload.DomainSpec); err != nil {
+	if err := memo.Verify(workload.DomainSpec, s); err != nil {
 		return spec, err
 	}
 	if err := wire.Unmarshal(s.Payload, &spec); err != nil {
@@ -45,7 +45,7 @@ func IDOf(cell workload.CellID, s workload.Signed) workload.ID {
 // and what it needs lies on a majority of the voters, or the answer says that
 // it leans on the node it came from.
 func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire.Submit) (*wire.Submitted, error) {
-	spec, err := OpenSpec(m.Spec)
+	spec, err := OpenSpec(l.cfg.Memo, m.Spec)
 	if err != nil {
 		return nil, wire.Errorf(wire.Malformed, "spec: %v", err)
 	}

@@ -93,7 +93,7 @@ func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.D
 // HandleClose records results: the segment, and up to a bound all that it
 // refers to, is on a majority of the voters before the close is committed.
 func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.CloseMsg) (*wire.Closed, error) {
-	segment, ref, err := openSegment(from, m)
+	segment, ref, err := openSegment(l.cfg.Memo, from, m)
 	if err != nil {
 		return nil, err
 	}
@@ -154,13 +154,13 @@ func (l *Leader) recorded(from workload.PeerID, id workload.ID, ref workload.Ref
 const recentSegments = 256
 
 // openSegment checks that the worker signed what it sent.
-func openSegment(from workload.PeerID, m *wire.CloseMsg) (*workload.Segment, workload.Ref, error) {
+func openSegment(memo *workload.Memo, from workload.PeerID, m *wire.CloseMsg) (*workload.Segment, workload.Ref, error) {
 	var statement wire.Statement
 	var segment workload.Segment
 	if m.Sig.By != from {
 		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "results are reported by the node that signed them")
 	}
-	if err := m.Sig.Verify(workload.DomainResult); err != nil {
+	if err := memo.Verify(workload.DomainResult, m.Sig); err != nil {
 		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "%v", err)
 	}
 	if err := wire.Unmarshal(m.Sig.Payload, &statement); err != nil {

@@ -52,7 +52,7 @@ func (w *Worker) openAward(from workload.PeerID, m *wire.SignedAward) (*wire.Awa
 	if m.Award.By != from {
 		return nil, nil, wire.Errorf(wire.Unauthorized, "an award is told by the leader that signed it")
 	}
-	if err := errors.Join(m.Award.Verify(workload.DomainAward), m.Spec.Verify(workload.DomainSpec)); err != nil {
+	if err := errors.Join(w.cfg.Memo.Verify(workload.DomainAward, m.Award), w.cfg.Memo.Verify(workload.DomainSpec, m.Spec)); err != nil {
 		return nil, nil, wire.Errorf(wire.Unauthorized, "%v", err)
 	}
 	if err := errors.Join(wire.Unmarshal(m.Award.Payload, &award), wire.Unmarshal(m.Spec.Payload, &spec)); err != nil {

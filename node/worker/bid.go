@@ -49,7 +49,7 @@ func (w *Worker) HandleCall(_ context.Context, from workload.PeerID, m *wire.Cal
 		return &wire.CallAnswer{Decline: &workload.Decline{Auction: call.Auction, Node: w.cfg.Self, Reasons: reasons}}, nil
 	}
 	w.stats.Bids++
-	signed := workload.Sign(workload.DomainBid, wire.MustMarshal(bid), w.cfg.Key)
+	signed := w.cfg.Memo.Sign(workload.DomainBid, wire.MustMarshal(bid), w.cfg.Key)
 	return &wire.CallAnswer{Bid: &signed}, nil
 }
 

@@ -47,10 +47,11 @@ type Supervisor interface {
 	Forget(key string) error
 }
 
-// Config is what a worker is made of. All fields are needed.
+// Config is what a worker is made of. All fields are needed but Memo.
 type Config struct {
 	Self       workload.PeerID
 	Key        ed25519.PrivateKey
+	Memo       *workload.Memo         // of signatures; nil is none
 	Cell       func() workload.CellID // the home cell
 	Machine    workload.Machine
 	Dir        string // private folder for slots; emptied at start
@@ -169,7 +170,7 @@ func (w *Worker) Offer(valid time.Duration) workload.Signed {
 		Node: w.cfg.Self, Cell: w.cfg.Cell(), Seq: w.cfg.Boot<<20 + w.seq, Machine: w.cfg.Machine,
 		Free: w.free(), Asks: w.asks, Drain: w.drain, ValidMs: valid.Milliseconds(), Running: int32(len(w.slots)),
 	}
-	return workload.Sign(workload.DomainOffer, wire.MustMarshal(o), w.cfg.Key)
+	return w.cfg.Memo.Sign(workload.DomainOffer, wire.MustMarshal(o), w.cfg.Key)
 }
 
 func (w *Worker) free() workload.Capacity {
