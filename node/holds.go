@@ -121,8 +121,11 @@ func (n *Node) Replicate(ctx context.Context, m *wire.Hold) error {
 	for _, server := range c.group.Servers().Servers {
 		asked.Go(func() {
 			err := (caller{n}).Call(ctx, server.ID, wire.ProtoHold, m, &wire.Ack{})
-			if server.Suffrage == consensus.Voter { // a standby keeps up, and does not count
+			switch {
+			case server.Suffrage == consensus.Voter:
 				answers <- err
+			case err != nil: // a standby keeps up, and does not count
+				n.missedHold(server.ID)
 			}
 		})
 	}
@@ -151,19 +154,20 @@ func majority(answers <-chan error, n int) error {
 }
 
 // heldOf lists what a voter must hold for a workload: what it needs, its
-// segments and what they refer to. A part that is not here yet is left out.
-func (n *Node) heldOf(c *cell, id workload.ID) []workload.Ref {
-	var refs []workload.Ref
+// segments and what they refer to, the latter from the given one on. A part that
+// is not here yet is left out. It returns how many segments there are.
+func (n *Node) heldOf(c *cell, id workload.ID, from int) (refs []workload.Ref, segments int) {
 	var spec *workload.Spec
 	c.Read(func(s *ledger.State) {
 		v, ok := s.Workload(id)
 		if !ok {
 			return
 		}
-		if v.Held {
+		if v.Held && from == 0 {
 			spec = v.Spec
 		}
-		for _, seg := range s.Segments(id) {
+		segments = v.Segments
+		for _, seg := range s.Segments(id)[min(from, v.Segments):] {
 			if seg.Held {
 				refs = append(refs, seg.Ref)
 			}
@@ -177,7 +181,7 @@ func (n *Node) heldOf(c *cell, id workload.ID) []workload.Ref {
 	if spec != nil {
 		refs = append(refs, n.needs(spec)...)
 	}
-	return refs
+	return refs, segments
 }
 
 // needs lists the blobs of a spec, with those of its table when that is here.
@@ -224,7 +228,8 @@ func (n *Node) restorePins(c *cell) {
 		}
 	})
 	for _, id := range ids {
-		n.blobs.Pin(holdOwner(id), n.heldOf(c, id)...)
+		refs, _ := n.heldOf(c, id, 0)
+		n.blobs.Pin(holdOwner(id), refs...)
 	}
 	n.blobs.AllowEviction()
 }

@@ -21,15 +21,33 @@ import (
 // membersEvery is how often the leader looks at who serves its cell.
 const membersEvery = 300 * time.Millisecond
 
+// keeper changes the servers and members of a cell by the pure rules, for one
+// term of leadership. Its goroutine owns it. Its clock counts from when the term
+// began and is monotonic, so that nobody looks silent because a clock was set.
+type keeper struct {
+	n      *Node
+	c      *cell
+	l      *leader.Leader
+	since  time.Time
+	joined map[workload.PeerID]joined
+}
+
+// joined is when this term first saw a member as the ledger has it.
+type joined struct {
+	since int64 // the ledger's word for it
+	at    time.Time
+}
+
 // keepMembers asks the pure rules what to change about the cell's servers and
 // members, and does it, for one term of leadership.
 func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
-	since := time.Now()
-	copied := map[workload.PeerID]uint64{} // standbys that hold every blob, and the ledger's index then
+	n.forgetCopies()
+	k := &keeper{n: n, c: c, l: l, since: time.Now(), joined: map[workload.PeerID]joined{}}
 	for pause(ctx, membersEvery) {
-		view := n.cellView(c, since, copied)
-		for _, a := range cellrules.Plan(time.Now().UnixMilli(), view) {
-			if err := n.carryOut(ctx, c, a, copied); err != nil {
+		now := time.Now()
+		view := k.view(now)
+		for _, a := range cellrules.Plan(k.ms(now), view) {
+			if err := k.carryOut(ctx, a); err != nil {
 				n.log.Warn("cell change failed", "verb", a.Verb, "peer", a.Node.Short(), "why", a.Why, "err", err)
 				break
 			}
@@ -38,53 +56,71 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 			}
 		}
 		for _, m := range view.Members {
-			if time.Now().UnixMilli()-m.Seen > view.Limits.DeadAfter && m.ID != n.self {
+			if k.ms(now)-m.Seen > view.Limits.DeadAfter && m.ID != n.self {
 				l.Gone(m.ID)
 			}
 		}
 	}
 }
 
-// cellView is what the rules need to know.
-func (n *Node) cellView(c *cell, since time.Time, copied map[workload.PeerID]uint64) cellrules.View {
+// keeperEpoch is what the keeper's clock reads when the term begins, in ms: what
+// was before it is later than 0, which stands for never.
+const keeperEpoch = int64(1) << 42
+
+// ms is a time of this process on the keeper's clock.
+func (k *keeper) ms(t time.Time) int64 { return keeperEpoch + t.Sub(k.since).Milliseconds() }
+
+// view is what the rules need to know.
+func (k *keeper) view(now time.Time) cellrules.View {
+	n, c := k.n, k.c
 	servers := c.group.Servers()
 	v := cellrules.View{
-		Self: n.self, Since: since.UnixMilli(), Index: servers.Index, Limits: cellrules.DefaultLimits(),
+		Self: n.self, Since: k.ms(k.since), Index: servers.Index, Limits: cellrules.DefaultLimits(),
 		Solo: c.group.Timing() == consensus.Solo(),
 	}
 	for _, s := range servers.Servers {
 		sv := cellrules.Server{ID: s.ID, Voter: s.Suffrage == consensus.Voter}
 		if s.ID == n.self {
-			sv.Contact, sv.CaughtUp, sv.Copied = time.Now().UnixMilli(), true, true
+			sv.Contact, sv.CaughtUp, sv.Copied = k.ms(now), true, true
 		} else if p, err := c.group.Progress(s.ID); err == nil {
 			if !p.Contact.IsZero() {
-				sv.Contact = p.Contact.UnixMilli()
+				sv.Contact = k.ms(p.Contact)
 			}
 			sv.CaughtUp = p.Behind <= 64
-			_, sv.Copied = copied[s.ID]
+			sv.Copied = n.hasCopies(s.ID)
 		}
 		v.Servers = append(v.Servers, sv)
 	}
 	c.Read(func(s *ledger.State) {
 		for _, m := range s.Members() {
-			v.Members = append(v.Members, n.memberView(s, &m))
+			v.Members = append(v.Members, k.member(s, &m, now))
 		}
 	})
 	return v
 }
 
-func (n *Node) memberView(s *ledger.State, m *ledger.Member) cellrules.Member {
-	out := cellrules.Member{ID: m.Node, Operator: m.Operator, Direct: m.Direct, Network: network(m.Addrs), Up: m.Since, RTT: n.host.RTT(m.Node).Microseconds()}
+func (k *keeper) member(s *ledger.State, m *ledger.Member, now time.Time) cellrules.Member {
+	n := k.n
+	seen, ok := k.joined[m.Node]
+	if !ok || seen.since != m.Since {
+		seen = joined{m.Since, now}
+		k.joined[m.Node] = seen
+	}
+	up := max(now.Sub(seen.at), time.Duration(now.UnixMilli()-m.Since)*time.Millisecond) // the latter by two clocks, but across terms
+	out := cellrules.Member{ID: m.Node, Operator: m.Operator, Direct: m.Direct, Network: network(m.Addrs),
+		Up: k.ms(now.Add(-up)), RTT: n.host.RTT(m.Node).Microseconds()}
 	node, ok := s.Node(m.Node)
 	out.Settled = !ok || len(node.Slots) == 0
 	if m.Node == n.self {
-		out.Seen = time.Now().UnixMilli()
+		out.Seen = k.ms(now)
 		return out
 	}
 	n.mu.Lock()
 	o := n.offers[m.Node]
 	n.mu.Unlock()
-	out.Seen = max(o.at.UnixMilli(), m.Since)
+	if out.Seen = k.ms(seen.at); !o.at.IsZero() {
+		out.Seen = max(out.Seen, k.ms(o.at))
+	}
 	out.Draining = o.offer.Drain
 	out.Zone = o.offer.Machine.Labels["zone"]
 	return out
@@ -117,11 +153,15 @@ func network(addrs []string) string {
 }
 
 // carryOut does one thing that the rules ask for.
-func (n *Node) carryOut(ctx context.Context, c *cell, a cellrules.Action, copied map[workload.PeerID]uint64) error {
+func (k *keeper) carryOut(ctx context.Context, a cellrules.Action) error {
+	if a.Verb == cellrules.Copy {
+		k.n.awaitCopies(ctx, k.c, a.Node)
+		return nil
+	}
 	// A change must not be cut in two by the end of the term, which it may bring about.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	g := c.group
+	n, g := k.n, k.c.group
 	var err error
 	switch a.Verb {
 	case cellrules.Retime:
@@ -133,42 +173,16 @@ func (n *Node) carryOut(ctx context.Context, c *cell, a cellrules.Action, copied
 	case cellrules.Demote:
 		_, err = g.DemoteVoter(ctx, a.Node, a.Prev)
 	case cellrules.Remove:
-		delete(copied, a.Node)
+		n.missedHold(a.Node)
 		_, err = g.Remove(ctx, a.Node, a.Prev)
 	case cellrules.Transfer:
 		err = g.TransferLeadership(ctx, a.Node)
-	case cellrules.Copy:
-		err = n.copyTo(ctx, c, a.Node, copied)
 	case cellrules.Evict:
-		_, err = n.proposeMember(ctx, c, &ledger.Command{MemberRemove: &ledger.MemberRemove{Node: a.Node}})
+		_, err = n.proposeMember(ctx, k.c, &ledger.Command{MemberRemove: &ledger.MemberRemove{Node: a.Node}})
 	default:
 		err = fmt.Errorf("verb %q is not known", a.Verb)
 	}
 	return err
-}
-
-// copyTo brings a standby all that a voter must hold.
-func (n *Node) copyTo(ctx context.Context, c *cell, to workload.PeerID, copied map[workload.PeerID]uint64) error {
-	var ids []workload.ID
-	var index uint64
-	c.Read(func(s *ledger.State) {
-		index, _ = s.Head()
-		for v := range s.List(ledger.Filter{}) {
-			ids = append(ids, v.ID)
-		}
-	})
-	for _, id := range ids {
-		refs := n.heldOf(c, id)
-		if len(refs) == 0 {
-			continue
-		}
-		msg := &wire.Hold{Workload: id, Blobs: refs, Sources: c.Voters()}
-		if err := (caller{n}).Call(ctx, to, wire.ProtoHold, msg, &wire.Ack{}); err != nil {
-			return err
-		}
-	}
-	copied[to] = index
-	return nil
 }
 
 func (n *Node) proposeMember(ctx context.Context, c *cell, cmd *ledger.Command) (ledger.Result, error) {

@@ -40,6 +40,7 @@ type Node struct {
 	book    *book
 	kept    kept
 	lookups lookups
+	mender  *mender
 	ready   chan struct{}
 	doubt   chan struct{} // somebody waits for a leader that may be gone
 	start   time.Time
@@ -55,6 +56,7 @@ type Node struct {
 	leaders  map[workload.CellID]workload.PeerID // of other cells: who answered last
 	offers   map[workload.PeerID]signedOffer     // of the home cell, on its voters
 	notReady string
+	copies   map[workload.PeerID]*copies // of the standbys, while this node leads
 }
 
 // New opens the node of a data folder: its stores, its keys, its place on the
@@ -79,6 +81,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		}
 	}
 	n.log = cfg.Log.With("node", n.name)
+	n.mender = newMender(n)
 	if err := n.open(ctx); err != nil {
 		n.Close()
 		return nil, err
@@ -201,6 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	spawn("certificate", n.keepCertified)
 	spawn("gossip", n.keepGossiping)
 	spawn("housekeeping", n.keepHouse)
+	spawn("mending", n.keepMending)
 	select {
 	case <-ctx.Done():
 	case err = <-failed:

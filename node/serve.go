@@ -31,6 +31,7 @@ func acked[Req any](fn func(*leader.Leader, context.Context, workload.PeerID, *R
 func (n *Node) serve() {
 	h, w := n.host, n.worker
 	mesh.HandleTyped(h, wire.ProtoHold, wire.MaxBulk, n.handleHold)
+	mesh.HandleTyped(h, wire.ProtoWhole, wire.MaxSmall, n.handleWhole)
 	mesh.HandleTyped(h, wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
 	mesh.HandleTyped(h, wire.ProtoOffer, wire.MaxSmall, n.handleOffer)
 	mesh.HandleTyped(h, wire.ProtoSuited, wire.MaxSmall, n.handleSuited)

@@ -7,6 +7,7 @@ import "github.com/perrin-mesh/perrin/workload"
 const (
 	ProtoSubmit  = "/perrin/submit/1"  // owner's node -> leader
 	ProtoHold    = "/perrin/hold/1"    // leader -> voter: keep these blobs
+	ProtoWhole   = "/perrin/whole/1"   // leader -> standby: does it hold all that a voter holds?
 	ProtoChunk   = "/perrin/chunk/1"   // anyone -> anyone: a chunk of a blob
 	ProtoOffer   = "/perrin/offer/1"   // member -> voters
 	ProtoCall    = "/perrin/call/1"    // leader -> node
@@ -67,6 +68,14 @@ type Hold struct {
 	Blobs    []workload.Ref    `cbor:"2,keyasint" max:"65536"`
 	Inline   []Inline          `cbor:"3,keyasint,omitempty" max:"256"`
 	Sources  []workload.PeerID `cbor:"4,keyasint" max:"16"`
+}
+
+// WholeMsg asks a server of a cell whether it holds every blob that the ledger,
+// up to an index, says a voter holds. It answers with Ack, or as unavailable
+// while blobs are still on their way.
+type WholeMsg struct {
+	Cell  workload.CellID `cbor:"1,keyasint"`
+	Index uint64          `cbor:"2,keyasint"` // of the log entry
 }
 
 // Ack is an answer that says nothing but yes.

@@ -85,6 +85,9 @@ type Leader struct {
 	watchers map[workload.ID]chan struct{}
 	first    uint64 // log index at which the term began
 
+	unnamed unnamed
+	time    cellTime
+
 	statsMu sync.Mutex
 	stats   Stats
 }
@@ -114,6 +117,9 @@ func New(ctx context.Context, cfg Config) *Leader {
 
 // now is ms since the term began, the clock of both desks.
 func (l *Leader) now() int64 { return l.clock.Now() }
+
+// cellNow is the cell's time in ms of the Unix epoch.
+func (l *Leader) cellNow() int64 { return l.time.now(time.Now().UnixMilli(), l.now()) }
 
 // releaseEvery is how long releases of losing holds wait to share a message.
 const releaseEvery = 5 * time.Millisecond
@@ -181,6 +187,7 @@ func (l *Leader) inherit() {
 	var lots []ledger.Lot
 	var holders []lease.Held
 	l.cfg.Cell.Read(func(s *ledger.State) {
+		l.time.begin(s.Time(), l.now())
 		lots = slices.Collect(s.Lots(0))
 		l.begin(s.Head())
 		for _, n := range s.Nodes() {
@@ -240,7 +247,7 @@ func (l *Leader) release(node workload.PeerID, auctions []workload.AuctionID) {
 // command goes on when ctx ends, and what it did is followed all the same: only
 // the caller does not hear of it.
 func (l *Leader) propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
-	cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, time.Now().UnixMilli(), l.cfg.Self
+	cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, l.cellNow(), l.cfg.Self
 	type outcome struct {
 		res ledger.Result
 		err error

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
+	"sync"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -117,15 +117,48 @@ func gone(has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) []wire.
 // them: the award never reached it and its first lease is long over, or the node
 // has given the slot up and could not say so at the time.
 func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) {
-	long := time.Now().UnixMilli() - 2*l.cfg.Lease.TTL
-	for i, slot := range slots {
-		ref := node.Slots[i]
-		known := slices.ContainsFunc(has, func(h wire.SlotRef) bool { return h.Workload == ref.Workload && h.Slot == ref.Slot })
-		if known || slot.Awarded > long {
+	over := l.unnamed.note(l.now(), 2*l.cfg.Lease.TTL, from, has, refs(node, slots))
+	for i, ref := range refs(node, slots) {
+		if slices.Contains(over, ref) {
+			l.group.Go(func() { l.undo(from, node.Slots[i].Workload, slots[i]) })
+		}
+	}
+}
+
+// unnamed notes since when nodes that renew leave out slots that are theirs by
+// the ledger. An award may be on its way; it counts as lost only after a time by
+// the term's own clock, which no setting of the machine's clock moves.
+type unnamed struct {
+	mu    sync.Mutex
+	since map[workload.PeerID]map[wire.SlotRef]int64
+}
+
+// note takes what a node named and what it should have, and returns what it has
+// left out in every renewal for longer than patience ms.
+func (u *unnamed) note(now, patience int64, from workload.PeerID, named, should []wire.SlotRef) (over []wire.SlotRef) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	left := map[wire.SlotRef]int64{}
+	for _, ref := range should {
+		if slices.Contains(named, ref) {
 			continue
 		}
-		l.group.Go(func() { l.undo(from, ref.Workload, slot) })
+		began, ok := u.since[from][ref]
+		if !ok {
+			began = now
+		}
+		left[ref] = began
+		if now-began > patience {
+			over = append(over, ref)
+		}
 	}
+	if u.since == nil {
+		u.since = map[workload.PeerID]map[wire.SlotRef]int64{}
+	}
+	if delete(u.since, from); len(left) > 0 {
+		u.since[from] = left
+	}
+	return over
 }
 
 // undo ends a slot that nobody runs. What it had taken opens again.

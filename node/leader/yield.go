@@ -39,9 +39,10 @@ func (l *Leader) lookAround(now int64) {
 	l.lookAt = now + lookEvery.Milliseconds()
 	l.hungry = l.hungry[:0]
 	var ids []workload.ID
+	cellNow := l.cellNow()
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for lot := range s.Lots(0) {
-			if lot.Live == 0 && time.Now().UnixMilli()-lot.Since > hungryAfter.Milliseconds() {
+			if lot.Live == 0 && cellNow-lot.Since > hungryAfter.Milliseconds() {
 				ids = append(ids, lot.ID)
 			}
 			if len(ids) == maxHungry {
@@ -77,7 +78,7 @@ func short(r *scheduler.Round) map[workload.PeerID]bool {
 // yields reports whether a slot is to end so that somebody who waits gets a
 // turn. The owner calls it.
 func (l *Leader) yields(slot *ledger.Slot, id workload.ID, slots int) bool {
-	held := time.Now().UnixMilli() - slot.Awarded
+	held := l.cellNow() - slot.Awarded
 	if slots < 2 && held < turn.Milliseconds() {
 		return false
 	}

@@ -1,0 +1,31 @@
+package leader
+
+import "sync"
+
+// cellTime is what a leader stamps its commands with, in ms of the Unix epoch:
+// the machine's clock, unless that is behind the ledger's time because a clock
+// was set back, or that of an earlier leader was ahead. Then it goes on at half
+// speed until the clock has caught up, so that time measured by it still passes.
+// It never goes back.
+type cellTime struct {
+	mu   sync.Mutex
+	last int64
+	mono int64
+}
+
+// begin takes the ledger's time over. mono is ms of a monotonic clock.
+func (t *cellTime) begin(ledger, mono int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last, t.mono = max(t.last, ledger), mono
+}
+
+// now is the time when the machine's clock says wall.
+func (t *cellTime) now(wall, mono int64) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	half := max(mono-t.mono, 0) / 2
+	t.mono += 2 * half
+	t.last = max(wall, t.last+half)
+	return t.last
+}

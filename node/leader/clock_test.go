@@ -1,0 +1,65 @@
+package leader
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// TestCellTimeGoesOn sets a leader's clock an hour either way.
+func TestCellTimeGoesOn(t *testing.T) {
+	const hour = 3_600_000
+	var c cellTime
+	c.begin(1_000_000, 0)
+	for i, step := range []struct{ wall, mono, want int64 }{
+		{1_000_500, 500, 1_000_500},                            // as the clock says
+		{1_000_501 + hour, 501, 1_000_501 + hour},              // set forward: followed
+		{1_000_502, 502, 1_000_502 + hour},                     // set back: it goes on at half speed,
+		{1_000_503, 503, 1_000_502 + hour},                     // however often it is read,
+		{1_000_504, 504, 1_000_503 + hour},                     //
+		{1_001_503, 1_503, 1_001_002 + hour},                   //
+		{1_000_503 + hour, 1_503 + hour, 1_001_002 + hour*3/2}, // and no faster later
+		{1_000_503 + 3*hour, 1_503 + 3*hour, 1_000_503 + 3*hour},
+	} {
+		if got := c.now(step.wall, step.mono); got != step.want {
+			t.Errorf("step %d: %d, want %d", i, got, step.want)
+		}
+	}
+	c.begin(9*hour, 9*hour)
+	if got := c.now(0, 9*hour); got != 9*hour {
+		t.Errorf("a new term begins at %d, want the ledger's %d", got, 9*hour)
+	}
+}
+
+// TestSlotIsLostOnlyAfterAWhile: a node that leaves a slot out of a renewal may
+// have its award on the way.
+func TestSlotIsLostOnlyAfterAWhile(t *testing.T) {
+	_, node := key(t)
+	_, other := key(t)
+	a, b := wire.SlotRef{Slot: 1}, wire.SlotRef{Slot: 2}
+	var u unnamed
+	for i, step := range []struct {
+		at          int64
+		from        workload.PeerID
+		named, want []wire.SlotRef
+	}{
+		{100, node, nil, nil},
+		{110, node, []wire.SlotRef{b}, nil},    // b has arrived
+		{119, other, nil, nil},                 // another node's renewals are another matter
+		{120, node, nil, nil},                  // a is out for 20, b since now
+		{121, node, nil, []wire.SlotRef{a}},    //
+		{130, node, []wire.SlotRef{a}, nil},    // late, and there
+		{141, node, nil, []wire.SlotRef{b}},    //
+		{150, node, []wire.SlotRef{a, b}, nil}, //
+		{200, node, nil, nil},                  // everything anew
+	} {
+		if got := u.note(step.at, 20, step.from, step.named, []wire.SlotRef{a, b}); !slices.Equal(got, step.want) {
+			t.Errorf("step %d: lost %v, want %v", i, got, step.want)
+		}
+	}
+	if u.note(300, 20, node, nil, nil); len(u.since[node]) != 0 {
+		t.Errorf("a node without slots is still noted: %v", u.since)
+	}
+}
