@@ -27,7 +27,7 @@ const patience = 15 * time.Second
 
 // PutBlob implements api.Backend.
 func (g gateway) PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error) {
-	ref, err := g.n.blobs.PutPinned(ctx, uploadOwner(time.Now(), 0), r)
+	ref, err := g.n.blobs.PutPinned(ctx, uploadOwner(time.Since(g.n.start), 0), r)
 	return ref, apiError(err)
 }
 
@@ -77,7 +77,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 		return nil, apiError(err)
 	}
 	for back := range 2 {
-		n.blobs.UnpinRefs(uploadOwner(time.Now(), back), msg.Blobs...)
+		n.blobs.UnpinRefs(uploadOwner(time.Since(n.start), back), msg.Blobs...)
 	}
 	return &api.Submitted{ID: answer.ID, Held: answer.Held, Note: n.leansOn(answer.Held)}, nil
 }

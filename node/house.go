@@ -25,6 +25,7 @@ const (
 func (n *Node) keepHouse(ctx context.Context) error {
 	restored, round, unknown := false, 0, strays{}
 	for pause(ctx, houseEvery) {
+		n.noticeClock()
 		c := n.currentCell()
 		if c != nil && !restored && n.caughtUp(ctx, c) {
 			n.restorePins(c)
@@ -41,7 +42,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 		if l := n.currentLeader(); l != nil {
 			n.compact(ctx, l)
 		}
-		n.blobs.Unpin(uploadOwner(time.Now(), 2))
+		n.blobs.Unpin(uploadOwner(time.Since(n.start), 2))
 		if round++; round%keptEvery == 0 {
 			if err := n.kept.release(ctx); err != nil {
 				n.log.Warn("release what is not needed", "err", err)

@@ -120,8 +120,8 @@ func (n *Node) Keep(id workload.ID, refs []workload.Ref) error {
 // uploadFor is how long what was uploaded waits to be submitted, at least.
 const uploadFor = time.Hour
 
-// uploadOwner names the pins of what is uploaded now. It changes every
-// uploadFor, and the owner before the last one is let go.
-func uploadOwner(now time.Time, back int) string {
-	return "upload/" + strconv.FormatInt(now.UnixMilli()/uploadFor.Milliseconds()-int64(back), 10)
+// uploadOwner names the pins of what is uploaded now, up after the node was
+// started. It changes every uploadFor, and the owner before the last one is let go.
+func uploadOwner(up time.Duration, back int) string {
+	return "upload/" + strconv.FormatInt(int64(up/uploadFor)-int64(back), 10)
 }

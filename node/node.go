@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/directory"
 	"github.com/perrin-mesh/perrin/mesh/gossip"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/clock"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/workload"
@@ -44,6 +45,7 @@ type Node struct {
 	ready   chan struct{}
 	doubt   chan struct{} // somebody waits for a leader that may be gone
 	start   time.Time
+	clock   clock.Clock // since start
 
 	closeMu sync.Mutex
 	closers []func() // in the order they were opened; closeMu guards it
@@ -57,6 +59,8 @@ type Node struct {
 	offers   map[workload.PeerID]signedOffer     // of the home cell, on its voters
 	notReady string
 	copies   map[workload.PeerID]*copies // of the standbys, while this node leads
+	drift    time.Duration               // of the machine's clock against the time since start
+	clockSet time.Duration               // by how much it was set last
 }
 
 // New opens the node of a data folder: its stores, its keys, its place on the
@@ -71,8 +75,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		memo: workload.NewMemo(),
-		cfg:  cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
+		memo: workload.NewMemo(), clock: clock.New(),
+		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
 		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
 	if n.name = cfg.Name; n.name == "" {

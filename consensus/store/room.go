@@ -27,6 +27,10 @@ func (s *Store) room(need int64) error {
 	return nil
 }
 
+// Room returns ErrNoSpace, with how much is free and needed, when an append
+// would be refused now.
+func (s *Store) Room() error { return s.room(s.opts.Reserve) }
+
 // share returns the part of the reserve that a write must leave untouched.
 func (s *Store) share(d demand) int64 {
 	if d == demandAppend {

@@ -75,7 +75,7 @@ func TestChainIsJudged(t *testing.T) {
 		"signed by the node itself":  {byNode, idOf(nodeKey), epoch, ErrForged},
 		"an operator made of itself": {asOperator, idOf(nodeKey), epoch, ErrForged},
 		"a day and the skew later":   {good, idOf(nodeKey), epoch.Add(NodeTTL + ClockSkew + time.Second), ErrExpired},
-		"before it was made":         {good, idOf(nodeKey), epoch.Add(-ClockSkew - time.Second), ErrExpired},
+		"long before it was made":    {good, idOf(nodeKey), epoch.Add(-Backdate - ClockSkew - time.Second), ErrExpired},
 	} {
 		if _, err := c.b.Verify(testMesh, c.peer, c.at); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
@@ -84,7 +84,7 @@ func TestChainIsJudged(t *testing.T) {
 			t.Errorf("%v has no hint", c.want)
 		}
 	}
-	for name, at := range map[string]time.Time{"just late": epoch.Add(NodeTTL + ClockSkew), "just early": epoch.Add(-ClockSkew)} {
+	for name, at := range map[string]time.Time{"just late": epoch.Add(NodeTTL + ClockSkew), "on a clock behind": epoch.Add(-Backdate - ClockSkew)} {
 		if _, err := good.Verify(testMesh, idOf(nodeKey), at); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -23,11 +23,13 @@ import (
 )
 
 // How long certificates last. ClockSkew is how far two clocks may differ
-// before a certificate that is valid is refused.
+// before a certificate that is about to end is refused; one that was just made
+// is valid on a clock that is behind by Backdate and that.
 const (
 	NodeTTL     = 24 * time.Hour
 	OperatorTTL = 5 * 365 * 24 * time.Hour
 	ClockSkew   = 2 * time.Minute
+	Backdate    = 2 * time.Hour
 	// RenewGrace is how long after its end a node certificate still buys a
 	// new one from an issuer, so that a laptop may sleep through a holiday.
 	RenewGrace = 30 * 24 * time.Hour
@@ -85,7 +87,7 @@ func IssueOperator(root ed25519.PrivateKey, operator workload.PeerID, name strin
 	rootID := workload.PeerIDOf(root.Public().(ed25519.PublicKey))
 	return sign(root, certificate{
 		Version: certVersion, Kind: kindOperator, Mesh: MeshOf(rootID), Subject: operator, Name: name,
-		NotBefore: now.UnixMilli(), NotAfter: now.Add(OperatorTTL).UnixMilli(),
+		NotBefore: now.Add(-Backdate).UnixMilli(), NotAfter: now.Add(OperatorTTL).UnixMilli(),
 	}), nil
 }
 
@@ -96,7 +98,7 @@ func IssueNode(operator ed25519.PrivateKey, mesh workload.MeshID, node workload.
 	}
 	return sign(operator, certificate{
 		Version: certVersion, Kind: kindNode, Mesh: mesh, Subject: node, Name: name,
-		NotBefore: now.UnixMilli(), NotAfter: now.Add(NodeTTL).UnixMilli(),
+		NotBefore: now.Add(-Backdate).UnixMilli(), NotAfter: now.Add(NodeTTL).UnixMilli(),
 	}), nil
 }
 
