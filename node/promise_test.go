@@ -23,6 +23,7 @@ type promise struct {
 	tries  uint32   // at least, of each task
 	stdout []string // of each task
 	output []byte   // of each task, named out; nil is none
+	inputs []workload.Ref
 }
 
 // asker submits one kind of workload. What it returns was acknowledged.
@@ -73,12 +74,29 @@ func askMap(ctx context.Context, c *api.Client, name string) (*promise, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.inputs = append(p.inputs, ref)
 		p.stdout = append(p.stdout, fmt.Sprintf("%s%d\n", head, len(head)+300_000+i))
 		spec.Tasks.Inline = append(spec.Tasks.Inline, workload.Task{
 			Name: fmt.Sprint("t", i), Inputs: []workload.Input{{Path: "in", Kind: workload.File, Blob: ref}},
 		})
 	}
 	return send(ctx, c, p, spec)
+}
+
+// askShipped submits a program that goes along, and prints more than rides in a
+// result.
+func askShipped(ctx context.Context, c *api.Client, name string) (*promise, error) {
+	script := fmt.Sprintf("#!/bin/sh\necho %s; head -c 50000 /dev/zero | tr '\\0' z\nexit 0\n", name) + strings.Repeat("# a long program\n", 20_000)
+	ref, err := c.PutBlob(ctx, strings.NewReader(script))
+	if err != nil {
+		return nil, err
+	}
+	spec := shell(1, "")
+	spec.Program, spec.Args = workload.Program{Kind: workload.Process, Name: "shipped", Blob: ref}, nil
+	return send(ctx, c, promise{
+		kind: "shipped", phase: workload.Succeeded, tries: 1, inputs: []workload.Ref{ref},
+		stdout: []string{name + "\n" + strings.Repeat("z", 50_000)},
+	}, spec)
 }
 
 // askChain submits a workload, and promises the one that comes after it.
@@ -122,6 +140,12 @@ func (p *promise) kept(ctx context.Context, c *api.Client) error {
 	for i, task := range tasks {
 		if err := p.task(ctx, c, i, task.Result); err != nil {
 			return fmt.Errorf("%s %s: task %d: %w", p.kind, p.id, i, err)
+		}
+	}
+	for _, ref := range p.inputs {
+		data, err := content(ctx, c, ref, nil)
+		if err != nil || workload.DigestOf(data) != ref.Digest {
+			return fmt.Errorf("%s %s: input of %d bytes: %d read, %w", p.kind, p.id, ref.Size, len(data), err)
 		}
 	}
 	return nil
