@@ -45,7 +45,7 @@ func Rule() *Compact {
 const (
 	weightLoad    = 640
 	weightRun     = 24
-	weightSlot    = 224
+	weightSlot    = 512
 	weightTally   = 112
 	weightSegment = 384
 	weightRange   = 20

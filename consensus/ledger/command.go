@@ -93,20 +93,25 @@ type Refuse struct {
 	Reasons  []workload.Reason `cbor:"4,keyasint" max:"16"`
 }
 
-// Take gives a slot its next tasks, at most Count.
+// Take gives a slot its next tasks, at most Count. Seq numbers the Takes of a
+// slot from 1: the same one again gets the same tasks, so that an answer that
+// was lost leaves none behind. One without a number always gets others.
 type Take struct {
 	Workload workload.ID     `cbor:"1,keyasint"`
 	Slot     workload.SlotID `cbor:"2,keyasint"`
 	Fence    workload.Fence  `cbor:"3,keyasint"`
 	Count    uint32          `cbor:"4,keyasint"`
+	Seq      uint32          `cbor:"5,keyasint,omitempty"`
 }
 
-// Return gives back ranges that were taken and not started.
+// Return gives back ranges that were taken and not started; or, with Lost, ones
+// of which nobody knows whether they were: they reopen with the next attempt.
 type Return struct {
 	Workload workload.ID      `cbor:"1,keyasint"`
 	Slot     workload.SlotID  `cbor:"2,keyasint"`
 	Fence    workload.Fence   `cbor:"3,keyasint"`
 	Ranges   []workload.Range `cbor:"4,keyasint" max:"4096"`
+	Lost     bool             `cbor:"5,keyasint,omitempty"`
 }
 
 // SegmentInline is the most bytes of a segment that a Close carries itself.

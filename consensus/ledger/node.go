@@ -113,8 +113,7 @@ func (s *State) expire(e *entry, c *Expire) *Reject {
 
 func (s *State) lose(e *entry, l *load, sl *slot) {
 	lost := wireRanges(sl.open.runs)
-	l.Tallies[sl.Tally].Lost += sl.open.n
-	l.LostTasks += uint64(sl.open.n)
+	l.lost(sl, sl.open.n)
 	l.note(Step{
 		At: e.at, Index: e.index, Kind: StepExpired, Slot: sl.ID, Node: sl.Node, Count: sl.open.n, Ranges: clipRanges(lost),
 	})

@@ -43,6 +43,7 @@ const (
 	NotTaken        Code = "not-taken"        // the slot does not hold the tasks in that attempt
 	HoldsTasks      Code = "holds-tasks"      // the slot still holds tasks
 	AlreadyStarted  Code = "already-started"  // the slot has closed tasks and cannot be refused
+	TakenBefore     Code = "taken-before"     // a later Take of the slot was applied
 	SlotSpent       Code = "slot-spent"       // the node failed a task of the slot: it gets no more
 )
 

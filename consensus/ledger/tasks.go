@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"math"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -14,6 +15,11 @@ func (s *State) take(e *entry, c *Take) *Reject {
 		return rej
 	case l.Phase.Ended():
 		return rejectf(Ended, "%s has ended as %s", c.Workload, l.Phase)
+	case c.Seq > 0 && c.Seq == sl.Takes:
+		e.res.Ranges, e.res.Duplicate = slices.Clone(sl.Took), true
+		return nil
+	case c.Seq > 0 && c.Seq < sl.Takes:
+		return rejectf(TakenBefore, "take %d of slot %d of %s: it is at %d", c.Seq, c.Slot, c.Workload, sl.Takes)
 	case c.Count < 1:
 		return rejectf(Malformed, "a range of no task")
 	case sl.Spent:
@@ -23,11 +29,14 @@ func (s *State) take(e *entry, c *Take) *Reject {
 	sl.hold(runs)
 	l.mark(sl)
 	e.res.Ranges = wireRanges(runs)
+	if c.Seq > 0 {
+		sl.Takes, sl.Took = c.Seq, slices.Clone(e.res.Ranges)
+	}
 	s.relist(l)
 	return nil
 }
 
-// giveBack reopens tasks that were taken and not started.
+// giveBack reopens tasks that were taken and not started, or lost.
 func (s *State) giveBack(e *entry, c *Return) *Reject {
 	l, sl, rej := s.fenced(e, c.Workload, c.Slot, c.Fence)
 	if rej != nil {
@@ -47,12 +56,26 @@ func (s *State) giveBack(e *entry, c *Return) *Reject {
 		return rejectf(Malformed, "no task is returned")
 	}
 	sl.open = rest
+	kind := StepReturned
+	if c.Lost {
+		kind = StepLost
+		l.lost(sl, count)
+		for i := range back {
+			back[i].Attempt++
+		}
+	}
 	l.reopen(back)
 	l.note(Step{
-		At: e.at, Index: e.index, Kind: StepReturned, Slot: sl.ID, Node: sl.Node, Count: count, Ranges: clipRanges(c.Ranges),
+		At: e.at, Index: e.index, Kind: kind, Slot: sl.ID, Node: sl.Node, Count: count, Ranges: clipRanges(c.Ranges),
 	})
 	s.afterTasks(e, l, sl)
 	return nil
+}
+
+// lost counts attempts that went down with their slot.
+func (l *load) lost(sl *slot, tasks uint32) {
+	l.Tallies[sl.Tally].Lost += tasks
+	l.LostTasks += uint64(tasks)
 }
 
 func notTaken(id workload.ID, slotID workload.SlotID, r workload.Range) *Reject {

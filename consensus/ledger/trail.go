@@ -18,6 +18,7 @@ const (
 	StepRefused  StepKind = "refused"  // Node did not take the slot, for Reasons
 	StepExpired  StepKind = "expired"  // Node was given up with Count tasks of the slot
 	StepReturned StepKind = "returned" // Node gave Count tasks back
+	StepLost     StepKind = "lost"     // Node does not run the slot any more, which had Count tasks
 	StepRetried  StepKind = "retried"  // Count attempts failed and are tried again; Exit and Code are the first one's
 	StepFailed   StepKind = "failed"   // Count tasks failed for good; Exit and Code are the first one's
 	StepStopped  StepKind = "stopped"  // by Node

@@ -198,9 +198,9 @@ func (st *story) slotLine(verb string, a args) Result {
 		case "refuse":
 			c.Refuse = &Refuse{Workload: id, Slot: slotID, Fence: fence, Reasons: []workload.Reason{{Code: workload.HoldGone}}}
 		case "take":
-			c.Take = &Take{Workload: id, Slot: slotID, Fence: fence, Count: a.num("count", 1)}
-		case "return":
-			c.Return = &Return{Workload: id, Slot: slotID, Fence: fence, Ranges: a.ranges("tasks")}
+			c.Take = &Take{Workload: id, Slot: slotID, Fence: fence, Count: a.num("count", 1), Seq: a.num("seq", 0)}
+		case "return", "lost":
+			c.Return = &Return{Workload: id, Slot: slotID, Fence: fence, Ranges: a.ranges("tasks"), Lost: verb == "lost"}
 		case "close":
 			c.Close = st.closeLine(a)
 			c.Close.Workload, c.Close.Slot, c.Close.Fence = id, slotID, fence

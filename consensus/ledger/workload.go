@@ -54,7 +54,9 @@ type Slot struct {
 	Open    []Run              `cbor:"8,keyasint,omitempty" json:"open" max:"8192"`
 	Closed  uint32             `cbor:"9,keyasint" json:"closed"` // attempts closed
 	Spent   bool               `cbor:"10,keyasint,omitempty" json:"spent,omitempty"`
-	Tally   uint32             `cbor:"11,keyasint" json:"-"` // of Record.Tallies
+	Tally   uint32             `cbor:"11,keyasint" json:"-"`                    // of Record.Tallies
+	Takes   uint32             `cbor:"12,keyasint,omitempty" json:"-"`          // the last Take's number
+	Took    []workload.Range   `cbor:"13,keyasint,omitempty" json:"-" max:"64"` // what it gave; never changed
 }
 
 // Segment is where the results of one Close lie.

@@ -166,7 +166,8 @@ type SlotRef struct {
 // TakeMsg asks for a slot's next tasks.
 type TakeMsg struct {
 	Ref           SlotRef `cbor:"1,keyasint"`
-	MicrosPerTask int64   `cbor:"2,keyasint"` // measured so far; 0 is not known
+	MicrosPerTask int64   `cbor:"2,keyasint"`           // measured so far; 0 is not known
+	Seq           uint32  `cbor:"3,keyasint,omitempty"` // numbers the slot's takes from 1: the same one again gets the same tasks
 }
 
 // Taken answers TakeMsg. With no ranges the slot is over when its open ranges are.

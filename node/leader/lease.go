@@ -8,6 +8,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -161,23 +162,17 @@ func (u *unnamed) note(now, patience int64, from workload.PeerID, named, should 
 	return over
 }
 
-// undo ends a slot that nobody runs. What it had taken opens again.
+// undo ends a slot that nobody runs. What it had taken opens again in the next
+// attempt, since nobody knows whether it began.
 func (l *Leader) undo(node workload.PeerID, id workload.ID, slot ledger.Slot) {
 	if slot.Closed == 0 {
-		l.refused(id, slot.ID, []ledger.SlotGrant{{Slot: slot.ID, Node: node, Fence: slot.Fence}},
-			[]workload.Reason{{Code: workload.LeaseTooLate, Note: "the node does not know of the award"}})
-		return
+		l.count(func(s *Stats) { s.Refused++ })
+		l.feed(scheduler.Input{Decline: &workload.Decline{Node: node, Reasons: []workload.Reason{
+			{Code: workload.LeaseTooLate, Note: "the node does not know of the award"},
+		}}})
 	}
-	var err error
-	if len(slot.Open) > 0 {
-		_, err = l.propose(l.ctx, &ledger.Command{Return: &ledger.Return{
-			Workload: id, Slot: slot.ID, Fence: slot.Fence, Ranges: wireRanges(slot.Open[:min(len(slot.Open), 4096)]),
-		}})
-	}
-	if err == nil {
-		_, err = l.propose(l.ctx, &ledger.Command{Release: &ledger.Release{Workload: id, Slot: slot.ID, Fence: slot.Fence}})
-	}
-	if err != nil && !errors.Is(err, wire.Expired) { // it may have ended with its last task
+	err := l.endSlot(l.ctx, wire.SlotRef{Workload: id, Slot: slot.ID, Fence: slot.Fence}, &slot)
+	if err != nil && !errors.Is(err, wire.Expired) { // it may have ended meanwhile
 		l.cfg.Log.Warn("slot that nobody runs not ended", "workload", id.Short(), "slot", slot.ID, "err", err)
 	}
 }

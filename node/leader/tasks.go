@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -39,6 +40,9 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	if err != nil {
 		return nil, err
 	}
+	if m.Seq > 0 && m.Seq == slot.Takes { // its answer was lost
+		return &wire.Taken{Ranges: slot.Took, Over: len(slot.Took) == 0}, nil
+	}
 	var open uint32
 	var slots int
 	err = l.withWorkload(m.Ref.Workload, func(_ *ledger.State, v *ledger.View) {
@@ -59,7 +63,7 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	l.count(func(s *Stats) { s.Takes++ })
 	res, err := l.propose(ctx, &ledger.Command{Take: &ledger.Take{
 		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence,
-		Count: scheduler.RangeSize(open, slots, m.MicrosPerTask),
+		Count: scheduler.RangeSize(open, slots, m.MicrosPerTask), Seq: m.Seq,
 	}})
 	if err != nil {
 		return nil, err
@@ -80,13 +84,30 @@ func (l *Leader) HandleReturn(ctx context.Context, from workload.PeerID, m *wire
 
 // HandleDone ends a slot.
 func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.DoneMsg) error {
-	if _, err := l.owns(ctx, from, m.Ref); err != nil {
+	slot, err := l.owns(ctx, from, m.Ref)
+	if err != nil {
 		return err
 	}
-	_, err := l.propose(ctx, &ledger.Command{Release: &ledger.Release{
-		Workload: m.Ref.Workload, Slot: m.Ref.Slot, Fence: m.Ref.Fence,
-	}})
+	err = l.endSlot(ctx, m.Ref, &slot)
 	l.idle(from)
+	return err
+}
+
+// endSlot ends a slot that nobody runs any more. What it holds still, as after
+// an answer that never reached its node, opens again in the next attempt.
+func (l *Leader) endSlot(ctx context.Context, ref wire.SlotRef, slot *ledger.Slot) error {
+	for part := range slices.Chunk(wireRanges(slot.Open), 4096) {
+		_, err := l.propose(ctx, &ledger.Command{Return: &ledger.Return{
+			Workload: ref.Workload, Slot: ref.Slot, Fence: ref.Fence, Ranges: part, Lost: true,
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	_, err := l.propose(ctx, &ledger.Command{Release: &ledger.Release{Workload: ref.Workload, Slot: ref.Slot, Fence: ref.Fence}})
+	if errors.Is(err, wire.Expired) && len(slot.Open) > 0 {
+		return nil // it has ended with its last task
+	}
 	return err
 }
 

@@ -88,13 +88,18 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workloa
 	if award.Term < w.terms[award.Cell] {
 		return &workload.Reason{Code: workload.Refused, Note: "the award is of an earlier term"}
 	}
-	w.terms[award.Cell] = award.Term
+	if len(w.terms) < maxCells || w.terms[award.Cell] > 0 {
+		w.terms[award.Cell] = award.Term
+	}
 	bid := w.bids[award.Auction]
 	if bid == nil || bid.call.Leader != from || bid.call.Workload != award.Workload {
 		return &workload.Reason{Code: workload.HoldGone}
 	}
 	if c := &bid.call; spec.Resources != c.Shape || owner != c.Owner || spec.Program.Kind != c.Kind || spec.Program.Host != c.Host {
 		return &workload.Reason{Code: workload.Refused, Note: "the award is for other work than the call was"}
+	}
+	if w.cells[award.Cell] == nil && len(w.cells) >= maxCells {
+		return &workload.Reason{Code: workload.Busy, Note: "it has had leases of too many cells"}
 	}
 	if _, err := w.cell(award.Cell).lease.Award(w.now(), bid.sent, award.GrantMs, fresh[0].Fence.Epoch); err != nil {
 		return &workload.Reason{Code: workload.LeaseTooLate, Note: err.Error()}

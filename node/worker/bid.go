@@ -21,8 +21,13 @@ type openBid struct {
 	expires int64 // of the hold
 }
 
-// maxOpenBids bounds the holds of a node.
-const maxOpenBids = 4096
+// Bounds of what a node remembers of auctions and cells. Over them it declines
+// as busy.
+const (
+	maxOpenBids = 4096    // that hold capacity
+	maxAnswered = 262_144 // auctions of the last minute
+	maxCells    = 4096    // cells that this node has had a lease of
+)
 
 // answeredFor is how long, in ms beyond a lease, an auction is remembered that
 // was bid in. A call that comes again must not make a fresh bid: its lease
@@ -84,6 +89,8 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 		return []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	case len(w.bids) >= maxOpenBids:
 		return []workload.Reason{{Code: workload.Busy, Note: "too many open bids"}}
+	case len(w.answered) >= maxAnswered:
+		return []workload.Reason{{Code: workload.Busy, Note: "too many auctions in the last minute"}}
 	case w.answered[call.Auction] != 0:
 		return []workload.Reason{{Code: workload.Refused, Note: "the auction was answered before"}}
 	}

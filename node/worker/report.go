@@ -23,6 +23,9 @@ const (
 type report struct {
 	s     *slot
 	count int // results so far
+	// unkept is set when results that only this node has are kept by nothing but
+	// their pin. The sender's, until done.
+	unkept bool
 
 	batch []workload.TaskResult
 	bytes int
@@ -171,7 +174,8 @@ func (r *report) settle(refs []workload.Ref, answer *wire.Closed) {
 	}
 	if !answer.Held {
 		if err := w.cfg.Keep.Keep(r.s.key.Workload, refs); err != nil {
-			r.s.log.Error("results may be evicted", "err", err)
+			r.s.log.Error("results may be evicted when the daemon restarts", "err", err)
+			r.unkept = true
 			return
 		}
 	}
@@ -188,6 +192,15 @@ func final(err error) bool {
 	return false
 }
 
-// resultOwner names the pins on what a slot produced. They outlive the slot:
+// resultOwner names the pins on what a slot produced, until it has been reported:
 // this node is where large outputs lie.
-func resultOwner(k slotKey) string { return "result/" + k.Workload.String() }
+func resultOwner(k slotKey) string { return "result/" + keyText(k) }
+
+// letGo releases what the slot produced and nobody was told of: results of a
+// slot that was lost, outputs that were published twice.
+func (s *slot) letGo() {
+	if s.report.unkept {
+		return
+	}
+	s.w.cfg.Blobs.Unpin(resultOwner(s.key))
+}

@@ -40,6 +40,7 @@ type slot struct {
 	clean  bool  // cleanUp was called
 	last   bool  // the leader has no more tasks for it
 	took   int64 // us per task, a moving average
+	takes  uint32
 	next   chan takenRanges
 
 	// mu guards what other goroutines look at.
@@ -63,6 +64,7 @@ func (s *slot) run() {
 	defer s.cancel()
 	defer s.cleanUp()
 	s.report = newReport(s)
+	defer s.letGo()
 	if err := s.prepare(); err != nil {
 		s.failAll(err)
 		return
@@ -145,7 +147,8 @@ func (s *slot) prefetch() {
 		return
 	}
 	s.next = make(chan takenRanges, 1)
-	msg := wire.TakeMsg{Ref: s.ref, MicrosPerTask: s.took}
+	s.takes++
+	msg := wire.TakeMsg{Ref: s.ref, MicrosPerTask: s.took, Seq: s.takes}
 	go func(into chan<- takenRanges) {
 		var answer wire.Taken
 		err := s.w.cfg.Leaders.CallLeader(s.ctx, s.cell, wire.ProtoTake, &msg, &answer)
