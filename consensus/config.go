@@ -131,11 +131,15 @@ type Config struct {
 	MaxConns int
 }
 
+// MaxEntry is the default of Config.MaxEntry: a little under 1 MiB, so that no
+// entry goes to a file of large values (see store.Options.MaxValue).
+const MaxEntry = 1<<20 - 4096
+
 // Default returns the settings of a cell with the timing of Mesh. Group, Self,
 // Storage, Streams and FSM are the caller's.
 func Default() Config {
 	return Config{
-		Timing: Mesh(), MaxEntry: 1 << 20, MaxPending: 8192, MaxBatch: 8 << 20, MaxSnapshot: 256 << 20,
+		Timing: Mesh(), MaxEntry: MaxEntry, MaxPending: 8192, MaxBatch: 8 << 20, MaxSnapshot: 256 << 20,
 		SnapshotEvery: 2048, Trailing: 1024, SnapshotCheck: 15 * time.Second, MaxConns: 16,
 	}
 }

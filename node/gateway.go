@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
@@ -94,14 +95,18 @@ func (n *Node) leansOn(held bool) string {
 	return ""
 }
 
+// maxSpec bounds the encoded spec in bytes: what goes into the log with it has
+// to fit in an entry.
+const maxSpec = consensus.MaxEntry - 4096
+
 // submission gathers what goes to the leader: the signed spec, and the blobs
 // that are small enough to ride along.
 func (n *Node) submission(spec *workload.Spec) (*wire.Submit, error) {
 	refs := n.needs(spec)
 	msg := &wire.Submit{Home: n.self, Blobs: refs}
 	raw := wire.MustMarshal(spec)
-	if len(raw) > wire.MaxSpec-1024 {
-		return nil, &api.Error{Kind: "too-large", Message: fmt.Sprintf("the spec is %d bytes, at most %d", len(raw), wire.MaxSpec-1024), Hint: "move long argument lists or inputs into files"}
+	if len(raw) > maxSpec {
+		return nil, &api.Error{Kind: "too-large", Message: fmt.Sprintf("the spec is %d bytes, at most %d", len(raw), maxSpec), Hint: "move long argument lists or inputs into files"}
 	}
 	msg.Spec = n.memo.Sign(workload.DomainSpec, raw, n.id.owner)
 	room := int64(wire.InlineTotal)

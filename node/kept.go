@@ -26,8 +26,8 @@ type kept struct {
 	mu *sync.Mutex // held from reading an entry to writing it
 }
 
-// maxKept bounds the blobs of one entry.
-const maxKept = 65536
+// maxKept bounds the blobs of one entry, which is one value of the store.
+const maxKept = 20_000
 
 // Why something is kept. Inputs may go when the workload has ended, results
 // when the cell has forgotten it.

@@ -157,6 +157,7 @@ func (c *committer) drain(first *request) []*request {
 
 func (c *committer) commit(batch []*request) {
 	t := &transaction{c: c, txn: c.db.NewTransaction(true)}
+	defer func() { t.txn.Discard() }() // while one is open, Badger keeps all that is deleted after it
 	for _, r := range batch {
 		if err := c.admit(r, t.volume); err != nil {
 			r.done <- err

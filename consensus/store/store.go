@@ -41,7 +41,9 @@ type Options struct {
 	// It has to cover what Badger writes on its own: two write-ahead logs, two
 	// flushes and one compaction, about 72 MiB. Smaller values risk the process.
 	Reserve int64
-	// MaxValue bounds one log entry or one value, in bytes, up to 16 MiB.
+	// MaxValue bounds one log entry or one value, in bytes, up to 16 MiB. Badger
+	// puts values of 1 MiB and more into files that it does not give back while
+	// the database is small: below that, what is deleted leaves the disk.
 	MaxValue int
 	// Retain is how many snapshots are kept for each group.
 	Retain int
@@ -52,7 +54,7 @@ type Options struct {
 
 // Default returns the options that a node uses.
 func Default() Options {
-	return Options{Reserve: 96 << 20, MaxValue: 4 << 20, Retain: 2}
+	return Options{Reserve: 96 << 20, MaxValue: 1<<20 - 64, Retain: 2}
 }
 
 // Validate reports the first option that cannot work.
