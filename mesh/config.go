@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,7 +48,7 @@ type Config struct {
 	Now func() time.Time
 	// Options are appended to the host's libp2p options: simulations bring
 	// their own transport.
-	Options []libp2p.Option
+	Options []Option
 }
 
 // Connection manager limits of a voter.

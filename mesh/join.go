@@ -136,8 +136,9 @@ type Joined struct {
 // Join asks the issuer of an invitation to admit key under a name. It checks
 // the invitation first, tries each of its addresses and, when none answers and
 // lan is set, the local network. The bundle it returns has been verified. An
-// error of package admission has a hint (admission.Hint).
-func Join(ctx context.Context, key ed25519.PrivateKey, v admission.Invitation, name string, lan bool) (Joined, error) {
+// error of package admission has a hint (admission.Hint). opts are appended to
+// libp2p's own, as Config.Options are.
+func Join(ctx context.Context, key ed25519.PrivateKey, v admission.Invitation, name string, lan bool, opts ...Option) (Joined, error) {
 	if err := v.Check(workload.MeshID{}, time.Now()); err != nil {
 		return Joined{}, err
 	}
@@ -145,7 +146,7 @@ func Join(ctx context.Context, key ed25519.PrivateKey, v admission.Invitation, n
 	if err != nil {
 		return Joined{}, err
 	}
-	return knock(ctx, key, v.Issuer, v.Addrs, req, lan)
+	return knock(ctx, key, v.Issuer, v.Addrs, req, lan, opts)
 }
 
 // Rejoin asks an issuer for new certificates with a bundle that may have
@@ -165,7 +166,7 @@ func Rejoin(ctx context.Context, key ed25519.PrivateKey, old admission.Bundle, a
 		for _, a := range pi.Addrs {
 			transports = append(transports, a.String())
 		}
-		j, err := knock(ctx, key, id, transports, admission.Renewal(old), false)
+		j, err := knock(ctx, key, id, transports, admission.Renewal(old), false, nil)
 		if err == nil {
 			return j, nil
 		}
@@ -179,8 +180,8 @@ func keyID(key ed25519.PrivateKey) workload.PeerID {
 }
 
 // knock sends the request from a host that lives for this only and listens nowhere.
-func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, addrs []string, req admission.JoinRequest, lan bool) (Joined, error) {
-	base, err := guest(key)
+func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, addrs []string, req admission.JoinRequest, lan bool, opts []Option) (Joined, error) {
+	base, err := guest(key, opts...)
 	if err != nil {
 		return Joined{}, err
 	}
@@ -211,14 +212,16 @@ func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, 
 	return Joined{Bundle: *answer.Bundle, Peers: peers}, nil
 }
 
-func guest(key ed25519.PrivateKey) (host.Host, error) {
+func guest(key ed25519.PrivateKey, opts ...Option) (host.Host, error) {
 	sk, err := crypto.UnmarshalEd25519PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("join: key: %w", err)
 	}
-	base, err := libp2p.New(libp2p.Identity(sk), libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.UserAgent("perrin"),
+	base, err := libp2p.New(append([]Option{
+		libp2p.Identity(sk), libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.UserAgent("perrin"),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport), libp2p.DisableRelay())
+		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport), libp2p.DisableRelay(),
+	}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}

@@ -45,6 +45,10 @@ type Config struct {
 	// compacted; nil is ledger.Rule.
 	Keep *ledger.Compact
 
+	// Given replaces the machine that the node runs on; nil is this one. It needs
+	// Runners.
+	Given *Given
+
 	Version  string
 	Settings []api.Setting // the effective configuration, for the API
 	Log      *slog.Logger
@@ -88,6 +92,8 @@ func (c *Config) Validate() error {
 		return errors.New("cores and memory: want 0 (the machine's own) or more")
 	case c.BlobLimit < 64<<20:
 		return fmt.Errorf("blob-limit: want 64 MiB or more, got %d bytes", c.BlobLimit)
+	case c.Given != nil && c.Runners == nil:
+		return errors.New("given: want runners that start no process")
 	case c.Name != "" && !admission.ValidName(c.Name):
 		return fmt.Errorf("name: %.80q: want letters, digits, dots and dashes, at most 63", c.Name)
 	}

@@ -101,8 +101,9 @@ func Init(data, name string) (*Founded, error) {
 	return settle(dir, key, bundle, name, &home{Founder: true})
 }
 
-// Join enters the mesh of an invitation's token.
-func Join(ctx context.Context, data, name, token string) (*Founded, error) {
+// Join enters the mesh of an invitation's token. opts are Given.Mesh, where the
+// node is to have one.
+func Join(ctx context.Context, data, name, token string, opts ...mesh.Option) (*Founded, error) {
 	dir := keysDir(data)
 	if _, err := os.Stat(filepath.Join(dir, fileBundle)); err == nil {
 		return nil, fmt.Errorf("%s: %w", data, ErrHasIdentity)
@@ -116,7 +117,7 @@ func Join(ctx context.Context, data, name, token string) (*Founded, error) {
 	if err != nil {
 		return nil, err
 	}
-	joined, err := mesh.Join(ctx, key, invitation, name, len(invitation.Addrs) == 0)
+	joined, err := mesh.Join(ctx, key, invitation, name, len(invitation.Addrs) == 0, opts...)
 	if err != nil {
 		if errors.Is(statErr, fs.ErrNotExist) {
 			forgetKey(data, dir)

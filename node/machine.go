@@ -32,14 +32,8 @@ type machine struct {
 	alloc      *capacity.Allocator
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
-	supervisor supervisor
+	supervisor Supervisor
 	about      workload.Machine
-}
-
-// supervisor is what keeps a node's attempts within their leases.
-type supervisor interface {
-	worker.Supervisor
-	Done() <-chan struct{} // closed when it is gone
 }
 
 // unguarded is the supervisor of runners that start no process.
@@ -82,6 +76,9 @@ func (n *Node) openMachine(ctx context.Context) error {
 
 // topology reads the CPUs that this process may use, or declares some.
 func (n *Node) topology() (capacity.Topology, error) {
+	if n.cfg.Given != nil {
+		return n.cfg.Given.Topology, nil
+	}
 	topo, err := capacity.ReadTopology(os.DirFS("/sys"))
 	if err != nil {
 		return topo, fmt.Errorf("read the machine's CPUs: %w", err)
@@ -127,10 +124,13 @@ func freeDisk(dir string) int64 {
 // (watchdog.ReadJournal).
 const JournalFile = "attempts"
 
-// openRunners starts the supervisor and keeps the runners whose self-test passes.
+// openRunners starts the supervisor and the runners.
 func (n *Node) openRunners(ctx context.Context) error {
 	if n.cfg.Runners != nil {
 		n.machine.supervisor = unguarded{}
+		if n.cfg.Given != nil {
+			n.machine.supervisor = n.cfg.Given.Supervisor
+		}
 		return n.proveRunners(ctx, slices.Collect(maps.Values(n.cfg.Runners)))
 	}
 	log := n.log.With("part", "runner")
@@ -215,7 +215,7 @@ func (n *Node) openWorker(context.Context) (err error) {
 	n.worker, err = worker.New(worker.Config{
 		Self: n.self, Key: n.id.key, Memo: n.memo, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
 		Alloc: m.alloc, Disk: func() int64 { return freeDisk(n.cfg.Data) }, Stream: n.cfg.Stream, Prices: pricing.Default(), Runners: m.runners,
-		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Log: n.log.With("part", "worker"),
+		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "worker"),
 	})
 	if err != nil {
 		return err

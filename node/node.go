@@ -130,6 +130,9 @@ func (n *Node) openMesh(ctx context.Context) (err error) {
 	if len(n.cfg.Listen) > 0 {
 		cfg.Listen = n.cfg.Listen
 	}
+	if n.cfg.Given != nil {
+		cfg.Options = n.cfg.Given.Mesh
+	}
 	// The host outlives ctx: a node that stops still says goodbye. Close ends it.
 	if n.host, err = mesh.New(context.WithoutCancel(ctx), cfg); err != nil {
 		return err

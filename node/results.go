@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -100,15 +102,26 @@ func (n *Node) segments(ctx context.Context, id workload.ID) (out []ledger.Segme
 	}
 }
 
+// segmentsAtOnce is how many segments are fetched at a time: on a long way each
+// costs a round trip.
+const segmentsAtOnce = 16
+
 // fillResults reads the segments that hold the last result of any of the tasks.
 func (n *Node) fillResults(ctx context.Context, id workload.ID, tasks []api.Task, segments []ledger.Segment) error {
+	found := make([]*workload.Segment, len(segments))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(segmentsAtOnce)
 	for i := range segments {
-		if !touches(&segments[i], tasks) {
-			continue
+		if touches(&segments[i], tasks) {
+			group.Go(func() (err error) { found[i], err = n.segment(ctx, &segments[i]); return err })
 		}
-		segment, err := n.segment(ctx, &segments[i])
-		if err != nil {
-			return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("results of %s: %v", id.Short(), err)}
+	}
+	if err := group.Wait(); err != nil {
+		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("results of %s: %v", id.Short(), err)}
+	}
+	for _, segment := range found {
+		if segment == nil {
+			continue
 		}
 		for j := range segment.Results {
 			place(tasks, &segment.Results[j])

@@ -48,7 +48,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 	n.fillRunning(ctx, st)
 	st.Warnings = append(n.notices(), n.warnings(st)...)
 	if stats {
-		st.Stats = n.stats()
+		st.Stats = n.Stats()
 	}
 	return st, nil
 }
@@ -139,8 +139,9 @@ func (n *Node) warnings(st *api.Status) []string {
 	return []string{"one voter and a standby: while the voter is away nothing is placed, and what it acknowledged last may be lost with its disk; with a third node any one may be lost"}
 }
 
-// stats gathers each component's numbers.
-func (n *Node) stats() map[string]any {
+// Stats gathers each component's numbers: "ledger" and "raft" on a server of the
+// cell, "leader" on its leader. It asks nobody else.
+func (n *Node) Stats() map[string]any {
 	out := map[string]any{
 		"mesh": n.host.Stats(), "directory": n.dir.Stats(), "gossip": n.gossip.Stats(), "worker": n.worker.Stats(),
 		"blobs": n.blobs.Usage(), "store": map[string]int64{"bytes": n.store.Size()}, "isolation": n.machine.levels(),
@@ -158,7 +159,7 @@ func (n *Node) stats() map[string]any {
 // Metrics implements api.Backend: every number of every component's stats, in
 // the Prometheus text format.
 func (g gateway) Metrics(w io.Writer) error {
-	raw, err := json.Marshal(g.n.stats())
+	raw, err := json.Marshal(g.n.Stats())
 	if err != nil {
 		return err
 	}

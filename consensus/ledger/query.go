@@ -288,6 +288,7 @@ func (s *State) Time() int64 { return s.time }
 // Stats counts what the ledger holds.
 type Stats struct {
 	Index    uint64                 `json:"index"`
+	Head     workload.Digest        `json:"head"`    // hash of the chain at Index: replicas that agree have the same
 	Applied  uint64                 `json:"applied"` // commands, rejected ones not counted
 	Rejected []RejectCount          `json:"rejected,omitempty"`
 	Phases   map[workload.Phase]int `json:"phases"` // workloads
@@ -310,7 +311,7 @@ func (s *State) Stats() Stats {
 	phases := maps.Clone(s.phases)
 	maps.DeleteFunc(phases, func(_ workload.Phase, n int) bool { return n == 0 })
 	return Stats{
-		Index: s.index, Applied: s.applied, Rejected: s.rejectCounts(), Phases: phases, Lots: s.lots.n, Slots: s.slots,
+		Index: s.index, Head: s.head, Applied: s.applied, Rejected: s.rejectCounts(), Phases: phases, Lots: s.lots.n, Slots: s.slots,
 		Members: len(s.members), Accounts: len(s.accounts), Bytes: s.bytes, Tombs: len(s.tombs),
 	}
 }

@@ -8,14 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clock counts from when it was made.
-type Clock struct{ zero time.Duration }
+// Source is the time since the machine was booted. It never goes back.
+type Source func() time.Duration
 
-// New returns a clock that starts now, at 1 ms.
-func New() Clock { return Clock{zero: boot() - time.Millisecond} }
+// Clock counts from when it was made.
+type Clock struct {
+	boot Source
+	zero time.Duration
+}
+
+// New returns a clock that starts now, at 1 ms. A nil source is the machine's
+// own CLOCK_BOOTTIME; a simulation brings another.
+func New(s Source) Clock {
+	if s == nil {
+		s = boot
+	}
+	return Clock{boot: s, zero: s() - time.Millisecond}
+}
 
 // Now returns ms since the clock was made. It never goes back.
-func (c Clock) Now() int64 { return (boot() - c.zero).Milliseconds() }
+func (c Clock) Now() int64 { return (c.boot() - c.zero).Milliseconds() }
 
 // Boot turns a time on the clock into one since the machine was booted, as
 // CLOCK_BOOTTIME counts.

@@ -58,6 +58,7 @@ type Config struct {
 	Store    Blobs
 	Desk     scheduler.Config
 	Lease    lease.Config
+	Clock    clock.Source // what leases are counted by; nil is the machine's
 	Log      *slog.Logger
 }
 
@@ -107,7 +108,7 @@ type Stats struct {
 func New(ctx context.Context, cfg Config) *Leader {
 	term := cfg.Cell.Term()
 	return &Leader{
-		cfg: cfg, term: term, start: time.Now(), clock: clock.New(), ctx: ctx, events: make(chan func(int64), 1024),
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), 1024),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},

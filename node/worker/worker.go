@@ -47,7 +47,7 @@ type Supervisor interface {
 	Forget(key string) error
 }
 
-// Config is what a worker is made of. All fields are needed but Memo.
+// Config is what a worker is made of. All fields are needed but Memo and Clock.
 type Config struct {
 	Self       workload.PeerID
 	Key        ed25519.PrivateKey
@@ -67,6 +67,7 @@ type Config struct {
 	Leaders    Leaders
 	Supervisor Supervisor
 	Lease      lease.Config
+	Clock      clock.Source // what leases are counted by, and Supervisor counts by too; nil is the machine's
 	Log        *slog.Logger
 }
 
@@ -130,7 +131,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Worker{
-		cfg: cfg, clock: clock.New(), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
+		cfg: cfg, clock: clock.New(cfg.Clock), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
 		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
 		ending: map[slotKey]wire.SlotRef{}, parking: map[*parked]struct{}{},
 		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
