@@ -48,6 +48,7 @@ type instance struct {
 	raft   *raft.Raft
 	trans  *transport
 	done   chan struct{} // closed once the library has stopped
+	told   chan struct{} // closed once it has also said its last about leadership
 	events chan raft.Observation
 
 	mu   sync.Mutex // guards what follows
@@ -103,7 +104,7 @@ func (g *Group) start(t Timing, restore bool) (*instance, error) {
 	g.machine.replayed = 0
 	hlog := raftLog{log: g.log}
 	trans := newTransport(&g.cfg, t.RPC, hlog)
-	in := &instance{trans: trans, done: make(chan struct{}), events: make(chan raft.Observation, 64), idle: make(chan struct{})}
+	in := &instance{trans: trans, done: make(chan struct{}), told: make(chan struct{}), events: make(chan raft.Observation, 64), idle: make(chan struct{})}
 	if err := errors.Join(g.logs.prime(), checkTerm(g.cfg.Storage)); err != nil {
 		return nil, errors.Join(err, trans.Close())
 	}
@@ -192,10 +193,11 @@ func (in *instance) stop(ctx context.Context) error {
 	return errors.Join(err, in.await(ctx))
 }
 
-// await waits until the library has stopped.
+// await waits until the library has stopped and nothing more is heard of it: its
+// last word on who leads must not come after its successor's first.
 func (in *instance) await(ctx context.Context) error {
 	select {
-	case <-in.done:
+	case <-in.told:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("raft is still busy: %w", ctx.Err())

@@ -85,6 +85,7 @@ func (w *watch) close() {
 
 // follow publishes what the instance observes until it has stopped.
 func (g *Group) follow(in *instance) {
+	defer close(in.told)
 	for {
 		select {
 		case <-in.events:

@@ -70,6 +70,32 @@ func TestLeadershipChangesInVirtualTime(t *testing.T) {
 	})
 }
 
+// TestRetimeSaysLastWhoLeads: the last word of the instance that was closed must
+// not come after the first of the new one, or whoever follows the channel
+// believes that nobody leads.
+func TestRetimeSaysLastWhoLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 0, func(c *cluster) { c.timing = Solo() })
+		g := c.nodes[0].group
+		feed := g.LeadershipChanges()
+		for round := range 20 {
+			old := g.last
+			if err := g.Retime(c.ctx, []Timing{Mesh(), Solo()}[round%2]); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-old.told:
+			default:
+				t.Fatal("the old instance may still say who leads")
+			}
+			synctest.Wait()
+			if got, want := <-feed, (Leadership{Term: g.Term(), Leader: c.nodes[0].id, Leading: true}); got != want {
+				t.Fatalf("round %d: the channel ends with %+v, want %+v", round, got, want)
+			}
+		}
+	})
+}
+
 // TestQuorumComesAndGoesInVirtualTime cuts off one server after another; a
 // majority never loses an entry and a minority never gains one.
 func TestQuorumComesAndGoesInVirtualTime(t *testing.T) {
