@@ -17,7 +17,7 @@ func TestAMeshForms(t *testing.T) {
 			if nodes > 3 {
 				long(t)
 			}
-			live(t, stack.Options{Nodes: nodes, Link: wan(0)}, func(w *world) {
+			live(t, stack.Options{Nodes: nodes, Link: wan(0)}, func(t *testing.T, w *world) {
 				w.submit(w.Machines[nodes-1], stack.Spec(uint32(20*nodes), 200*time.Millisecond))
 				w.submit(w.Machines[nodes/2], stack.Spec(1, 3*time.Second))
 				w.submit(w.Machines[0], stack.Spec(uint32(nodes), time.Second))
@@ -38,7 +38,7 @@ func TestLoss(t *testing.T) {
 	for _, loss := range []float64{0.02, 0.1} {
 		t.Run(fmt.Sprint(loss), func(t *testing.T) {
 			long(t)
-			live(t, stack.Options{Nodes: 9, Seed: 1, Link: wan(loss)}, func(w *world) {
+			live(t, stack.Options{Nodes: 9, Seed: 1, Link: wan(loss)}, func(t *testing.T, w *world) {
 				for i := range 5 {
 					w.submit(w.Machines[2*i], stack.Spec(60, 500*time.Millisecond))
 				}
@@ -53,7 +53,7 @@ func TestLoss(t *testing.T) {
 // TestANodeIsStoppedAndStarted: its owner stops it while it works. It says
 // goodbye, so nobody waits for its leases, and it comes back as who it was.
 func TestANodeIsStoppedAndStarted(t *testing.T) {
-	live(t, stack.Options{Nodes: 3, Link: wan(0)}, func(w *world) {
+	live(t, stack.Options{Nodes: 3, Link: wan(0)}, func(t *testing.T, w *world) {
 		id := w.submit(w.Machines[0], stack.Spec(60, time.Second))
 		w.until(w.Machines[0], id, time.Minute, "every machine works", func(v *api.Workload) bool { return len(v.Slots) == 6 })
 		for _, x := range w.Machines[1:] {

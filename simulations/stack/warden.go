@@ -62,20 +62,26 @@ func (w *warden) Grant(since runner.Instant, ttl time.Duration, keys ...string) 
 		if t.timer != nil {
 			t.timer.Stop()
 		}
-		t.timer = time.AfterFunc(w.left(until), func() { w.expire(key, t) })
+		w.arm(key, t)
 	}
 	return nil
 }
 
-// left is how long it is until the machine's clock shows d.
-func (w *warden) left(d time.Duration) time.Duration {
-	return time.Duration(float64(d-w.clock()) / w.rate)
+// arm has the lease looked at when the machine's clock shows its end. The caller
+// holds mu.
+func (w *warden) arm(key string, t *tenure) {
+	left := time.Duration(float64(t.until-w.clock())/w.rate) + time.Nanosecond
+	t.timer = time.AfterFunc(left, func() { w.expire(key, t) })
 }
 
 func (w *warden) expire(key string, t *tenure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.leases[key] == t && w.clock() >= t.until {
+	switch {
+	case w.leases[key] != t: // it was ended otherwise
+	case w.clock() < t.until: // it was moved, or the timer is a rounding early
+		w.arm(key, t)
+	default:
 		w.end(key, LeaseEnded)
 	}
 }

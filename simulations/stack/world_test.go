@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +45,7 @@ const patience = 15 * time.Minute
 // live starts a mesh in a bubble of virtual time, lets the story happen and then
 // checks that every promise was kept, that nothing ran twice at once, that the
 // voters agree, and, by the bubble's end, that no goroutine is left.
-func live(t *testing.T, opt stack.Options, story func(w *world)) {
+func live(t *testing.T, opt stack.Options, story func(t *testing.T, w *world)) {
 	t.Helper()
 	wall := time.Now()
 	var took time.Duration
@@ -64,7 +65,7 @@ func live(t *testing.T, opt stack.Options, story func(w *world)) {
 			took = time.Since(w.began)
 		}()
 		w.whole()
-		story(w)
+		story(t, w)
 		w.settle()
 	})
 	t.Logf("%d nodes, %s of virtual time in %s", opt.Nodes, took.Round(time.Second), time.Since(wall).Round(10*time.Millisecond))
@@ -117,9 +118,26 @@ func (w *world) await(asked *stack.Machine, d time.Duration, what string, ok fun
 	defer cancel()
 	st, err := w.Await(ctx, asked, ok)
 	if err != nil {
-		w.t.Fatalf("not within %s: %s: %v", d, what, err)
+		w.t.Fatalf("not within %s: %s: %v\n%s", d, what, err, w.describe(asked))
 	}
 	return st
+}
+
+// describe lists what a node knows of the others.
+func (w *world) describe(asked *stack.Machine) string {
+	b, err := asked.Backend()
+	if err != nil {
+		return err.Error()
+	}
+	nodes, err := b.Nodes(w.ctx, "")
+	if err != nil {
+		return err.Error()
+	}
+	var out strings.Builder
+	for _, n := range nodes {
+		fmt.Fprintf(&out, "%s %s, offer %d, free %d cores, %d slots run\n", n.Name, n.Role, n.Offer.Seq&0xfffff, n.Offer.Free.Cores, n.Offer.Running)
+	}
+	return out.String()
 }
 
 // machine finds the machine of a node.
@@ -278,13 +296,15 @@ func (w *world) kept(asked *stack.Machine, p promise) {
 // entry, and checks that they are the same.
 func (w *world) agree() {
 	w.t.Helper()
+	home := w.await(w.anyone(), time.Minute, "a status", func(st *api.Status) bool { return st.Ready }).Cells[0]
 	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		heads := map[uint64]map[workload.Digest][]string{}
-		for _, x := range w.Machines {
+		for _, id := range slices.Concat(home.Voters, home.Standby) {
+			x := w.machine(id)
 			if s, ok := x.Ledger(); ok {
 				if heads[s.Index] == nil {
 					heads[s.Index] = map[workload.Digest][]string{}
