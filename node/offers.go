@@ -61,20 +61,43 @@ func (n *Node) tellOffer(ctx context.Context, all bool) bool {
 		return false
 	}
 	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid)}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
 	if !all && !view.Leader.IsZero() {
+		ctx, cancel := context.WithTimeout(ctx, tellPatience)
+		defer cancel()
 		return n.heard(n.tellVoter(ctx, view.Leader, &msg))
 	}
+	return n.heard(n.tellVoters(ctx, &view, &msg) || n.tellStranger(ctx, &view, &msg))
+}
+
+// tellPatience bounds the telling of one offer.
+const tellPatience = 2 * time.Second
+
+// tellVoters sends an offer to every voter of a view and reports whether one of
+// them leads.
+func (n *Node) tellVoters(ctx context.Context, view *wire.CellView, msg *wire.OfferMsg) bool {
+	ctx, cancel := context.WithTimeout(ctx, tellPatience)
+	defer cancel()
 	heard := make(chan bool, len(view.Voters))
 	for _, v := range view.Voters {
-		go func() { heard <- n.tellVoter(ctx, v.Peer, &msg) }()
+		go func() { heard <- n.tellVoter(ctx, v.Peer, msg) }()
 	}
 	leads := false
 	for range view.Voters {
 		leads = <-heard || leads
 	}
-	return n.heard(leads)
+	return leads
+}
+
+// tellStranger sends an offer to whom the mesh at large knows as the leader, by
+// the cell's digest or its record: while this node was away, all the voters that
+// it knew may have been replaced.
+func (n *Node) tellStranger(ctx context.Context, view *wire.CellView, msg *wire.OfferMsg) bool {
+	found, ok := n.findCell(ctx, view.Cell)
+	if !ok || found.Leader == n.self || found.Term < view.Term {
+		return false
+	}
+	n.learnAddrs(ctx, found.Voters)
+	return n.tellVoters(ctx, &found, msg)
 }
 
 // heard notes whether the leader has this node's offer.

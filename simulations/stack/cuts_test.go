@@ -82,7 +82,7 @@ func TestAMinorityIsCutOff(t *testing.T) {
 func TestAWorkerIsCutOffForLongerThanItsLease(t *testing.T) {
 	for _, drift := range []float64{0, 0.001, -0.001} {
 		t.Run(fmt.Sprint(drift), func(t *testing.T) {
-			opt := stack.Options{Nodes: 3, Link: wan(0), Drift: func(i int) float64 { return drift * float64(i%2) }}
+			opt := stack.Options{Nodes: 4, Link: wan(0), Drift: func(i int) float64 { return drift * float64(i%2) }}
 			live(t, opt, func(t *testing.T, w *world) {
 				victim, id, cut := w.cutAtWork(30 * time.Second)
 				v := w.until(w.Machines[0], id, 2*time.Minute, "it ends", ended)
@@ -106,15 +106,20 @@ func TestAWorkerIsCutOffForLongerThanItsLease(t *testing.T) {
 	}
 }
 
-// cutAtWork submits one long task and cuts off the machine that runs it, which
-// is neither the leader nor the one that asks, as soon as its lease was renewed.
+// cutAtWork submits long tasks one by one until one runs on a machine that is
+// neither the leader nor the one that asks, and cuts that machine off.
 func (w *world) cutAtWork(d time.Duration) (victim *stack.Machine, id workload.ID, cut time.Time) {
 	w.t.Helper()
-	spec := stack.Spec(1, d)
-	w.until(w.Machines[0], w.submit(w.Machines[0], stack.Spec(4, d)), time.Minute, "two machines are busy", func(v *api.Workload) bool { return v.Tasks.Taken == 4 })
-	id = w.submit(w.Machines[0], spec)
-	w.until(w.Machines[0], id, time.Minute, "it runs", func(*api.Workload) bool { return len(w.Journal.Of(id)) == 1 })
-	victim = w.Machines[w.Journal.Of(id)[0].Machine]
-	w.Split(victim)
-	return victim, id, time.Now()
+	lead := w.leader(w.Machines[0])
+	for range len(w.Machines) {
+		id = w.submit(w.Machines[0], stack.Spec(1, d))
+		w.until(w.Machines[0], id, time.Minute, "it runs", func(*api.Workload) bool { return len(w.Journal.Of(id)) == 1 })
+		victim = w.Machines[w.Journal.Of(id)[0].Machine]
+		if victim != lead && victim != w.Machines[0] {
+			w.Split(victim)
+			return victim, id, time.Now()
+		}
+	}
+	w.t.Fatal("the leader and the machine that asks got all the work")
+	return nil, id, cut
 }
