@@ -75,7 +75,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		memo: workload.NewMemo(), clock: clock.New(),
+		memo: workload.NewMemo(), clock: clock.New(cfg.clock()),
 		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
 		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
