@@ -55,6 +55,7 @@ type committer struct {
 	room   func(need int64) error
 	share  func(demand) int64
 	acked  *marker
+	tidy   *tidier
 	number uint64
 	groups int
 	broken error
@@ -80,7 +81,7 @@ func newCommitter(s *Store) (*committer, error) {
 	}
 	c := &committer{
 		queue: make(chan *request, 1024), ended: make(chan struct{}),
-		db: s.raft, room: s.room, share: s.share, acked: acked, number: number, groups: groups, log: s.log,
+		db: s.raft, room: s.room, share: s.share, acked: acked, tidy: s.tidy[0], number: number, groups: groups, log: s.log,
 	}
 	go c.run()
 	return c, nil
@@ -224,18 +225,18 @@ func (t *transaction) put(o op) error {
 func (t *transaction) flush() error {
 	err := t.c.broken
 	if err == nil {
-		err = t.c.write(t.txn)
+		err = t.c.write(t.txn, t.volume)
 	}
 	for _, r := range t.pending {
 		r.done <- err
 	}
 	t.txn.Discard()
-	t.pending, t.txn = nil, t.c.db.NewTransaction(true)
+	t.pending, t.volume, t.txn = nil, 0, t.c.db.NewTransaction(true)
 	return err
 }
 
 // write numbers and commits one transaction.
-func (c *committer) write(txn *badger.Txn) error {
+func (c *committer) write(txn *badger.Txn, volume int) error {
 	sequence := binary.BigEndian.AppendUint64(nil, c.number+1)
 	sequence = binary.BigEndian.AppendUint32(sequence, uint32(c.groups))
 	err := txn.Set(sequenceKey, sequence)
@@ -246,6 +247,7 @@ func (c *committer) write(txn *badger.Txn) error {
 		return c.fail(err)
 	}
 	c.number++
+	c.tidy.wrote(volume)
 	c.acked.set(c.number)
 	return nil
 }

@@ -123,9 +123,10 @@ func openBadger(dir string, synced bool, log *slog.Logger) (db *badger.DB, err e
 		WithSyncWrites(synced).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
-		WithMemTableSize(8 << 20).
+		WithMemTableSize(memTable).
 		WithNumMemtables(2).
-		WithNumCompactors(2).
+		WithNumCompactors(0). // see tidier
+		WithNumLevelZeroTablesStall(stallAt).
 		WithBlockCacheSize(8 << 20).
 		WithValueLogFileSize(64 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead).

@@ -44,6 +44,9 @@ func (s *Store) writeCache(ops []op) error {
 	if err := s.room(s.opts.Reserve); err != nil {
 		return err
 	}
+	for _, o := range ops {
+		s.tidy[1].wrote(len(o.key) + len(o.value))
+	}
 	return s.node.Update(func(txn *badger.Txn) error {
 		for _, o := range ops {
 			if err := o.put(txn); err != nil {

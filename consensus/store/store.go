@@ -79,6 +79,7 @@ type Store struct {
 	raft   *badger.DB
 	node   *badger.DB
 	commit *committer
+	tidy   []*tidier // of raft and of node
 
 	mu     sync.Mutex // guards what follows
 	groups map[string]*Group
@@ -124,6 +125,7 @@ func (s *Store) open() error {
 	if s.node, err = s.openNode(); err != nil {
 		return fmt.Errorf("node database: %w", err)
 	}
+	s.tidy = []*tidier{newTidier(s.raft, s.log), newTidier(s.node, s.log)}
 	s.commit, err = newCommitter(s)
 	return err
 }
@@ -160,6 +162,9 @@ func (s *Store) release() error {
 	var errs []error
 	if s.commit != nil {
 		errs = append(errs, s.commit.close())
+	}
+	for _, t := range s.tidy {
+		t.close()
 	}
 	for _, db := range []*badger.DB{s.node, s.raft} {
 		if db != nil {

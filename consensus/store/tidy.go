@@ -1,0 +1,74 @@
+package store
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// tidier compacts one database when enough was written to it. Badger's own
+// compactors look for work 20 times a second each: in an idle node they were
+// most of what woke it up.
+type tidier struct {
+	db      *badger.DB
+	log     *slog.Logger
+	written atomic.Int64 // bytes since it was last told to look
+	wake    chan struct{}
+	stop    chan struct{}
+	ended   sync.WaitGroup
+}
+
+// Badger flushes a table to level 0 for each memtable of writes.
+const (
+	memTable  = 8 << 20      // bytes
+	tidyAfter = 2 * memTable // bytes written between two looks
+	tidyFrom  = 3            // tables at level 0 that are worth a compaction
+	// stallAt is how many tables at level 0 make writes wait. A compaction
+	// falls behind only when it fails, and what stops writes then is the lack
+	// of room, with an error.
+	stallAt = 100
+)
+
+// newTidier watches over db, which has no compactors of its own.
+func newTidier(db *badger.DB, log *slog.Logger) *tidier {
+	t := &tidier{db: db, log: log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	t.wake <- struct{}{} // an earlier process may have left tables
+	t.ended.Go(t.run)
+	return t
+}
+
+// wrote counts bytes that a commit wrote.
+func (t *tidier) wrote(n int) {
+	if t.written.Add(int64(n)) < tidyAfter {
+		return
+	}
+	t.written.Store(0)
+	select {
+	case t.wake <- struct{}{}:
+	default: // it is about to look anyway
+	}
+}
+
+func (t *tidier) run() {
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-t.wake:
+		}
+		if t.db.Levels()[0].NumTables < tidyFrom {
+			continue
+		}
+		if err := t.db.Flatten(1); err != nil {
+			t.log.Warn("compaction of the data folder", "error", err)
+		}
+	}
+}
+
+// close waits for a compaction that runs.
+func (t *tidier) close() {
+	close(t.stop)
+	t.ended.Wait()
+}
