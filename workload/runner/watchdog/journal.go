@@ -32,7 +32,7 @@ type Record struct {
 	Key   string   `json:"key,omitempty"`   // of the slot
 	ID    uint64   `json:"id,omitempty"`    // of the sandbox, within Run
 	Why   string   `json:"why,omitempty"`   // it was killed; "" when the daemon saw it end
-	Alive bool     `json:"alive,omitempty"` // the daemon said that it had ended and it had not
+	Alive bool     `json:"alive,omitempty"` // it lives on: it has passed to another slot
 }
 
 // maxJournal bounds the journal's file in bytes. A full one is kept as its only
