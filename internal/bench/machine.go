@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,6 +78,11 @@ type noise struct {
 	SyncP50  float64 `json:"fdatasync_p50_ms"` // of 4 KiB appended
 	SyncP99  float64 `json:"fdatasync_p99_ms"`
 	Load     string  `json:"load"` // load averages over 1, 5 and 15 minutes
+
+	// Others is how much of the machine's CPUs what is not ours used while the
+	// scenario ran, in percent. Above a few, no figure in seconds means anything.
+	Others float64 `json:"others_percent"`
+	Took   float64 `json:"took_s"`
 }
 
 func (n noise) String() string {
@@ -108,4 +115,49 @@ func noiseIn(dir string) (n noise) {
 	}
 	n.SyncP50, n.SyncP99 = percentile(took, 50), percentile(took, 99)
 	return n
+}
+
+// account is who has used how much of the CPUs, in ticks.
+type account struct{ busy, total, ours int64 }
+
+// accountNow reads the account: ours is this process and all that it started.
+func accountNow() (a account) {
+	raw, _ := os.ReadFile("/proc/stat")
+	first, _, _ := strings.Cut(string(raw), "\n")
+	for i, field := range strings.Fields(first) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil || i > 8 { // guest time is in user time already
+			continue
+		}
+		a.total += n
+		if i != 4 && i != 5 { // idle, and waiting for a disk
+			a.busy += n
+		}
+	}
+	a.ours = int64(usageOf(os.Getpid()).cpu * ticks / time.Second)
+	return a
+}
+
+// others is what was used since, and not by us, in percent of all CPUs.
+func (a account) others(now account) float64 {
+	if now.total <= a.total {
+		return 0
+	}
+	return max(0, float64((now.busy-a.busy)-(now.ours-a.ours))/float64(now.total-a.total)*100)
+}
+
+// awaitQuiet waits until others have used less than a twentieth of the CPUs
+// for a second, at most for so long.
+func awaitQuiet(ctx context.Context, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		before := accountNow()
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+		if before.others(accountNow()) < 5 {
+			return nil
+		}
+	}
+	return nil
 }

@@ -73,14 +73,15 @@ func smallSizes() sizes {
 
 // bench is one run of the program.
 type bench struct {
-	exe     string // the perrin binary
-	tmp     string // for data folders; removed at the end
-	sizes   sizes
-	cores   int      // that each daemon declares
-	args    []string // further ones of `perrin up`
-	profile string   // a folder for CPU profiles; "" takes none
-	profFor int      // seconds
-	out     *report
+	exe      string // the perrin binary
+	tmp      string // for data folders; removed at the end
+	sizes    sizes
+	cores    int           // that each daemon declares
+	args     []string      // further ones of `perrin up`
+	profile  string        // a folder for CPU profiles; "" takes none
+	profFor  int           // seconds
+	patience time.Duration // each scenario waits so long for a quiet machine
+	out      *report
 }
 
 func main() {
@@ -98,6 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	asJSON := flags.Bool("json", false, "print one JSON document at the end; the table goes to stderr")
 	strict := flags.Bool("strict", false, "exit with 1 when a limit is missed")
 	small := flags.Bool("small", false, "the smallest sizes: shows that it works, says nothing about speed")
+	keep := flags.Bool("keep", false, "keep the data folders with the daemons' logs, and say where they are")
 	dir := flags.String("dir", "", "where data folders are made (default the system's temporary folder)")
 	flags.StringVar(&b.exe, "perrin", "bin/perrin", "the `binary` to measure")
 	flags.IntVar(&b.cores, "cores", 4, "cores that each daemon declares")
@@ -105,6 +107,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&b.sizes.storm, "storm", b.sizes.storm, "tasks before the busiest node's memory is looked at")
 	flags.StringVar(&b.profile, "profile", "", "write CPU profiles of the daemons to this `folder`")
 	flags.IntVar(&b.profFor, "profile-seconds", 5, "how long a profile is taken, from the beginning of a scenario's load")
+	flags.DurationVar(&b.patience, "wait", 0, "how long each scenario waits at most for a machine that is otherwise idle")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -116,7 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		table = stderr
 	}
 	b.out = newReport(table)
-	if err := b.measure(ctx, *dir, *only); err != nil {
+	if err := b.measure(ctx, *dir, *only, *keep); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
@@ -134,7 +137,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // measure runs the scenarios that match. One that fails does not keep the
 // others from running.
-func (b *bench) measure(ctx context.Context, dir, only string) error {
+func (b *bench) measure(ctx context.Context, dir, only string, keep bool) error {
 	match, err := regexp.Compile(only)
 	if err != nil {
 		return err
@@ -148,7 +151,13 @@ func (b *bench) measure(ctx context.Context, dir, only string) error {
 	if b.tmp, err = os.MkdirTemp(dir, "perrin-bench-"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.tmp)
+	defer func() {
+		if keep {
+			b.out.note("data folders: %s", b.tmp)
+			return
+		}
+		os.RemoveAll(b.tmp)
+	}()
 	if b.profile != "" {
 		if err := os.MkdirAll(b.profile, 0o755); err != nil {
 			return err
@@ -161,11 +170,15 @@ func (b *bench) measure(ctx context.Context, dir, only string) error {
 		if !match.MatchString(s.name) || ctx.Err() != nil {
 			continue
 		}
-		b.out.begin(s.name, noiseIn(b.tmp))
+		if err := awaitQuiet(ctx, b.patience); err != nil {
+			return err
+		}
+		end := b.out.begin(s.name, noiseIn(b.tmp))
 		if err := s.run(ctx, b); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.name, err))
 			b.out.note("%s did not finish: %v", s.name, err)
 		}
+		end()
 	}
 	return errors.Join(failed, ctx.Err())
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"sync"
 	"time"
 
@@ -102,6 +103,24 @@ func (m *mesh) profiled(ctx context.Context, name string, f func() error) error 
 	err := f()
 	taking.Wait()
 	return err
+}
+
+// profiledHere takes a CPU profile of this process while f runs, when profiles
+// are wanted.
+func (b *bench) profiledHere(name string, f func() error) error {
+	if b.profile == "" {
+		return f()
+	}
+	file, err := os.Create(filepath.Join(b.profile, name+"-all.pprof"))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return f()
 }
 
 func takeProfile(ctx context.Context, socket, file string, seconds int) error {

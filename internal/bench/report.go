@@ -94,11 +94,17 @@ func (r *report) header(m machine) {
 	fmt.Fprintf(r.w, "\n"+layout, "", "figure", "limit", "x limit", "", "rival")
 }
 
-// begin starts a scenario and prints how quiet the machine is.
-func (r *report) begin(scenario string, n noise) {
-	n.Scenario, r.scenario = scenario, scenario
-	r.Noise = append(r.Noise, n)
+// begin starts a scenario and prints how quiet the machine is. What it returns
+// ends the scenario and prints what others did meanwhile.
+func (r *report) begin(scenario string, n noise) (end func()) {
+	r.scenario = scenario
 	fmt.Fprintf(r.w, "-- %s: %s\n", scenario, n)
+	began, before := time.Now(), accountNow()
+	return func() {
+		n.Scenario, n.Took, n.Others = scenario, time.Since(began).Seconds(), before.others(accountNow())
+		r.Noise = append(r.Noise, n)
+		fmt.Fprintf(r.w, "      %s took %.0f s, in which other work used %.0f %% of the CPUs\n", scenario, n.Took, n.Others)
+	}
 }
 
 func (r *report) add(l line) {
