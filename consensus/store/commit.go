@@ -15,6 +15,7 @@ import (
 var sequenceKey = []byte("q")
 
 const (
+	maxQueue  = 1024    // requests that wait; who brings more waits too
 	maxBatch  = 4096    // requests in one drain
 	maxVolume = 8 << 20 // bytes in one drain
 )
@@ -80,7 +81,7 @@ func newCommitter(s *Store) (*committer, error) {
 		return nil, errors.Join(err, acked.close())
 	}
 	c := &committer{
-		queue: make(chan *request, 1024), ended: make(chan struct{}),
+		queue: make(chan *request, maxQueue), ended: make(chan struct{}),
 		db: s.raft, room: s.room, share: s.share, acked: acked, tidy: s.tidy[0], number: number, groups: groups, log: s.log,
 	}
 	go c.run()

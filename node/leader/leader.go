@@ -104,11 +104,14 @@ type Stats struct {
 	Expired   uint64 `json:"expired"`
 }
 
+// maxEvents is what waits for the owner at once; who brings more waits too.
+const maxEvents = 1024
+
 // New returns a leader for a term that begins now. ctx ends with the term.
 func New(ctx context.Context, cfg Config) *Leader {
 	term := cfg.Cell.Term()
 	return &Leader{
-		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), 1024),
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},
