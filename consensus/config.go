@@ -139,7 +139,7 @@ const MaxEntry = 1<<20 - 4096
 // Storage, Streams and FSM are the caller's.
 func Default() Config {
 	return Config{
-		Timing: Mesh(), MaxEntry: MaxEntry, MaxPending: 8192, MaxBatch: 8 << 20, MaxSnapshot: 256 << 20,
+		Timing: Mesh(), MaxEntry: MaxEntry, MaxPending: 8192, MaxBatch: 8 << 20, MaxSnapshot: 1 << 30,
 		SnapshotEvery: 2048, Trailing: 1024, SnapshotCheck: 15 * time.Second, MaxConns: 16,
 	}
 }

@@ -17,7 +17,7 @@ import (
 // part for each record, then a length of 0. So neither side holds more than one
 // encoded record.
 const (
-	snapshotPart  = 192 << 20 // bytes of the largest part: one record may be all of a ledger
+	snapshotPart  = ledger.MaxGrown // bytes of the largest part: one record may be all of a ledger
 	snapshotEnds  = "snapshot ends early"
 	snapshotStrip = 64 << 10 // bytes written and read at a time
 )
@@ -96,7 +96,7 @@ func readPart(r *bufio.Reader, v any) (more bool, err error) {
 		return false, fmt.Errorf("%s: %w", snapshotEnds, err)
 	case n == 0:
 		return false, nil
-	case n > snapshotPart:
+	case n > uint64(snapshotPart):
 		return false, fmt.Errorf("snapshot part of %d bytes: %w", n, wire.ErrMalformed)
 	}
 	raw, err := io.ReadAll(io.LimitReader(r, int64(n))) // grows with what is there, not with what is claimed

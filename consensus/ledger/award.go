@@ -19,6 +19,8 @@ func (s *State) award(e *entry, c *Award) *Reject {
 		return rejectf(Ended, "%s has ended as %s", c.Workload, l.Phase)
 	case l.Phase == workload.Waiting:
 		return rejectf(WaitingFor, "%s waits for %d workloads", c.Workload, l.left)
+	case s.bytes > MaxGrown:
+		return s.grown()
 	case slices.Contains(l.Used, c.Auction):
 		return rejectf(AuctionUsed, "%x", c.Auction)
 	}

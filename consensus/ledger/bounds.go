@@ -6,7 +6,9 @@ import "github.com/perrin-mesh/perrin/workload"
 const (
 	MaxLive      = 100_000          // workloads that have not ended
 	MaxKept      = 2 * MaxLive      // workloads in all; the leader compacts long before
-	MaxBytes     = int64(192 << 20) // weight of all workloads: about the bytes that they take in a snapshot
+	MaxBytes     = int64(192 << 20) // weight of all workloads, in about the bytes of a snapshot, up to which more are taken on
+	MaxGrown     = int64(768 << 20) // weight at which no more tasks are given out: the results of those taken on have grown so far
+	MaxPassed    = 65_536           // segments of a workload that can be given to one that comes after it
 	MaxTombs     = 65_536           // compacted workloads that are remembered
 	MaxCompact   = 1024             // workloads that one Compact ends
 	MaxMembers   = 128              // of a cell

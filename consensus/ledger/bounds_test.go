@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -217,5 +218,75 @@ func BenchmarkAccept(b *testing.B) {
 		id := accept()
 		w.apply(func(c *Command) { c.Stop = &Stop{ID: id} })
 		w.apply(func(c *Command) { c.Compact = &Compact{Bytes: MaxBytes, For: 1 << 40} })
+	}
+}
+
+// TestGrownLedgerGivesNoTasksOut holds that what was taken on may grow to a
+// bound, beyond which no task is given out, and what runs still closes.
+func TestGrownLedgerGivesNoTasksOut(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	fence := workload.Fence{Generation: 1, Epoch: 1}
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count = 20 })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 4, 5, "n1") })
+	w.bytes += MaxGrown
+	for name, set := range map[string]func(*Command){
+		"take":   func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: 1, Fence: fence, Count: 3} },
+		"award":  func(c *Command) { c.Award = awardTo(loadID("w"), 2, 1, 5, "n1") },
+		"accept": func(c *Command) { c.Accept = &Accept{ID: loadID("v"), Spec: signedSpec("alice", "v", nil)} },
+	} {
+		if r := w.apply(set); r.Reject == nil || r.Reject.Code != Full {
+			t.Errorf("%s in a ledger that has grown: %v, want %s", name, r.Reject, Full)
+		}
+	}
+	if w.Grown() == "" {
+		t.Error("it does not say that it has grown")
+	}
+	closing := func(c *Command) {
+		c.Close = &Close{Workload: loadID("w"), Slot: 1, Fence: fence, Segment: segmentRef(1), Done: []workload.Range{{Count: 4, Attempt: 1}}}
+	}
+	if r := w.apply(closing); r.Reject != nil {
+		t.Errorf("a close in a ledger that has grown: %v", r.Reject)
+	}
+	w.bytes -= MaxGrown
+	if r := w.apply(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: 1, Fence: fence, Count: 3} }); r.Reject != nil || w.Grown() != "" {
+		t.Errorf("afterwards: %v", r.Reject)
+	}
+	w.checkInvariants(t)
+}
+
+// TestTooManySegmentsCannotBePassedOn holds that a workload whose inputs could
+// not be told to a worker is refused or fails with the reason, and does not hang.
+func TestTooManySegmentsCannotBePassedOn(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	w.accept("w", "alice", nil)
+	after := func(s *workload.Spec) { s.After = []workload.After{{Workload: loadID("w"), Name: "w"}} }
+	w.accept("x", "alice", after)
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 1, 5, "n1") })
+	for range MaxPassed {
+		w.loads[loadID("w")].addSegment(Segment{})
+	}
+	w.apply(func(c *Command) {
+		c.Close = &Close{
+			Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(1),
+			Done: []workload.Range{{Count: 1, Attempt: 1}},
+		}
+	})
+	const why = "results lie in 65537 segments, and at most 65536 can be passed on"
+	if x, _ := w.Workload(loadID("x")); x.Phase != workload.Failed || !strings.Contains(x.Reason, why) {
+		t.Errorf("what waited is %s: %s", x.Phase, x.Reason)
+	}
+	if r := w.accept("y", "alice", after); r.Reject == nil || !strings.Contains(r.Reject.Detail, why) {
+		t.Errorf("what comes after it now: %v", r.Reject)
+	}
+	w.checkInvariants(t)
+}
+
+// TestAMillionLongTasksWeighLessThanTheBound holds that any one workload can end.
+func TestAMillionLongTasksWeighLessThanTheBound(t *testing.T) {
+	segment := Segment{Done: make([]workload.Range, 1), Sig: workload.Signed{Payload: make([]byte, 160)}}
+	if all := workload.MaxTasks * segment.weight(); all > MaxGrown {
+		t.Errorf("%d MiB for the segments of %d tasks, the bound is %d", all>>20, workload.MaxTasks, MaxGrown>>20)
 	}
 }

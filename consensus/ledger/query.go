@@ -58,6 +58,14 @@ func (s *State) Workload(id workload.ID) (View, bool) {
 	return s.view(l), true
 }
 
+// Grown reports why no task is given out, "" while tasks are.
+func (s *State) Grown() string {
+	if s.bytes > MaxGrown {
+		return s.grown().Detail
+	}
+	return ""
+}
+
 // Phase returns where a workload stands; false when it is not known, or compacted.
 func (s *State) Phase(id workload.ID) (workload.Phase, bool) {
 	if l := s.loads[id]; l != nil {

@@ -95,6 +95,8 @@ func (s *State) newLoad(e *entry, c *Accept, spec *workload.Spec) (*load, *Rejec
 			return nil, rejectf(UnknownWorkload, "after %s", id)
 		case dep.Phase == workload.Failed || dep.Phase == workload.Stopped:
 			return nil, rejectf(AfterFailed, "%s ended as %s", id, dep.Phase)
+		case dep.Phase == workload.Succeeded && len(dep.Segments) > MaxPassed:
+			return nil, rejectf(BadSpec, "%s", passed(dep))
 		case dep.Phase != workload.Succeeded:
 			l.Phase = workload.Waiting
 		}

@@ -22,6 +22,8 @@ func (s *State) take(e *entry, c *Take) *Reject {
 		return rejectf(TakenBefore, "take %d of slot %d of %s: it is at %d", c.Seq, c.Slot, c.Workload, sl.Takes)
 	case c.Count < 1:
 		return rejectf(Malformed, "a range of no task")
+	case s.bytes > MaxGrown:
+		return s.grown()
 	case sl.Spent:
 		return rejectf(SlotSpent, "slot %d of %s: its node failed a task", c.Slot, c.Workload)
 	}
@@ -34,6 +36,11 @@ func (s *State) take(e *entry, c *Take) *Reject {
 	}
 	s.relist(l)
 	return nil
+}
+
+// grown refuses what would make the ledger weigh more.
+func (s *State) grown() *Reject {
+	return rejectf(Full, "the cell's ledger weighs %d MiB: no task is given out until it weighs less than %d", s.bytes>>20, MaxGrown>>20)
 }
 
 // giveBack reopens tasks that were taken and not started, or lost.

@@ -245,6 +245,8 @@ func (s *State) resume(e *entry, w, done *load) {
 	case w.Phase != workload.Waiting:
 	case done.Phase != workload.Succeeded:
 		s.endOne(e, w, workload.Failed, fmt.Sprintf("it waited for %s, which ended as %s", done.ID, done.Phase))
+	case len(done.Segments) > MaxPassed:
+		s.endOne(e, w, workload.Failed, passed(done))
 	default:
 		if w.left--; w.left > 0 {
 			return
@@ -254,6 +256,11 @@ func (s *State) resume(e *entry, w, done *load) {
 		e.res.Ready = append(e.res.Ready, w.ID)
 		s.relist(w)
 	}
+}
+
+// passed says why the results of a workload cannot be given to another.
+func passed(l *load) string {
+	return fmt.Sprintf("it comes after %s, whose results lie in %d segments, and at most %d can be passed on", l.ID, len(l.Segments), MaxPassed)
 }
 
 // endOne ends l alone. Slots that hold nothing are freed at once; the others

@@ -252,6 +252,9 @@ func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 			out.Pending = l.pendingRound(s, round)
 			out.Summary = summary(v, out)
 		}
+		if full := s.Grown(); ok && full != "" && !v.Phase.Ended() {
+			out.Summary = string(v.Phase) + ": " + full
+		}
 	})
 	if err == nil && out == nil {
 		err = wire.Errorf(wire.NotFound, "no task %d in %s", *task, id.Short())
