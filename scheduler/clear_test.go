@@ -179,7 +179,7 @@ func TestRangeSize(t *testing.T) {
 		want   uint32
 	}{
 		{1000, 4, 0, 1}, {1000, 4, 1000, MaxRange}, {1000, 4, 10_000, 25}, {100, 10, 1000, 5},
-		{3, 10, 1000, 1}, {1000, 4, 10_000_000, 1}, {0, 0, 1, 1}, {math.MaxUint32, 1, 1, MaxRange},
+		{3, 10, 1000, 3}, {100, 10, 100, 50}, {100, 10, 4000, 5}, {100, 10, 6000, 5}, {10, 10, 6000, 1}, {1000, 4, 10_000_000, 1}, {0, 0, 1, 1}, {math.MaxUint32, 1, 1, MaxRange},
 	} {
 		if got := RangeSize(tt.left, tt.slots, tt.micros); got != tt.want {
 			t.Errorf("RangeSize(%d, %d, %d) = %d, want %d", tt.left, tt.slots, tt.micros, got, tt.want)

@@ -175,7 +175,7 @@ func (s *slot) await() {
 func (s *slot) runTask(task, number uint32) {
 	began := time.Now()
 	result := s.attempt(task, number)
-	took := time.Since(began).Microseconds()
+	took := max(time.Since(began).Microseconds(), 1)
 	s.took = (3*s.took + took) / 4
 	if s.took == 0 || s.report.count == 0 {
 		s.took = took
