@@ -112,6 +112,7 @@ func (l *Leader) tell(node workload.PeerID, id workload.ID, auction workload.Auc
 	ctx, cancel := context.WithTimeout(l.ctx, time.Duration(l.cfg.Lease.TTL)*time.Millisecond)
 	defer cancel()
 	var grant int64
+	l.freshen()
 	lost := func(err error) bool { return !errors.Is(err, wire.Unavailable) && !errors.Is(err, wire.Busy) }
 	err := patient(ctx, func() error { return l.grant(ctx, node, slots[0].Fence.Epoch, &grant) }, lost)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -65,13 +66,16 @@ type Config struct {
 // Leader leads a cell for one term. Its Handle methods are safe for concurrent
 // use; Run must be running.
 type Leader struct {
-	cfg    Config
-	term   uint64
-	start  time.Time
-	clock  clock.Clock
-	events chan func(now int64) // run by the owner
-	ctx    context.Context
-	group  sync.WaitGroup
+	cfg      Config
+	term     uint64
+	start    time.Time
+	clock    clock.Clock
+	events   chan func(now int64) // run by the owner
+	needed   chan struct{}        // somebody will want a lease soon
+	leased   atomic.Bool          // leases are out
+	verified atomic.Int64         // when the last verification that succeeded began
+	ctx      context.Context
+	group    sync.WaitGroup
 
 	// owned by Run's goroutine
 	desk    *scheduler.Desk
@@ -111,7 +115,7 @@ const maxEvents = 1024
 func New(ctx context.Context, cfg Config) *Leader {
 	term := cfg.Cell.Term()
 	return &Leader{
-		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents),
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},
@@ -146,6 +150,7 @@ func (l *Leader) Run() error {
 		l.drainEvents()
 		l.step(scheduler.Input{})
 		l.expire()
+		l.leased.Store(l.leases.Len() > 0)
 		l.lookAround(l.now())
 		tick.Reset(l.nextWake())
 	}
@@ -164,7 +169,10 @@ func (l *Leader) drainEvents() {
 }
 
 func (l *Leader) nextWake() time.Duration {
-	wait := 250 * time.Millisecond
+	wait := verifyEvery
+	if l.leases.Len() == 0 {
+		wait = time.Second
+	}
 	if l.wakeAt > 0 {
 		wait = min(wait, time.Duration(max(l.wakeAt-l.now(), 1))*time.Millisecond)
 	}
@@ -212,6 +220,7 @@ func (l *Leader) step(in scheduler.Input) {
 	for _, out := range l.desk.Step(l.now(), in) {
 		switch {
 		case out.Call != nil:
+			l.need()
 			l.group.Go(func() { l.call(out.Call) })
 		case out.Award != nil:
 			l.group.Go(func() { l.award(out.Award) })
@@ -332,24 +341,65 @@ func rejectKind(code ledger.Code) wire.Kind {
 	return wire.Refused
 }
 
-// keepVerified confirms with a majority, four times a lease third, that this
-// node still leads: no lease is granted on an older word (DESIGN.md section 6).
+// How often a majority confirms the leader: while leases are out, and for
+// verifyAfter after somebody has asked for something that leads to one.
+const (
+	verifyEvery = 250 * time.Millisecond
+	verifyAfter = 2 * time.Second
+)
+
+// keepVerified confirms with a majority that this node still leads: no lease is
+// granted on an old word (DESIGN.md section 6). An idle leader asks nobody.
 func (l *Leader) keepVerified() {
-	every := time.NewTicker(250 * time.Millisecond)
+	every := time.NewTicker(verifyEvery)
 	defer every.Stop()
+	until := time.Now().Add(verifyAfter)
 	for {
-		ctx, cancel := context.WithTimeout(l.ctx, 2*time.Second)
-		begin := l.now()
-		err := l.cfg.Cell.VerifyLeader(ctx)
-		cancel()
-		if err == nil {
-			l.post(func(int64) { l.leases.Verified(begin) })
+		if time.Now().After(until) && !l.leased.Load() {
+			select {
+			case <-l.needed:
+				until = time.Now().Add(verifyAfter)
+			case <-l.ctx.Done():
+				return
+			}
 		}
+		l.verify()
 		select {
 		case <-every.C:
+		case <-l.needed:
+			until = time.Now().Add(verifyAfter)
+			<-every.C
 		case <-l.ctx.Done():
 			return
 		}
+	}
+}
+
+// verify lets a majority confirm the leader, for leases to be granted on.
+func (l *Leader) verify() {
+	ctx, cancel := context.WithTimeout(l.ctx, confirmWithin)
+	defer cancel()
+	begin := l.now()
+	if err := l.cfg.Cell.VerifyLeader(ctx); err != nil {
+		return
+	}
+	l.verified.Store(begin)
+	l.post(func(int64) { l.leases.Verified(begin) })
+}
+
+// freshen verifies unless that was done a moment ago: a first lease counts from
+// the bid and must not be short because the leader was idle before it.
+func (l *Leader) freshen() {
+	if l.now()-l.verified.Load() > 2*verifyEvery.Milliseconds() {
+		l.verify()
+	}
+}
+
+// need makes sure that a majority confirms the leader while a lot is auctioned.
+func (l *Leader) need() {
+	select {
+	case l.needed <- struct{}{}:
+	default:
 	}
 }
 
