@@ -137,6 +137,9 @@ func ends(t *testing.T, b api.Backend, id workload.ID) *api.Workload {
 // TestManyTasksStayWithinBounds runs one workload of 100,000 tasks (10,000 in a
 // quick run): neither memory nor disk grows with the tasks.
 func TestManyTasksStayWithinBounds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a load that is too long for a short run")
+	}
 	tasks := full(100_000, 10_000)
 	n := nullNode(t, "", nil)
 	before := measure(t, n)
@@ -165,6 +168,9 @@ func TestManyTasksStayWithinBounds(t *testing.T) {
 // run) from 64 clients, of which the cell keeps a tenth: the others leave a tomb,
 // and what they held is released.
 func TestFinishedWorkloadsAreCompacted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a load that is too long for a short run")
+	}
 	count := full(10_000, 1000)
 	keep := count / 10
 	n := nullNode(t, strings.Repeat("x", 20<<10), &ledger.Compact{Keep: uint32(keep), Bytes: ledger.KeepBytes, For: math.MaxInt64 / 2})
@@ -284,5 +290,37 @@ func TestHoldsOfUnknownWorkloadsAreSwept(t *testing.T) {
 	sweep(now.Add(holdGrace + 1))
 	if swept != holdOwner(stray) || len(st) != 0 {
 		t.Errorf("let go of %q; want the hold of %s. %d remembered", swept, stray, len(st))
+	}
+}
+
+// TestAMillionTasksAreTakenOn holds that the largest workload is taken on, costs
+// the ledger what its ranges cost, and can be stopped; one task more is refused.
+func TestAMillionTasksAreTakenOn(t *testing.T) {
+	n := nullNode(t, "", nil)
+	b := n.Backend()
+	sub, err := b.Submit(t.Context(), wasmSpec(t, n, noop, workload.MaxTasks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &api.Workload{}
+	for w.Tasks.Done < 1000 {
+		if w, err = b.Wait(t.Context(), sub.ID, w.Version, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, stats := n.ledgerStats()
+	t.Logf("%d of %d tasks done, the ledger weighs %d KiB", w.Tasks.Done, w.Tasks.Total, stats.Bytes>>10)
+	if most := int64(32<<10) + int64(w.Tasks.Done)*256; stats.Bytes > most {
+		t.Errorf("the ledger weighs %d bytes with %d tasks done, want at most %d", stats.Bytes, w.Tasks.Done, most)
+	}
+	if err := b.Stop(t.Context(), sub.ID); err != nil {
+		t.Fatal(err)
+	}
+	if w := ends(t, b, sub.ID); w.Phase != workload.Stopped {
+		t.Errorf("stopped, and it is %s", w.Phase)
+	}
+	_, err = b.Submit(t.Context(), wasmSpec(t, n, noop, workload.MaxTasks+1))
+	if api.KindOf(err) != api.Invalid || !strings.Contains(err.Error(), "want 1 to 1000000") {
+		t.Errorf("one task more: %v", err)
 	}
 }
