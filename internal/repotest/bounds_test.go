@@ -36,7 +36,7 @@ var notBounds = map[string]string{
 // likeABound is how a bound is named.
 var likeABound = regexp.MustCompile(`^(max|Max|kept|Keep)[A-Z]`)
 
-var boundRow = regexp.MustCompile("^\\| [^|]+ \\| ([^|]+) \\| ([a-z]+\\.[A-Za-z.]+) \\| [^|]*\\|$")
+var boundRow = regexp.MustCompile(`^\| [^|]+ \| ([^|]+) \| ([a-z]+\.[A-Za-z.]+) \| [^|]*\|$`)
 
 // TestBoundsAreAsDocumented holds docs/bounds.md to the constants it names.
 func TestBoundsAreAsDocumented(t *testing.T) {
