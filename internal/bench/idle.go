@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/node/api"
@@ -13,26 +16,56 @@ import (
 
 // sample is what a node has used and sent at one moment.
 type sample struct {
-	name, role string
+	name string
 	usage
 	sent, received float64 // bytes of UDP payload
 	at             time.Time
 }
 
-// sampleOf asks a daemon for its counters, and the kernel for its processes.
-func sampleOf(ctx context.Context, member *devmesh.Member) (s sample, err error) {
-	st, err := statusOf(ctx, member)
+// sampleOf reads a daemon's counters, which sends nothing, and what the kernel
+// says of its processes.
+func sampleOf(member *devmesh.Member) (s sample, err error) {
+	c, err := api.Dial(member.Socket)
 	if err != nil {
 		return s, err
 	}
-	counters, ok := st.Stats["mesh"].(map[string]any)
-	if !ok {
-		return s, errors.New("a daemon's statistics have no mesh")
+	defer c.Close()
+	var text bytes.Buffer
+	if err := c.Metrics(&text); err != nil {
+		return s, err
 	}
-	s = sample{name: member.Name, role: roleOf(st), usage: usageOf(member.PID), at: time.Now()}
-	s.sent, _ = counters["bytes_sent"].(float64)
-	s.received, _ = counters["bytes_received"].(float64)
+	s = sample{name: member.Name, usage: usageOf(member.PID), at: time.Now()}
+	sent, ok := metric(text.String(), "perrin_mesh_bytes_sent")
+	received, also := metric(text.String(), "perrin_mesh_bytes_received")
+	if !ok || !also {
+		return s, errors.New("a daemon's metrics have no bytes sent and received")
+	}
+	s.sent, s.received = sent, received
 	return s, nil
+}
+
+// metric finds a value in the Prometheus text format.
+func metric(text, name string) (float64, bool) {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return v, err == nil
+		}
+	}
+	return 0, false
+}
+
+// roles asks each daemon what it is in its cell.
+func (m *mesh) roles(ctx context.Context) ([]string, error) {
+	var out []string
+	for _, member := range m.Members {
+		st, err := statusOf(ctx, member)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, roleOf(st))
+	}
+	return out, nil
 }
 
 func roleOf(st *api.Status) string {
@@ -52,7 +85,7 @@ func roleOf(st *api.Status) string {
 var wireLimits = map[string]float64{"leader": 14_000, "follower": 4_000, "standby": 4_000, "plain member": 1_000}
 
 // settled is how long a mesh is left alone before it is watched.
-const settled = 5 * time.Second
+const settled = 15 * time.Second
 
 // idleAndStorm watches a mesh of five nodes that do nothing, and the same with a
 // sixth: with five, all are voters or standbys. Then it runs many tasks and
@@ -99,7 +132,10 @@ func (m *mesh) whole(ctx context.Context) error {
 }
 
 // span is a node at the beginning and at the end of a watch.
-type span struct{ from, to sample }
+type span struct {
+	role     string
+	from, to sample
+}
 
 func (s span) seconds() float64 { return s.to.at.Sub(s.from.at).Seconds() }
 
@@ -111,15 +147,19 @@ func (s span) wire() float64 {
 // core is how much of a core was used, in percent.
 func (s span) core() float64 { return (s.to.cpu - s.from.cpu).Seconds() / s.seconds() * 100 }
 
-// watch leaves a mesh alone and returns what each node did meanwhile.
+// watch leaves a mesh alone and returns what each node did meanwhile. It asks
+// for the roles outside of that time: to be asked is traffic.
 func (b *bench) watch(ctx context.Context, m *mesh) ([]span, error) {
+	roles, err := m.roles(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := pause(ctx, min(settled, b.sizes.idle)); err != nil {
 		return nil, err
 	}
 	spans := make([]span, len(m.Members))
-	var err error
 	for i, member := range m.Members {
-		if spans[i].from, err = sampleOf(ctx, member); err != nil {
+		if spans[i].from, err = sampleOf(member); err != nil {
 			return nil, err
 		}
 	}
@@ -127,11 +167,18 @@ func (b *bench) watch(ctx context.Context, m *mesh) ([]span, error) {
 		return nil, err
 	}
 	for i, member := range m.Members {
-		if spans[i].to, err = sampleOf(ctx, member); err != nil {
+		if spans[i].to, err = sampleOf(member); err != nil {
 			return nil, err
 		}
-		if spans[i].to.role != spans[i].from.role {
-			b.out.note("%s was %s and became %s", spans[i].to.name, spans[i].from.role, spans[i].to.role)
+	}
+	after, err := m.roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range spans {
+		spans[i].role = after[i]
+		if after[i] != roles[i] {
+			b.out.note("%s was %s and became %s", spans[i].to.name, roles[i], after[i])
 		}
 	}
 	return spans, nil
@@ -143,15 +190,15 @@ func (b *bench) memory(spans []span) {
 	busy := slices.MaxFunc(spans, func(x, y span) int { return int(x.core()*1e6 - y.core()*1e6) })
 	window := b.sizes.idle
 	b.out.add(atMost("idle node, the largest of 5: RSS of all its processes", "MiB", float64(big.to.rss)/(1<<20), 80).
-		noting("%s: %d processes, PSS %.1f MiB", big.to.role, big.to.procs, float64(big.to.pss)/(1<<20)))
-	b.out.add(atMost("idle node, the busiest of 5: of a core", "%", busy.core(), 1).noting("%s, over %s", busy.to.role, window))
+		noting("%s: %d processes, PSS %.1f MiB", big.role, big.to.procs, float64(big.to.pss)/(1<<20)))
+	b.out.add(atMost("idle node, the busiest of 5: of a core", "%", busy.core(), 1).noting("%s, over %s", busy.role, window))
 }
 
 // wire adds the traffic of the node of a role that has most of it.
 func (b *bench) wire(spans []span, role, where string) {
 	most, found := span{}, false
 	for _, s := range spans {
-		if s.to.role == role && (!found || s.wire() > most.wire()) {
+		if s.role == role && (!found || s.wire() > most.wire()) {
 			most, found = s, true
 		}
 	}

@@ -45,6 +45,7 @@ var scenarios = []scenario{
 type sizes struct {
 	submits    int           // workloads of one task, one after another
 	mapTasks   int           // tasks of one map
+	mapRounds  int           // of which the median counts
 	placeTasks int           // tasks placed by the null runner's nodes
 	placeNodes int           // nodes in this process
 	workloads  int           // separate workloads of one task
@@ -58,7 +59,7 @@ type sizes struct {
 
 func fullSizes() sizes {
 	return sizes{
-		submits: 300, mapTasks: 5000, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16,
+		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16,
 		storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10, idle: time.Minute,
 	}
 }
@@ -66,7 +67,7 @@ func fullSizes() sizes {
 // smallSizes show that everything works, and say nothing about speed.
 func smallSizes() sizes {
 	return sizes{
-		submits: 5, mapTasks: 40, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4,
+		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4,
 		storm: 40, blobMiB: 4, runs: 2, coldRuns: 1, idle: 200 * time.Millisecond,
 	}
 }

@@ -44,9 +44,10 @@ func manyWorkloads(ctx context.Context, b *bench) error {
 			return fmt.Errorf("%s: %w", kind.name, err)
 		}
 		n := float64(b.sizes.workloads)
+		each := millis(m.cpu()-cpu) / n
 		what := fmt.Sprintf("%d workloads of one task from %d clients: %s", b.sizes.workloads, b.sizes.clients, kind.what)
 		b.out.add(atLeast(what, "/s", n/took.Seconds(), kind.limit))
-		b.out.add(atMost("the same: CPU of all three daemons a workload", "ms", millis(m.cpu()-cpu)/n, 0))
+		b.out.cpu("the same: CPU of all three daemons a workload", each)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -329,12 +328,8 @@ func (c *cell) accepted() (sum int) {
 		if n.Backend().Metrics(&text) != nil {
 			continue
 		}
-		for line := range strings.Lines(text.String()) {
-			if value, ok := strings.CutPrefix(line, "perrin_worker_awards "); ok {
-				n, _ := strconv.ParseFloat(strings.TrimSpace(value), 64)
-				sum += int(n)
-			}
-		}
+		awards, _ := metric(text.String(), "perrin_worker_awards")
+		sum += int(awards)
 	}
 	return sum
 }

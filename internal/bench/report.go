@@ -144,6 +144,12 @@ func (r *report) spread(what string, ms []float64, limit50, limit99 float64) {
 	}
 }
 
+// cpu adds the CPU time of one task or workload in ms, which other work on the
+// machine hardly changes, and the rate that it allows.
+func (r *report) cpu(what string, ms float64) {
+	r.add(atMost(what, "ms", ms, 0).noting("with which %d CPUs can do %.0f/s at best", r.Machine.CPUs, float64(r.Machine.CPUs)*1000/ms))
+}
+
 func (r *report) note(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	r.Notes = append(r.Notes, r.scenario+": "+text)

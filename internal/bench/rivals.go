@@ -25,13 +25,13 @@ import (
 
 // xargs starts a native no-op count times, two at once, and returns how many a
 // second.
-func xargs(ctx context.Context, b *bench, count int) (rate float64, name string, err error) {
-	program, name := noopProgram()
+func xargs(ctx context.Context, b *bench, count int) (rate float64, err error) {
+	program, _ := noopProgram()
 	path := "/bin/true"
 	if program != nil {
 		path = filepath.Join(b.tmp, "noop")
 		if err := os.WriteFile(path, program, 0o755); err != nil {
-			return 0, name, err
+			return 0, err
 		}
 	}
 	var in strings.Builder
@@ -42,9 +42,9 @@ func xargs(ctx context.Context, b *bench, count int) (rate float64, name string,
 	cmd.Stdin = strings.NewReader(in.String())
 	began := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return 0, name, fmt.Errorf("xargs: %w: %s", err, out)
+		return 0, fmt.Errorf("xargs: %w: %s", err, out)
 	}
-	return float64(count) / time.Since(began).Seconds(), "xargs -P2 of " + name, nil
+	return float64(count) / time.Since(began).Seconds(), nil
 }
 
 // bareWazero instantiates the program count times in this process, two at once,

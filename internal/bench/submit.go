@@ -73,7 +73,7 @@ func submits(ctx context.Context, b *bench, m *mesh, c *api.Client, what string,
 	b.out.spread(what+": submit to its first instruction", started, p50, p99)
 	b.out.spread(what+": submit to acknowledged", acked, 0, 0)
 	b.out.spread(what+": submit to its end known to the client", known, 0, 0)
-	b.out.add(atMost(what+": CPU of all three daemons a workload", "ms", each, 0))
+	b.out.cpu(what+": CPU of all three daemons a workload", each)
 	return nil
 }
 
