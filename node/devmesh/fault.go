@@ -1,9 +1,13 @@
 package devmesh
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Grow adds a node to a mesh whose first node is up, and returns once the daemon
@@ -29,9 +33,41 @@ func (m *Member) Kill() {
 	<-m.done
 }
 
-// Freeze stops a daemon's process (SIGSTOP): it keeps its sockets and its time
-// goes on. What it has started runs on.
-func (m *Member) Freeze() error { return m.cmd.Process.Signal(syscall.SIGSTOP) }
+// Freeze stops a daemon's process (SIGSTOP) and returns when all of it stands
+// still: it keeps its sockets and its time goes on. What it has started runs on.
+func (m *Member) Freeze() error {
+	if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for end := time.Now().Add(stillWithin); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if stopped(m.PID) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not stand still %s after SIGSTOP", m.Name, stillWithin)
+}
+
+// stillWithin is more than a thread takes to end what it has begun to write.
+const stillWithin = 5 * time.Second
+
+// stopped reports whether every thread of a process is stopped or gone.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, name := range threads {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		after := stat[bytes.LastIndexByte(stat, ')')+1:] // the name may hold anything
+		if state := bytes.TrimLeft(after, " "); len(state) == 0 || state[0] != 'T' {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw lets a frozen daemon go on.
 func (m *Member) Thaw() error { return m.cmd.Process.Signal(syscall.SIGCONT) }

@@ -73,7 +73,11 @@ func run(t *testing.T, cfg Config, hurt func(context.Context, *Cluster, *History
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d workloads, %d operations; up after %s, hurt for %s, in all %s", len(h.Jobs()), len(h.rec.Ops()), up, hurtFor, time.Since(began))
+	for _, kind := range []Kind{Submit, Stop, Read} {
+		all, answered := Tally(h.rec.Ops(), kind)
+		t.Logf("%s: %d, answered %d", kind, all, answered)
+	}
+	t.Logf("up after %s, hurt for %s, in all %s", up, hurtFor, time.Since(began))
 	return append(found, more...)
 }
 
@@ -186,6 +190,7 @@ const (
 	hurtFor = 20 * time.Second
 	clients = 8
 	submits = 10
+	enough  = 8 // workloads that must be acknowledged, for the history to show anything
 )
 
 func history(t *testing.T, exe string, nodes int, seed uint64) {
@@ -210,7 +215,11 @@ func history(t *testing.T, exe string, nodes int, seed uint64) {
 		go func() { drove <- h.Drive(ctx, seed, clients, submits) }()
 		err := NewNemesis(c, seed, t.Logf).Run(ctx, hurtFor)
 		cancel()
-		return errors.Join(err, <-drove)
+		err = errors.Join(err, <-drove)
+		if _, submitted := Tally(h.rec.Ops(), Submit); err == nil && submitted < enough {
+			err = fmt.Errorf("%d workloads were acknowledged, which shows little: want %d", submitted, enough)
+		}
+		return err
 	})
 	for _, f := range found {
 		t.Errorf("%s: %s", f.Check, f.What)

@@ -38,9 +38,9 @@ func (n *Nemesis) Run(ctx context.Context, d time.Duration) error {
 func (n *Nemesis) strike(ctx context.Context) error {
 	victim := n.victim(ctx)
 	long := time.Duration(1500+n.rng.IntN(4000)) * time.Millisecond
-	kind := n.rng.IntN(7)
-	if n.c.net == nil && kind >= 4 {
-		kind -= 4
+	kind := n.rng.IntN(8)
+	if n.c.net == nil {
+		kind = n.rng.IntN(5)
 	}
 	switch kind {
 	case 0, 1:
@@ -54,9 +54,11 @@ func (n *Nemesis) strike(ctx context.Context) error {
 	case 3:
 		return n.two(ctx, victim, long)
 	case 4:
+		return n.all(ctx, long/4)
+	case 5:
 		n.log("cut %s off for %s", memberName(victim), long)
 		return n.cut(ctx, long, []int{victim})
-	case 5:
+	case 6:
 		minority := n.minority()
 		n.log("cut %v from the others for %s", minority, long)
 		return n.cut(ctx, long, minority)
@@ -82,6 +84,20 @@ func (n *Nemesis) two(ctx context.Context, victim int, long time.Duration) error
 	err := n.c.Restart(other)
 	pause(ctx, long/2)
 	return errors.Join(err, n.c.Thaw(victim))
+}
+
+// all is a power cut.
+func (n *Nemesis) all(ctx context.Context, dark time.Duration) error {
+	n.log("kill all, back after %s", dark)
+	for i := range n.c.Size() {
+		n.c.Kill(i)
+	}
+	pause(ctx, dark)
+	var err error
+	for i := range n.c.Size() {
+		err = errors.Join(err, n.c.Restart(i))
+	}
+	return err
 }
 
 func (n *Nemesis) freeze(ctx context.Context, long time.Duration, victims ...int) error {

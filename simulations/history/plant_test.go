@@ -59,15 +59,26 @@ func TestPlantsAreCaught(t *testing.T) {
 				t.Fatalf("there is no schedule %q", p.At)
 			}
 			exe := build(t, "-overlay", overlay)
-			found := run(t, Config{Exe: exe, Nodes: s.Nodes, Lease: s.Lease}, s.Run)
-			for _, f := range found {
-				t.Logf("%s: %s", f.Check, f.What)
+			for range tries {
+				if p.caughtBy(t, exe, s) {
+					return
+				}
 			}
-			if !slices.ContainsFunc(found, func(f Finding) bool { return f.Check == p.Catch }) {
-				t.Errorf("%s\nThe check %q does not find it.", p.What, p.Catch)
-			}
+			t.Errorf("%s\nThe check %q does not find it.", p.What, p.Catch)
 		})
 	}
+}
+
+// tries is how often daemons may miss the moment that a bug needs, on a machine
+// that is very busy.
+const tries = 3
+
+func (p *Plant) caughtBy(t *testing.T, exe string, s Schedule) bool {
+	found := run(t, Config{Exe: exe, Nodes: s.Nodes, Lease: s.Lease}, s.Run)
+	for _, f := range found {
+		t.Logf("%s: %s", f.Check, f.What)
+	}
+	return slices.ContainsFunc(found, func(f Finding) bool { return f.Check == p.Catch })
 }
 
 // caughtByTest runs a test of the product with the bug in it, which is to fail.

@@ -73,7 +73,7 @@ func (r *Recorder) Begin(client int, kind Kind, key string) (end func(Answer)) {
 	}
 }
 
-// Drop takes back an operation that certainly had no effect and told nothing.
+// drop takes back an operation that certainly had no effect and told nothing.
 func (r *Recorder) drop(kind Kind, key string, client int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,6 +83,20 @@ func (r *Recorder) drop(kind Kind, key string, client int) {
 			return
 		}
 	}
+}
+
+// Tally counts the operations of one kind: how many there were, and how many of
+// them were answered.
+func Tally(ops []Op, kind Kind) (all, answered int) {
+	for _, op := range ops {
+		if op.Kind == kind {
+			all++
+			if !op.Answer.Unknown {
+				answered++
+			}
+		}
+	}
+	return all, answered
 }
 
 // Ops returns the operations so far, in order of their calls.

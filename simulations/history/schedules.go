@@ -29,7 +29,7 @@ var Schedules = map[string]Schedule{
 	"late-result":   {3, shortLease, lateResult},
 	"lost-majority": {3, shortLease, lostMajority},
 	"frozen-leader": {3, shortLease, frozenLeader},
-	"killed-leader": {5, 8 * time.Second, killedLeader},
+	"killed-leader": {5, 10 * time.Second, killedLeader},
 }
 
 // rerunWithin bounds how long a cell may take to run elsewhere what a lost node ran.
@@ -89,8 +89,9 @@ func lateResult(ctx context.Context, c *Cluster, h *History) error {
 	return errors.Join(c.Freeze(worker), again(ctx, c, id), c.Thaw(worker))
 }
 
-// lostMajority kills the leader's followers, submits to it, and kills it too. Of
-// the cell that the followers then form, each workload is asked for.
+// lostMajority freezes the leader's followers, submits to it, and kills them all:
+// what the followers had not read is gone. The cell that they form when they start
+// again, without the leader, is asked for the workload.
 func lostMajority(ctx context.Context, c *Cluster, h *History) error {
 	leader, err := c.Leader(ctx, 0)
 	if err != nil {
@@ -98,13 +99,18 @@ func lostMajority(ctx context.Context, c *Cluster, h *History) error {
 	}
 	rest := c.Others(leader)
 	for _, i := range rest {
-		c.Kill(i)
+		err = errors.Join(err, c.Freeze(i))
+	}
+	if err != nil {
+		return err
 	}
 	j := newJob("lost-majority", leader, 1, "sleep 0.1")
 	short, cancel := context.WithTimeout(ctx, 800*time.Millisecond)
 	defer cancel()
 	_ = h.Submit(short, 0, j) // recorded
-	c.Kill(leader)
+	for i := range c.Size() {
+		c.Kill(i)
+	}
 	for _, i := range rest {
 		err = errors.Join(err, c.Restart(i))
 	}
@@ -183,7 +189,7 @@ func killedLeader(ctx context.Context, c *Cluster, h *History) error {
 	if err != nil {
 		return err
 	}
-	worker, id, err := begin(ctx, c, h, newJob("killed-leader", standbys[0], 1, "sleep 9").where(standbys...))
+	worker, id, err := begin(ctx, c, h, newJob("killed-leader", standbys[0], 1, "sleep 11").where(standbys...))
 	if err != nil {
 		return err
 	}
