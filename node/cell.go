@@ -155,6 +155,7 @@ type cell struct {
 	*book
 	id    workload.CellID
 	group *consensus.Group
+	room  func() error // of kind wire.NoSpace when the ledger's disk is full
 }
 
 func groupName(id workload.CellID) string { return "cell-" + id.String() }
@@ -175,7 +176,7 @@ func openCell(self workload.PeerID, id workload.CellID, st *store.Store, streams
 	if err != nil {
 		return nil, err
 	}
-	c := &cell{book: b, id: id, group: group}
+	c := &cell{book: b, id: id, group: group, room: func() error { return nil }}
 	return c, c.retimeAlone()
 }
 
@@ -250,6 +251,9 @@ func (c *cell) VerifyLeader(ctx context.Context) error {
 
 // Propose implements leader.Cell.
 func (c *cell) Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
+	if err := c.room(); err != nil {
+		return ledger.Result{}, err
+	}
 	raw, err := wire.Marshal(cmd)
 	if err != nil {
 		return ledger.Result{}, err

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus"
+	"github.com/perrin-mesh/perrin/consensus/store"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
@@ -65,16 +67,20 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, submitWithin(leader.Total(msg.Blobs)))
 	defer cancel()
 	id := leader.IDOf(n.homeCell(), msg.Spec)
 	if spec.Keep != workload.KeepAll && leader.Total(msg.Blobs) > workload.KeepAutoLimit {
 		if err := n.kept.add(keptInputs, id, msg.Blobs); err != nil { // released again if nobody accepts it
-			return nil, err
+			return nil, apiError(err)
 		}
 	}
 	var answer wire.Submitted
-	if err := n.CallLeader(ctx, n.homeCell(), wire.ProtoSubmit, msg, &answer); err != nil {
+	full := time.Now().Add(fullPatience)
+	err = n.callUntil(ctx, n.homeCell(), wire.ProtoSubmit, msg, &answer, func(err error) bool {
+		return errors.Is(err, wire.NoSpace) && time.Now().After(full)
+	})
+	if err != nil {
 		return nil, apiError(err)
 	}
 	for back := range 2 {
@@ -82,6 +88,15 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	}
 	return &api.Submitted{ID: answer.ID, Held: answer.Held, Note: n.leansOn(answer.Held)}, nil
 }
+
+// submitWithin bounds a submission: a minute, and one second for each MiB that has
+// to be copied.
+func submitWithin(bytes int64) time.Duration {
+	return time.Minute + time.Duration(bytes>>20)*time.Second
+}
+
+// fullPatience is how long a submission waits for a leader whose disk is not full.
+const fullPatience = 5 * time.Second
 
 // leansOn says what an acknowledged workload would not survive.
 func (n *Node) leansOn(held bool) string {
@@ -240,6 +255,10 @@ func apiError(err error) error {
 		return err
 	case errors.As(err, &e) && (e.Kind == wire.Busy || e.Kind == wire.Full):
 		return &api.Error{Kind: api.Busy, Message: e.Detail, Hint: hintOf(e.Kind)}
+	case errors.As(err, &e) && e.Kind == wire.NoSpace:
+		return &api.Error{Kind: api.Unavailable, Message: e.Detail, Hint: hintOf(e.Kind)}
+	case errors.Is(err, store.ErrNoSpace), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &api.Error{Kind: api.Unavailable, Message: err.Error(), Hint: hintOf(wire.NoSpace)}
 	case errors.Is(err, blob.ErrFull):
 		return &api.Error{Kind: api.Busy, Message: err.Error(), Hint: "raise --blob-limit (`perrin config show` prints it), or wait until workloads that hold the room have ended"}
 	case errors.As(err, &e) && errors.Is(err, wire.Unavailable), errors.Is(err, context.DeadlineExceeded):
@@ -263,6 +282,8 @@ func hintOf(k wire.Kind) string {
 		return "type it on that node"
 	case wire.Busy:
 		return "the cell has more to do than it takes at once; try again in a few seconds"
+	case wire.NoSpace:
+		return "make room on that disk; nothing that was acknowledged is lost, and the node goes on by itself"
 	case wire.Full:
 		return "try again when some workloads have ended; `perrin ps` lists those that have not"
 	}

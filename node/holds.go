@@ -88,22 +88,33 @@ func (n *Node) handleHold(ctx context.Context, from workload.PeerID, m *wire.Hol
 	if m.Workload.Cell != n.homeCell() || !n.MayLead(m.Workload.Cell, from) {
 		return nil, wire.Errorf(wire.Unauthorized, "only a voter of the cell asks to hold its blobs")
 	}
+	if err := n.room(); err != nil {
+		return nil, err
+	}
 	owner := holdOwner(m.Workload)
 	for _, in := range m.Inline {
 		if _, err := n.blobs.PutBytesPinned(owner, in.Data); err != nil {
-			return nil, wire.Errorf(wire.Refused, "%v", err)
+			return nil, n.notKept(err, wire.Refused)
 		}
 	}
 	n.blobs.Pin(owner, m.Blobs...)
 	for _, ref := range m.Blobs {
 		if err := n.Fetch(ctx, ref, append(slices.Clone(m.Sources), from)); err != nil {
-			return nil, wire.Errorf(wire.Unavailable, "fetch %s: %v", ref.Digest.Short(), err)
+			return nil, n.notKept(fmt.Errorf("fetch %s: %w", ref.Digest.Short(), err), wire.Unavailable)
 		}
 	}
 	if err := n.blobs.Sync(m.Blobs...); err != nil {
-		return nil, wire.Errorf(wire.Refused, "%v", err)
+		return nil, n.notKept(err, wire.Refused)
 	}
 	return &wire.Ack{}, nil
+}
+
+// notKept says why a blob is not held here: the disk is full, or another kind.
+func (n *Node) notKept(err error, kind wire.Kind) error {
+	if errors.Is(err, blob.ErrFull) {
+		kind = wire.NoSpace
+	}
+	return wire.Errorf(kind, "%s: %v", n.name, err)
 }
 
 // Replicate implements leader.Blobs: it returns when a majority of the voters

@@ -26,6 +26,7 @@ func (n *Node) keepHouse(ctx context.Context) error {
 	restored, round, unknown := false, 0, strays{}
 	for pause(ctx, houseEvery) {
 		n.noticeClock()
+		n.noticeRoom()
 		c := n.currentCell()
 		if c != nil && !restored && n.caughtUp(ctx, c) {
 			n.restorePins(c)

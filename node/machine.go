@@ -120,6 +120,15 @@ func freeDisk(dir string) int64 {
 	return int64(st.Bavail) * st.Bsize / 10 * 9
 }
 
+// scratch is how many bytes tasks may use of the disk: none once it is too full
+// for the ledger to go on.
+func (n *Node) scratch() int64 {
+	if n.room() != nil {
+		return 0
+	}
+	return freeDisk(n.cfg.Data)
+}
+
 // JournalFile is where, in the data folder, the supervisor records what ran when
 // (watchdog.ReadJournal).
 const JournalFile = "attempts"
@@ -214,7 +223,7 @@ func (n *Node) openWorker(context.Context) (err error) {
 	m := n.machine
 	n.worker, err = worker.New(worker.Config{
 		Self: n.self, Key: n.id.key, Memo: n.memo, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
-		Alloc: m.alloc, Disk: func() int64 { return freeDisk(n.cfg.Data) }, Stream: n.cfg.Stream, Prices: pricing.Default(), Runners: m.runners,
+		Alloc: m.alloc, Disk: n.scratch, Stream: n.cfg.Stream, Prices: pricing.Default(), Runners: m.runners,
 		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "worker"),
 	})
 	if err != nil {

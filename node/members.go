@@ -45,6 +45,9 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 	k := &keeper{n: n, c: c, l: l, since: time.Now(), joined: map[workload.PeerID]joined{}}
 	for pause(ctx, membersEvery) {
 		now := time.Now()
+		if now.Sub(k.since) > fullTerm && n.room() != nil {
+			k.yieldTerm()
+		}
 		view := k.view(now)
 		for _, a := range cellrules.Plan(k.ms(now), view) {
 			if err := k.carryOut(ctx, a); err != nil {
@@ -60,6 +63,23 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 				l.Gone(m.ID)
 			}
 		}
+	}
+}
+
+// fullTerm is how long a voter whose disk is full leads before it hands over.
+const fullTerm = 3 * time.Second
+
+// yieldTerm hands leadership to a voter that has room on its disk, if there is one.
+func (k *keeper) yieldTerm() {
+	for _, v := range k.c.Voters() {
+		if p, err := k.c.group.Progress(v); v == k.n.self || err != nil || time.Since(p.Contact) > fullTerm || k.n.isFull(v) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), fullTerm)
+		err := k.c.group.TransferLeadership(ctx, v)
+		cancel()
+		k.n.log.Warn("leadership handed over: the disk is full", "to", v.Short(), "err", err)
+		return
 	}
 }
 

@@ -70,7 +70,12 @@ func startMesh(t *testing.T, opt devmesh.Options) *testMesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt.Exe, opt.Data = exe, t.TempDir()
+	if opt.Exe == "" {
+		opt.Exe = exe
+	}
+	if opt.Data == "" {
+		opt.Data = t.TempDir()
+	}
 	opt.Args = append([]string{"--log-level", "debug"}, opt.Args...)
 	m, err := devmesh.Start(t.Context(), opt)
 	if err != nil {

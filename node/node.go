@@ -60,6 +60,7 @@ type Node struct {
 	notReady string
 	copies   map[workload.PeerID]*copies // of the standbys, while this node leads
 	drift    time.Duration               // of the machine's clock against the time since start
+	full     bool                        // the disk was at the last look
 	clockSet time.Duration               // by how much it was set last
 }
 

@@ -1,8 +1,16 @@
 package node
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // clockStep is how far the machine's clock has to be moved for anybody to be told.
@@ -23,11 +31,78 @@ func (n *Node) noticeClock() {
 	}
 }
 
+// room returns an error of kind wire.NoSpace when this node's disk is full.
+func (n *Node) room() error {
+	err := n.store.Room()
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, store.ErrNoSpace) {
+		return wire.Errorf(wire.NoSpace, "the disk of %s on %s is full: %v", n.cfg.Data, n.name, err)
+	}
+	return wire.Errorf(wire.Unavailable, "the disk of %s on %s does not answer", n.cfg.Data, n.name)
+}
+
+// cellRoom returns an error of kind wire.NoSpace when this node, or a majority of
+// the voters, could not write an entry of the ledger.
+func (n *Node) cellRoom() error {
+	if err := n.room(); err != nil {
+		return err
+	}
+	voters := n.currentCell().Voters()
+	full := slices.DeleteFunc(slices.Clone(voters), func(v workload.PeerID) bool { return !n.isFull(v) })
+	if len(full) <= (len(voters)-1)/2 {
+		return nil
+	}
+	names := make([]string, len(full))
+	for i, v := range full {
+		names[i] = n.people(v)
+	}
+	return wire.Errorf(wire.NoSpace, "the disks of %s are full, and with them a majority of the voters", strings.Join(names, " and "))
+}
+
+// isFull reports whether a member said lately that its disk is full.
+func (n *Node) isFull(peer workload.PeerID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	o := n.offers[peer]
+	return o.full && time.Since(o.at) < offerValid
+}
+
+// people names a member for people.
+func (n *Node) people(peer workload.PeerID) (name string) {
+	name = peer.Short()
+	if c := n.currentCell(); c != nil {
+		c.Read(func(s *ledger.State) {
+			if m, ok := s.Member(peer); ok {
+				name = m.Name
+			}
+		})
+	}
+	return name
+}
+
+// noticeRoom says once that the disk is full, and once that it is not any more.
+func (n *Node) noticeRoom() {
+	err := n.room()
+	n.mu.Lock()
+	was := n.full
+	n.full = err != nil
+	n.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		n.log.Warn("this node acknowledges nothing new until there is room", "err", err)
+	case err == nil && was:
+		n.log.Info("there is room on the disk again")
+	}
+}
+
 // notices are what the owner of this machine should know.
 func (n *Node) notices() []string {
 	var out []string
-	if err := n.store.Room(); err != nil {
-		out = append(out, fmt.Sprintf("the disk of %s is full, so that this node acknowledges nothing new: %v; make room there", n.cfg.Data, err))
+	var full *wire.Error
+	if errors.As(n.room(), &full) {
+		out = append(out, full.Detail+"; this node acknowledges nothing new until there is room")
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

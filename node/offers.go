@@ -25,6 +25,7 @@ type signedOffer struct {
 	signed workload.Signed
 	offer  workload.Offer
 	at     time.Time
+	full   bool // its disk is
 }
 
 // keepOffering tells the voters of the home cell what this node has free.
@@ -60,7 +61,7 @@ func (n *Node) tellOffer(ctx context.Context, all bool) bool {
 	if view.Cell.IsZero() || !n.worker.Announced() {
 		return false
 	}
-	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid)}
+	msg := wire.OfferMsg{Offer: n.worker.Offer(offerValid), Full: n.room() != nil}
 	if !all && !view.Leader.IsZero() {
 		ctx, cancel := context.WithTimeout(ctx, tellPatience)
 		defer cancel()
@@ -148,7 +149,7 @@ func (n *Node) handleOffer(_ context.Context, from workload.PeerID, m *wire.Offe
 	}
 	l := n.currentLeader()
 	if n.isMember(from) {
-		n.keepOffer(from, m.Offer, &offer)
+		n.keepOffer(from, m, &offer)
 		if l != nil {
 			l.Offer(offer)
 		}
@@ -161,12 +162,12 @@ func (n *Node) handleOffer(_ context.Context, from workload.PeerID, m *wire.Offe
 }
 
 // keepOffer keeps a member's latest offer, for a term that this voter may lead.
-func (n *Node) keepOffer(from workload.PeerID, signed workload.Signed, offer *workload.Offer) {
+func (n *Node) keepOffer(from workload.PeerID, m *wire.OfferMsg, offer *workload.Offer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.offers[from]
 	if offer.Seq > known.offer.Seq || known.at.IsZero() {
-		n.offers[from] = signedOffer{signed: signed, offer: *offer, at: time.Now()}
+		n.offers[from] = signedOffer{signed: m.Offer, offer: *offer, at: time.Now(), full: m.Full}
 	}
 }
 

@@ -44,7 +44,7 @@ func ask(ctx context.Context, c *api.Client, kind asker) (*promise, error) {
 
 // send submits a spec and completes what is promised of it.
 func send(ctx context.Context, c *api.Client, p promise, spec workload.Spec) (*promise, error) {
-	spec.Resources.Memory = 16 << 20
+	spec.Resources.Memory, spec.Resources.Disk = 16<<20, 2<<20
 	sub, err := c.Submit(ctx, spec)
 	if err != nil {
 		return nil, err
@@ -130,12 +130,12 @@ func (p *promise) kept(ctx context.Context, c *api.Client) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", p.kind, p.id, err)
 	}
-	if w.Phase != p.phase || int(w.Tasks.Total) != len(p.stdout) {
-		return fmt.Errorf("%s %s: %s (%s) with %d tasks, want %s with %d", p.kind, p.id, w.Phase, w.Reason, w.Tasks.Total, p.phase, len(p.stdout))
-	}
 	tasks, err := c.Tasks(ctx, p.id, 0, w.Tasks.Total)
 	if err != nil {
 		return fmt.Errorf("%s %s: results: %w", p.kind, p.id, err)
+	}
+	if w.Phase != p.phase || int(w.Tasks.Total) != len(p.stdout) {
+		return fmt.Errorf("%s %s: %s (%s) with %d tasks, want %s with %d: %s", p.kind, p.id, w.Phase, w.Reason, w.Tasks.Total, p.phase, len(p.stdout), ends(tasks))
 	}
 	for i, task := range tasks {
 		if err := p.task(ctx, c, i, task.Result); err != nil {
@@ -149,6 +149,17 @@ func (p *promise) kept(ctx context.Context, c *api.Client) error {
 		}
 	}
 	return nil
+}
+
+// ends tells how tasks ended.
+func ends(tasks []api.Task) string {
+	var out strings.Builder
+	for _, t := range tasks {
+		if r := t.Result; r != nil {
+			fmt.Fprintf(&out, "[%d on %s: %s %d %s %.200q]", t.Index, t.On, r.Exit, r.Code, r.Detail, r.Stderr.Data)
+		}
+	}
+	return out.String()
 }
 
 func (p *promise) task(ctx context.Context, c *api.Client, i int, r *workload.TaskResult) error {

@@ -69,11 +69,16 @@ func (n *Node) MayLead(id workload.CellID, peer workload.PeerID) bool {
 // CallLeader implements worker.Leaders: it asks the leader of a cell, follows
 // redirects, and asks again after a moment when nobody leads, until ctx ends.
 func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string, req, resp any) error {
+	return n.callUntil(ctx, id, proto, req, resp, func(error) bool { return false })
+}
+
+// callUntil is CallLeader that gives up on an error which over says is final.
+func (n *Node) callUntil(ctx context.Context, id workload.CellID, proto string, req, resp any, over func(error) bool) error {
 	var last error
 	wait := 20 * time.Millisecond
 	for {
 		err := n.callOnce(ctx, id, proto, req, resp)
-		if err == nil || !worthRepeating(err) {
+		if err == nil || !worthRepeating(err) || over(err) {
 			return err
 		}
 		last = err
@@ -81,7 +86,7 @@ func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string,
 		case <-time.After(wait):
 			wait = min(2*wait, 500*time.Millisecond)
 		case <-ctx.Done():
-			if !errors.Is(last, wire.Busy) {
+			if !errors.Is(last, wire.Busy) && !errors.Is(last, wire.NoSpace) {
 				last = errors.Join(wire.Unavailable, last)
 			}
 			return fmt.Errorf("leader of cell %s: %w", id, last)
@@ -92,7 +97,7 @@ func (n *Node) CallLeader(ctx context.Context, id workload.CellID, proto string,
 // worthRepeating reports whether another leader, or the same one later, may answer.
 func worthRepeating(err error) bool {
 	return errors.Is(err, wire.NotLeader) || errors.Is(err, wire.Unavailable) || errors.Is(err, wire.Busy) ||
-		errors.Is(err, mesh.ErrNotServed)
+		errors.Is(err, wire.NoSpace) || errors.Is(err, mesh.ErrNotServed)
 }
 
 // callOnce tries who is thought to lead, whoever that one names, and then the
@@ -125,7 +130,7 @@ func (n *Node) callOnce(ctx context.Context, id workload.CellID, proto string, r
 			return nil
 		case errors.As(last, &e) && e.Kind == wire.NotLeader && !e.Leader.IsZero():
 			queue = append([]workload.PeerID{e.Leader}, queue...)
-		case !worthRepeating(last):
+		case !worthRepeating(last), errors.Is(last, wire.NoSpace):
 			return last
 		}
 	}

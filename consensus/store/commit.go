@@ -27,7 +27,7 @@ type op struct{ key, value []byte }
 type demand int
 
 const (
-	demandNone   demand = iota // deletions: they make room
+	demandNone   demand = iota // deletions, which make room: a sixteenth of the reserve
 	demandSmall                // terms, votes, single facts: a quarter of the reserve
 	demandAppend               // log entries: the whole reserve
 )
@@ -173,9 +173,6 @@ func (c *committer) commit(batch []*request) {
 func (c *committer) admit(r *request, queued int) error {
 	if c.broken != nil {
 		return c.broken
-	}
-	if r.demand == demandNone {
-		return nil
 	}
 	return c.room(c.share(r.demand) + 2*int64(r.size+queued))
 }

@@ -18,7 +18,7 @@
 // without a block behind it kills the process. The store therefore stops while
 // there is still room: an append is refused with ErrNoSpace when less than
 // Options.Reserve is free, and so is any other write below a quarter of it;
-// deletions, which free room, are always let through. Nothing acknowledged is lost,
+// deletions, which free room, are let through down to a sixteenth. Nothing acknowledged is lost,
 // and appends succeed again as soon as there is room.
 //
 // # A damaged folder

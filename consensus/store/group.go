@@ -297,7 +297,7 @@ func (g *Group) appendOps(logs []*raft.Log, first, last uint64) ([]op, error) {
 
 // failed reads the range again, since part of a failed write may be stored.
 func (g *Group) failed(err error) error {
-	if errors.Is(err, ErrClosed) || errors.Is(err, ErrNoSpace) {
+	if errors.Is(err, ErrClosed) {
 		return err
 	}
 	first, last, err2 := g.storedRange()

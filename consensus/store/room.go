@@ -27,14 +27,21 @@ func (s *Store) room(need int64) error {
 	return nil
 }
 
+// roomMargin is what Room leaves to those who append without asking.
+const roomMargin = 16 << 20
+
 // Room returns ErrNoSpace, with how much is free and needed, when an append
-// would be refused now.
-func (s *Store) Room() error { return s.room(s.opts.Reserve) }
+// would be refused now or soon. Who asks before it appends is refused while
+// there is still room for what Raft writes by itself, so that a leader leads on.
+func (s *Store) Room() error { return s.room(s.opts.Reserve + roomMargin) }
 
 // share returns the part of the reserve that a write must leave untouched.
 func (s *Store) share(d demand) int64 {
-	if d == demandAppend {
+	switch d {
+	case demandAppend:
 		return s.opts.Reserve
+	case demandSmall:
+		return s.opts.Reserve / 4
 	}
-	return s.opts.Reserve / 4
+	return s.opts.Reserve / 16 // a deletion is written, too, before it makes room
 }

@@ -41,6 +41,11 @@ func TestFullDiskRefusesAppendsAndLosesNothing(t *testing.T) {
 		t.Errorf("cache = %v, want ErrNoSpace", err)
 	}
 	check(t, g.DeleteRange(1, 4)) // makes room
+	free.Store(0)
+	if err := g.DeleteRange(5, 5); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("a deletion without a byte of room = %v, want ErrNoSpace", err)
+	}
+	wantSpan(t, g, 5, 10)
 
 	free.Store(1 << 30)
 	check(t, g.StoreLogs(entries(11, 12, 1)))

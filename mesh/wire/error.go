@@ -20,6 +20,7 @@ const (
 	NotFound     Kind = "not-found"    // no such thing, or no such protocol
 	Busy         Kind = "busy"         // a limit of concurrency or rate; try again later
 	Full         Kind = "full"         // a stated bound is reached; once something has ended there is room again
+	NoSpace      Kind = "no-space"     // a disk that has to keep it is full; nothing was done
 	TooLarge     Kind = "too-large"    // a request or an answer over its limit
 	Malformed    Kind = "malformed"    // not a valid message
 	Version      Kind = "version"      // the peer speaks another version
@@ -35,7 +36,7 @@ func (k Kind) Error() string { return string(k) }
 
 func (k Kind) known() bool {
 	switch k {
-	case NotLeader, Refused, NotFound, Busy, Full, TooLarge, Malformed, Version, Internal,
+	case NoSpace, NotLeader, Refused, NotFound, Busy, Full, TooLarge, Malformed, Version, Internal,
 		Expired, Unauthorized, Unavailable, Exists:
 		return true
 	}

@@ -95,6 +95,7 @@ type ChunkData struct {
 // OfferMsg carries a signed workload.Offer.
 type OfferMsg struct {
 	Offer workload.Signed `cbor:"1,keyasint"`
+	Full  bool            `cbor:"2,keyasint,omitempty"` // the sender's disk is full: as a voter it acknowledges nothing new
 }
 
 // CallMsg carries a call for bids.

@@ -75,6 +75,9 @@ func (l *Leader) award(a *scheduler.Award) {
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
 		l.giveBack(a, nil)
+		if errors.Is(err, wire.NoSpace) {
+			l.wait(fullPause)
+		}
 		return
 	}
 	l.count(func(s *Stats) { s.Awards += uint64(len(res.Slots)) })
@@ -82,6 +85,17 @@ func (l *Leader) award(a *scheduler.Award) {
 	l.giveBack(a, winners)
 	for node, slots := range winners {
 		l.group.Go(func() { l.tell(node, a.Workload, a.Auction, res.Index, slots) })
+	}
+}
+
+// fullPause is how long a lot waits whose award the full disk did not take.
+const fullPause = time.Second
+
+// wait lets time pass, or the term end.
+func (l *Leader) wait(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-l.ctx.Done():
 	}
 }
 

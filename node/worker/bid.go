@@ -62,6 +62,9 @@ func (w *Worker) bid(call *workload.Call) (*workload.Bid, []workload.Reason) {
 	if reasons := w.unsuited(call); len(reasons) > 0 {
 		return nil, reasons
 	}
+	if has := w.scratch(); has < call.Shape.Disk { // others write to it too
+		return nil, []workload.Reason{{Code: workload.NoDisk, Want: call.Shape.Disk, Have: has}}
+	}
 	curve, reasons := w.curve(call)
 	if len(reasons) > 0 {
 		return nil, reasons

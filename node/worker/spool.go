@@ -23,8 +23,8 @@ var (
 // spoolReserve is what a stream leaves of the disk, in bytes; it looks every
 // spoolStride bytes.
 const (
-	spoolReserve = 512 << 20
-	spoolStride  = 64 << 20
+	spoolReserve = 64 << 20
+	spoolStride  = 16 << 20
 )
 
 // spool keeps what a program writes to one stream. One goroutine writes; any
@@ -57,7 +57,7 @@ func (s *spool) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	if s.room != nil && s.size >= s.look && s.size > 0 {
+	if s.room != nil && s.size >= max(s.look, memorySpool) {
 		s.look = s.size + spoolStride
 		if s.room() < spoolReserve {
 			return 0, s.refuse(errSpoolRoom)

@@ -176,9 +176,13 @@ func (w *Worker) Offer(valid time.Duration) workload.Signed {
 
 func (w *Worker) free() workload.Capacity {
 	c := w.cfg.Alloc.Available()
-	c.Disk = min(c.Disk, w.cfg.Disk())
+	c.Disk = min(c.Disk, w.scratch())
 	return c
 }
+
+// scratch is how many bytes of the disk a new task may have: what it prints goes
+// to the same disk.
+func (w *Worker) scratch() int64 { return max(0, w.cfg.Disk()-spoolReserve) }
 
 // price moves the asks with the load, at most a step at a time.
 func (w *Worker) price() {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/perrin-mesh/perrin/workload"
+	"golang.org/x/sys/unix"
 )
 
 const block = 4096
@@ -200,6 +201,9 @@ func (s *Store) reserve(n int64) error {
 	if s.closed {
 		return ErrClosed
 	}
+	if err := s.diskRoom(n); err != nil {
+		return err
+	}
 	free := s.limit - s.bytes - s.reserved
 	idle := s.idle
 	if !s.evict {
@@ -215,6 +219,24 @@ func (s *Store) reserve(n int64) error {
 		s.counts.Evicted++
 	}
 	s.reserved += n
+	return nil
+}
+
+// diskFloor is what writes of blobs leave of the disk, in bytes: others on it,
+// such as the ledger's database, do not survive its last one. Of a small disk
+// it is a sixteenth.
+const diskFloor = 32 << 20
+
+// diskRoom returns ErrFull when a write of n bytes would go below the floor.
+func (s *Store) diskRoom(n int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return nil // the write itself will say what is wrong
+	}
+	floor := min(diskFloor, int64(st.Blocks)*st.Bsize/16)
+	if free := int64(st.Bavail) * st.Bsize; free-n < floor {
+		return fmt.Errorf("%w: no space left on the disk of %s: %d MiB free, of which %d are not for blobs: %w", ErrFull, s.dir, free>>20, floor>>20, syscall.ENOSPC)
+	}
 	return nil
 }
 
