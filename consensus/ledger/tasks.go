@@ -161,6 +161,8 @@ func (s *State) checkClose(l *load, sl *slot, c *Close) (*closing, *Reject) {
 		return nil, rejectf(Malformed, "no task is closed")
 	case c.Segment.IsZero() || c.Segment.Size < 0:
 		return nil, rejectf(Malformed, "no segment")
+	case len(c.Inline) > 0 && (int64(len(c.Inline)) != c.Segment.Size || workload.DigestOf(c.Inline) != c.Segment.Digest):
+		return nil, rejectf(Malformed, "the results inside are not the segment")
 	case c.Usage.WallMs < 0 || c.Usage.WallMs > maxWall || c.Usage.CPUMs < 0 || c.Usage.PeakMem < 0:
 		return nil, rejectf(Malformed, "usage %+v", c.Usage)
 	}

@@ -215,6 +215,9 @@ func (st *story) slotLine(verb string, a args) Result {
 func (st *story) closeLine(a args) *Close {
 	st.segments++
 	c := &Close{Done: a.ranges("done"), Segment: segmentRef(uint64(a.num("segment", uint32(st.segments)))), Usage: workload.Usage{WallMs: a.signed("wall", 1000)}}
+	if c.Inline = []byte(a.text("inline", "")); len(c.Inline) > 0 && a.text("claims", "") == "" {
+		c.Segment = workload.Ref{Digest: workload.DigestOf(c.Inline), Size: int64(len(c.Inline))}
+	}
 	exit := workload.Exit(a.text("exit", string(workload.Exited)))
 	for _, r := range a.ranges("failed") {
 		for i := r.From; i < r.End(); i++ {
