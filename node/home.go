@@ -425,7 +425,8 @@ func (n *Node) forgottenByCell() bool {
 
 // homeView is what this node knows of its cell: of its own knowledge as a
 // server, else as the leader told it last. One that was taken out of the group
-// hears nothing more from it.
+// hears nothing more from it, and one whose leader died while it was added was
+// never told who is in it.
 func (n *Node) homeView() wire.CellView {
 	n.mu.Lock()
 	c, view := n.cell, n.home.View
@@ -434,6 +435,9 @@ func (n *Node) homeView() wire.CellView {
 		return view
 	}
 	own := n.viewOf(c)
+	if len(own.Voters) == 0 && view.Cell == own.Cell {
+		return view
+	}
 	if own.Leader.IsZero() && view.Cell == own.Cell && view.Term >= own.Term && !isServer(&view, n.self) {
 		return view
 	}
