@@ -106,9 +106,62 @@ func TestAWorkerIsCutOffForLongerThanItsLease(t *testing.T) {
 	}
 }
 
-// cutAtWork submits long tasks one by one until one runs on a machine that is
-// neither the leader nor the one that asks, and cuts that machine off.
+// TestAWorkerIsCutOffWithItsLeader: a leader that cannot ask a majority must not
+// go on granting leases to those that still hear it.
+func TestAWorkerIsCutOffWithItsLeader(t *testing.T) {
+	for name, cut := range map[string]func(w *world, pair ...*stack.Machine){
+		"both ways":                func(w *world, pair ...*stack.Machine) { w.Split(pair...) },
+		"and hear what others say": func(w *world, pair ...*stack.Machine) { w.Mute(pair...) },
+		"and are heard":            func(w *world, pair ...*stack.Machine) { w.Mute(w.rest(pair...)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			long(t)
+			opt := stack.Options{Nodes: 7, Link: wan(0), Drift: func(i int) float64 { return 0.001 * float64(i%3-1) }}
+			live(t, opt, func(t *testing.T, w *world) {
+				victim, id := w.atWork(40 * time.Second)
+				lead := w.leader(victim)
+				cut(w, lead, victim)
+				began := time.Now()
+				v := w.until(w.rest(lead, victim)[0], id, 3*time.Minute, "it ends", ended)
+				if v.Lost != 1 {
+					t.Errorf("%d attempts were lost, want one", v.Lost)
+				}
+				stints := w.Journal.Of(id)
+				if len(stints) != 2 || stints[0].End != stack.LeaseEnded || stints[1].End != stack.Done {
+					t.Fatalf("it ran as %+v", stints)
+				}
+				t.Logf("ran %s after the cut, stood still for %s", stints[0].To.Sub(began), stints[1].From.Sub(stints[0].To))
+			})
+		})
+	}
+}
+
+// TestTheJournalSeesALeaseThatLastsTooLong plants what leases must not have, a
+// clock that runs a fifth slow: the worker's lease lasts until after the cell has
+// given its task to somebody else. The journal must show it.
+func TestTheJournalSeesALeaseThatLastsTooLong(t *testing.T) {
+	opt := stack.Options{Nodes: 4, Link: wan(0), Drift: func(i int) float64 { return -0.2 * min(1, float64(i)) }}
+	live(t, opt, func(t *testing.T, w *world) {
+		_, id, _ := w.cutAtWork(30 * time.Second)
+		w.until(w.Machines[0], id, 2*time.Minute, "it ends", ended)
+		if len(w.Journal.Overlaps()) == 0 {
+			t.Errorf("two machines ran it at once, and the journal shows %+v", w.Journal.Of(id))
+		}
+		w.doubled = true
+	})
+}
+
+// cutAtWork cuts off a machine that runs a long task.
 func (w *world) cutAtWork(d time.Duration) (victim *stack.Machine, id workload.ID, cut time.Time) {
+	w.t.Helper()
+	victim, id = w.atWork(d)
+	w.Split(victim)
+	return victim, id, time.Now()
+}
+
+// atWork submits long tasks one by one until one runs on a machine that is
+// neither the leader nor the one that asks.
+func (w *world) atWork(d time.Duration) (victim *stack.Machine, id workload.ID) {
 	w.t.Helper()
 	lead := w.leader(w.Machines[0])
 	for range len(w.Machines) {
@@ -116,10 +169,9 @@ func (w *world) cutAtWork(d time.Duration) (victim *stack.Machine, id workload.I
 		w.until(w.Machines[0], id, time.Minute, "it runs", func(*api.Workload) bool { return len(w.Journal.Of(id)) == 1 })
 		victim = w.Machines[w.Journal.Of(id)[0].Machine]
 		if victim != lead && victim != w.Machines[0] {
-			w.Split(victim)
-			return victim, id, time.Now()
+			return victim, id
 		}
 	}
 	w.t.Fatal("the leader and the machine that asks got all the work")
-	return nil, id, cut
+	return nil, id
 }

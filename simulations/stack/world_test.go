@@ -26,6 +26,8 @@ type world struct {
 	began time.Time
 
 	promised []promise
+	doubled  bool // the story made a task run twice at once on purpose
+	wiped    int  // nodes whose disk is gone: the cell counts them as members for an hour
 }
 
 // promise is a workload that was acknowledged.
@@ -92,11 +94,11 @@ func long(t *testing.T) {
 func (w *world) whole() *api.Status {
 	w.t.Helper()
 	n := len(w.Machines)
-	voters := cell.DefaultLimits().Voters(n)
+	voters := min(cell.DefaultLimits().Voters(n+w.wiped), n)
 	standbys := min(n-voters, cell.DefaultLimits().Standbys)
 	return w.await(w.anyone(), time.Minute, "the mesh is whole", func(st *api.Status) bool {
 		home := st.Cells[0]
-		return st.Ready && home.Members == n && len(home.Voters) == voters && len(home.Standby) == standbys &&
+		return st.Ready && home.Members == n+w.wiped && len(home.Voters) == voters && len(home.Standby) == standbys &&
 			st.Capacity.Free.Cores == int32(2*n)
 	})
 }
@@ -253,7 +255,9 @@ func (w *world) settle() {
 		w.kept(asked, p)
 	}
 	for _, err := range w.Journal.Overlaps() {
-		w.t.Error(err)
+		if !w.doubled {
+			w.t.Error(err)
+		}
 	}
 	w.whole()
 	w.agree()
