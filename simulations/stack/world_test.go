@@ -26,6 +26,7 @@ type world struct {
 	began time.Time
 
 	promised []promise
+	fewer    bool // machines are gone for good: the cell may lack servers
 	doubled  bool // the story made a task run twice at once on purpose
 	wiped    int  // nodes whose disk is gone: the cell counts them as members for an hour
 }
@@ -259,7 +260,9 @@ func (w *world) settle() {
 			w.t.Error(err)
 		}
 	}
-	w.whole()
+	if !w.fewer {
+		w.whole()
+	}
 	w.agree()
 }
 
@@ -308,7 +311,11 @@ func (w *world) agree() {
 	for {
 		heads := map[uint64]map[workload.Digest][]string{}
 		for _, id := range slices.Concat(home.Voters, home.Standby) {
-			x := w.machine(id)
+			i := slices.IndexFunc(w.Machines, func(x *stack.Machine) bool { return x.ID() == id })
+			if i < 0 {
+				continue // it is gone for good
+			}
+			x := w.Machines[i]
 			if s, ok := x.Ledger(); ok {
 				if heads[s.Index] == nil {
 					heads[s.Index] = map[workload.Digest][]string{}
