@@ -80,9 +80,10 @@ func (n *Node) serveRaft(_ context.Context, from workload.PeerID, s mesh.Stream)
 		_ = s.Reset()
 		return
 	}
-	c := n.currentCell()
+	c, told := n.currentCell(), n.toldView()
+	named := told.Leader == from || isVoter(&told, from)
 	if c == nil {
-		if view := n.homeView(); view.Leader != from && !isVoter(&view, from) {
+		if !named {
 			_ = s.Reset()
 			return
 		}
@@ -91,11 +92,29 @@ func (n *Node) serveRaft(_ context.Context, from workload.PeerID, s mesh.Stream)
 			_ = s.Reset()
 			return
 		}
-		c.group.Admit(from)
+	}
+	// A server whose log is empty or old does not know the voters of today.
+	if named && told.Cell == c.id && told.Term >= c.Term() {
+		c.group.Admit(append(voterIDs(&told), from)...)
 	}
 	if err := c.group.ServeConn(from, s); err != nil {
 		n.log.Debug("raft connection", "from", from.Short(), "err", err)
 	}
+}
+
+// toldView is the home cell as its leader told it last.
+func (n *Node) toldView() wire.CellView {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.home.View
+}
+
+func voterIDs(v *wire.CellView) []workload.PeerID {
+	var out []workload.PeerID
+	for _, p := range v.Voters {
+		out = append(out, p.Peer)
+	}
+	return out
 }
 
 func isVoter(v *wire.CellView, peer workload.PeerID) bool {
@@ -425,8 +444,12 @@ func (n *Node) forgottenByCell() bool {
 
 // homeView is what this node knows of its cell: of its own knowledge as a
 // server, else as the leader told it last. One that was taken out of the group
+<<<<<<< HEAD
 // hears nothing more from it, and one whose leader died while it was added was
 // never told who is in it.
+=======
+// hears nothing more from it, and the log of one that was away is behind.
+>>>>>>> a6d474a (node: a server whose log is empty or old takes the voters of today from the leader's view)
 func (n *Node) homeView() wire.CellView {
 	n.mu.Lock()
 	c, view := n.cell, n.home.View
@@ -435,10 +458,17 @@ func (n *Node) homeView() wire.CellView {
 		return view
 	}
 	own := n.viewOf(c)
+<<<<<<< HEAD
 	if len(own.Voters) == 0 && view.Cell == own.Cell {
 		return view
 	}
 	if own.Leader.IsZero() && view.Cell == own.Cell && view.Term >= own.Term && !isServer(&view, n.self) {
+=======
+	if !own.Leader.IsZero() || view.Cell != own.Cell || view.Term < own.Term {
+		return own
+	}
+	if view.Term > own.Term || len(own.Voters) == 0 || !isServer(&view, n.self) {
+>>>>>>> a6d474a (node: a server whose log is empty or old takes the voters of today from the leader's view)
 		return view
 	}
 	return own

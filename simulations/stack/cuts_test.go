@@ -77,6 +77,43 @@ func TestAMinorityIsCutOff(t *testing.T) {
 	}
 }
 
+// TestAStandbyIsCutOffAsItJoins: it has opened its server and not heard a single
+// entry when it is cut off, and the leader that added it dies. The next leader
+// is one that its empty log does not name.
+func TestAStandbyIsCutOffAsItJoins(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("and restarts: %t", restarted), func(t *testing.T) {
+			live(t, stack.Options{Nodes: 3, Link: wan(0)}, func(t *testing.T, w *world) {
+				if err := w.Grow(w.ctx, 1); err != nil {
+					t.Fatal(err)
+				}
+				fresh, lead := w.Machines[3], w.leader(w.Machines[0])
+				for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+					if s, ok := fresh.Ledger(); ok {
+						w.Split(fresh)
+						t.Logf("cut off at entry %d", s.Index)
+						break
+					}
+				}
+				if err := lead.Crash(); err != nil {
+					t.Error(err)
+				}
+				w.leader(w.rest(lead, fresh)[0], lead)
+				if restarted {
+					if err := fresh.Crash(); err != nil {
+						t.Error(err)
+					}
+					if err := fresh.Start(w.ctx); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.Heal()
+				w.await(fresh, time.Minute, "it serves", func(st *api.Status) bool { return st.Ready && st.Cells[0].Members == 4 })
+			})
+		})
+	}
+}
+
 // TestAWorkerIsCutOffForLongerThanItsLease: its attempt ends with its lease, by
 // its own clock, and only then does the task run elsewhere.
 func TestAWorkerIsCutOffForLongerThanItsLease(t *testing.T) {
