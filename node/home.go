@@ -444,12 +444,8 @@ func (n *Node) forgottenByCell() bool {
 
 // homeView is what this node knows of its cell: of its own knowledge as a
 // server, else as the leader told it last. One that was taken out of the group
-<<<<<<< HEAD
-// hears nothing more from it, and one whose leader died while it was added was
-// never told who is in it.
-=======
-// hears nothing more from it, and the log of one that was away is behind.
->>>>>>> a6d474a (node: a server whose log is empty or old takes the voters of today from the leader's view)
+// hears nothing more from it, the log of one that was away is behind, and one
+// whose leader died while it was added was never told who is in it.
 func (n *Node) homeView() wire.CellView {
 	n.mu.Lock()
 	c, view := n.cell, n.home.View
@@ -458,17 +454,14 @@ func (n *Node) homeView() wire.CellView {
 		return view
 	}
 	own := n.viewOf(c)
-<<<<<<< HEAD
-	if len(own.Voters) == 0 && view.Cell == own.Cell {
-		return view
-	}
-	if own.Leader.IsZero() && view.Cell == own.Cell && view.Term >= own.Term && !isServer(&view, n.self) {
-=======
-	if !own.Leader.IsZero() || view.Cell != own.Cell || view.Term < own.Term {
+	switch {
+	case view.Cell != own.Cell:
 		return own
-	}
-	if view.Term > own.Term || len(own.Voters) == 0 || !isServer(&view, n.self) {
->>>>>>> a6d474a (node: a server whose log is empty or old takes the voters of today from the leader's view)
+	case len(own.Voters) == 0:
+		return view
+	case !own.Leader.IsZero() || view.Term < own.Term:
+		return own
+	case view.Term > own.Term || !isServer(&view, n.self):
 		return view
 	}
 	return own
