@@ -259,7 +259,7 @@ func checkSnapshot(t *testing.T, c *cell, stats *ledger.Stats) {
 	}
 	t.Logf("a snapshot takes %d KiB, the ledger weighs %d KiB", file.Len()>>10, stats.Bytes>>10)
 	cut := file.Bytes()[:file.Len()-1]
-	twin := newBook(rules(nil), c.log, newShelf(c.shelf.blobs, c.log), func(workload.ID) {})
+	twin := newBook(rules(nil), c.log, newShelf(c.shelf.blobs, c.log))
 	if err := twin.Restore(bytes.NewReader(cut)); err == nil {
 		t.Error("a snapshot that is cut short was restored")
 	}

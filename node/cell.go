@@ -79,17 +79,20 @@ func openResult(memo *workload.Memo, c *ledger.Close, node workload.PeerID) erro
 
 // book is the cell's ledger as Raft's state machine.
 type book struct {
-	rules  ledger.Rules
-	forgot func(workload.ID) // told of each workload that is compacted
-	shelf  *shelf            // where results lie that rode in the log
+	rules ledger.Rules
+	// taken is told of each workload whose inputs the cell holds, and forgot of
+	// each that is compacted. Nil is nobody.
+	taken  func(workload.ID, *workload.Spec)
+	forgot func(workload.ID)
+	shelf  *shelf // where results lie that rode in the log
 	log    *slog.Logger
 
 	mu    sync.RWMutex
 	state *ledger.State
 }
 
-func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf, forgot func(workload.ID)) *book {
-	return &book{rules: r, state: ledger.New(r), log: log, shelf: shelf, forgot: forgot}
+func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf) *book {
+	return &book{rules: r, state: ledger.New(r), log: log, shelf: shelf}
 }
 
 // Apply implements consensus.FSM.
@@ -106,8 +109,17 @@ func (b *book) Apply(index uint64, data []byte) any {
 	if p != nil && p.Close != nil && res.Reject == nil {
 		b.shelf.put(p.Close)
 	}
+	if p != nil && p.Accept != nil && p.Accept.Held && res.Reject == nil && b.taken != nil {
+		b.Read(func(s *ledger.State) {
+			if v, ok := s.Workload(res.ID); ok {
+				b.taken(res.ID, v.Spec)
+			}
+		})
+	}
 	for _, id := range res.Forgot {
-		b.forgot(id)
+		if b.forgot != nil {
+			b.forgot(id)
+		}
 	}
 	return res
 }

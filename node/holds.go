@@ -126,6 +126,7 @@ func (n *Node) Replicate(ctx context.Context, m *wire.Hold) error {
 	}
 	voters := c.Voters()
 	m.Sources = append(slices.Clone(m.Sources), n.self)
+	n.holding.asked(m.Workload, m.Blobs)
 	answers := make(chan error, len(voters))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute)
 	var asked sync.WaitGroup
@@ -134,6 +135,9 @@ func (n *Node) Replicate(ctx context.Context, m *wire.Hold) error {
 			err := (caller{n}).Call(ctx, server.ID, wire.ProtoHold, m, &wire.Ack{})
 			switch {
 			case server.Suffrage == consensus.Voter:
+				if err == nil {
+					n.holding.acked(m.Workload, m.Blobs, server.ID)
+				}
 				answers <- err
 			case err != nil: // a standby keeps up, and does not count
 				n.missedHold(server.ID)

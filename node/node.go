@@ -30,6 +30,7 @@ type Node struct {
 	name string
 
 	memo    *workload.Memo
+	holding *holding
 	store   *store.Store
 	blobs   *blob.Store
 	host    *mesh.Host
@@ -76,7 +77,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		memo: workload.NewMemo(), clock: clock.New(cfg.clock()),
+		holding: newHolding(), memo: workload.NewMemo(), clock: clock.New(cfg.clock()),
 		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
 		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
@@ -118,7 +119,13 @@ func (n *Node) openStores(context.Context) (err error) {
 	if err := n.kept.restore(); err != nil {
 		return err
 	}
-	n.book = newBook(rules(n.memo), n.log.With("part", "ledger"), newShelf(n.blobs, n.log), func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) })
+	n.book = newBook(rules(n.memo), n.log.With("part", "ledger"), newShelf(n.blobs, n.log))
+	n.book.forgot = func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) }
+	n.book.taken = func(id workload.ID, spec *workload.Spec) {
+		if spec.Tasks.Table.IsZero() { // else a hold was asked for, see leader.sharesInputs
+			n.blobs.Pin(holdOwner(id), n.needs(spec)...)
+		}
+	}
 	return nil
 }
 

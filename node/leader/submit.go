@@ -17,6 +17,9 @@ type Blobs interface {
 	// Replicate returns when the blobs lie, durably, on a majority of the
 	// voters, kept on behalf of the workload.
 	Replicate(ctx context.Context, m *wire.Hold) error
+	// Holding returns the workloads on whose behalf a majority of the voters
+	// holds refs, durably, and false when it is not known that one does.
+	Holding(refs []workload.Ref) (by []workload.ID, ok bool)
 }
 
 // OpenSpec verifies, decodes and validates an owner's signed spec. It is pure.
@@ -61,15 +64,48 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 		return known, nil
 	}
 	held := spec.Keep == workload.KeepAll || Total(m.Blobs) <= workload.KeepAutoLimit
-	if err := l.keepInputs(ctx, id, m, held); err != nil {
-		return nil, err
+	by, shared := l.sharesInputs(&spec, m, held)
+	if !shared {
+		if err := l.keepInputs(ctx, id, m, held); err != nil {
+			return nil, err
+		}
 	}
 	res, err := l.propose(ctx, &ledger.Command{Accept: &ledger.Accept{ID: id, Spec: m.Spec, Held: held, Home: m.Home}})
 	if err != nil {
 		return nil, err
 	}
+	if shared && !l.remembered(by) { // the inputs may have gone before this workload came to hold them
+		if err := l.keepInputs(ctx, id, m, held); err != nil {
+			return nil, err
+		}
+	}
 	l.count(func(s *Stats) { s.Submitted++ })
 	return &wire.Submitted{ID: res.ID, Held: held}, nil
+}
+
+// sharesInputs reports whether a majority of the voters holds all that a
+// workload needs for earlier ones, by. Every voter pins the inputs for this one
+// when it applies its ACCEPT: if the earlier ones are remembered then, no voter
+// has let go in between. What only a table of tasks names is not seen there.
+func (l *Leader) sharesInputs(spec *workload.Spec, m *wire.Submit, held bool) (by []workload.ID, shared bool) {
+	if !held || !spec.Tasks.Table.IsZero() {
+		return nil, false
+	}
+	by, shared = l.cfg.Store.Holding(m.Blobs)
+	return by, shared && l.remembered(by)
+}
+
+// remembered reports whether the cell has not forgotten any of ids.
+func (l *Leader) remembered(ids []workload.ID) bool {
+	known := true
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		for _, id := range ids {
+			if _, ok := s.Workload(id); !ok {
+				known = false
+			}
+		}
+	})
+	return known
 }
 
 // known returns the answer to a spec that was submitted before.

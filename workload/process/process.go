@@ -259,7 +259,7 @@ func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Mete
 		Code: e.Code, Signal: e.Signal, OOM: e.Resident || after.OOMKills > before.OOMKills, Broken: e.Broken, FinalDisk: l,
 	})
 	out.Wall = runner.WallNamespaces
-	out.Usage = workload.Usage{WallMs: wall.Milliseconds(), CPUMs: e.CPUMs, PeakMem: e.MaxRSS}
+	out.Usage = workload.Usage{WallMs: (wall + time.Millisecond - 1).Milliseconds(), CPUMs: e.CPUMs, PeakMem: e.MaxRSS}
 	if after.CPUMs >= 0 {
 		out.Usage.CPUMs = after.CPUMs - before.CPUMs
 	}
