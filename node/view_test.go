@@ -31,7 +31,7 @@ func TestHalfAddedServerKnowsItsCell(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := raftStreams{func(context.Context, workload.PeerID, string) (net.Conn, error) { return nil, errors.New("cut off") }}
-	c, err := openCell(self, id, st, nobody, newBook(rules(nil), log, nil, func(workload.ID) {}), false, log)
+	c, err := openCell(self, id, st, nobody, newBook(rules(nil), log, nil), false, log)
 	if err != nil {
 		t.Fatal(err)
 	}
