@@ -6,6 +6,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 FUZZTIME ?= 30s
 # What `make bench` is told: -run 'submit|map', -strict, -json, -idle 5m, -profile DIR.
 BENCHFLAGS ?=
+# How many seeds `make histories` goes through.
+SEEDS ?= 20
 # Which benchmarks `make microbench` runs.
 BENCH ?= .
 
@@ -18,7 +20,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/wasm/... ./wo
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
 
-.PHONY: help build shim test race fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,9 @@ test: ## every test that needs no installation
 
 race: ## the tests of what has goroutines, short, under the race detector
 	CGO_ENABLED=1 $(CITEST) -race -short -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
+
+histories: ## SEEDS (20) histories each of three and five daemons under a nemesis
+	PERRIN_HISTORY_SOAK=$(SEEDS) $(GO) test -timeout 0 -run TestHistories ./simulations/history
 
 fuzz-seeds: ## every fuzz target over its seeds and past findings
 	$(CITEST) -run '^Fuzz' ./...

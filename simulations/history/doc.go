@@ -18,9 +18,6 @@
 //   - fence: the result that counts is of the attempt that the ledger had given out.
 //   - journal: the supervisors' records make sense, and every one of them closed.
 //
-// A find is a find: reads of a leader that had been suspended, and servers that
-// forgot where the others were, were found this way.
-//
 // # Planted bugs
 //
 // testdata/plants holds bugs that TestPlantsAreCaught builds into a product, one at
@@ -48,7 +45,7 @@
 // # More of it
 //
 // Histories follow from a seed as far as real processes do. To run N of three and
-// of five nodes, from seed S on:
+// of five nodes, from seed S on (`make histories` goes through 20):
 //
 //	PERRIN_HISTORY_SEED=S PERRIN_HISTORY_SOAK=N go test -timeout 0 -run TestHistories ./simulations/history
 //
