@@ -1,9 +1,12 @@
 package stack_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -93,9 +96,15 @@ func TestEveryVoterIsReplaced(t *testing.T) {
 }
 
 // TestEverythingGoesWrong: clients submit while a nemesis with a seed crashes,
-// stops, cuts and mutes machines on a network that loses packets.
+// stops, cuts and mutes machines on a network that loses packets. A bubble is not
+// deterministic, so that more seeds, and the same ones again, find more:
+// PERRIN_TEST_SEEDS says how many.
 func TestEverythingGoesWrong(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds, err := strconv.ParseUint(cmp.Or(os.Getenv("PERRIN_TEST_SEEDS"), "3"), 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			long(t)
 			opt := stack.Options{
