@@ -25,6 +25,8 @@ var startHints = []struct {
 	{ErrNoIdentity, "found a mesh with `perrin init`, or enter one with `perrin join TOKEN`"},
 	{ErrDamaged, "put a backup of its folder back, or move it away and enter anew with `perrin join TOKEN`"},
 	{store.ErrInUse, "a daemon runs on this folder already; `perrin status` asks it, --data names another folder"},
+	{store.ErrCorrupt, "with other voters in the cell nothing is lost: move the folder away and join anew with `perrin join TOKEN`; a cell's only voter needs a backup of it"},
+	{store.ErrFormat, "start the version of perrin that wrote the folder, or a later one"},
 	{store.ErrNoSpace, hintRoom},
 	{store.ErrReadOnly, hintWritable},
 	{syscall.EADDRINUSE, "another program has that port; name another with --listen"},
