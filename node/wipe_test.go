@@ -18,6 +18,7 @@ import (
 // program, inputs, outputs and logs. The founder goes last, since only it can
 // invite.
 func TestEveryVoterIsWipedInTurn(t *testing.T) {
+	t.Parallel()
 	m := startMesh(t, devmesh.Options{Nodes: 3, Cores: 2, Args: shortLease})
 	m.learnIDs()
 	promises := m.askAll(0, askSingle, askMap, askShipped, askChain, askFailing)
