@@ -250,7 +250,7 @@ func (l *Leader) askSiblings(lot *scheduler.Lot) {
 }
 
 // HandleSuited answers a sibling cell's leader with offers that fit its lot.
-func (l *Leader) HandleSuited(ctx context.Context, m *wire.SuitedMsg) (offers []workload.PeerID, err error) {
+func (l *Leader) HandleSuited(ctx context.Context, m *wire.SuitedMsg) ([]workload.PeerID, error) {
 	lot := scheduler.Lot{
 		Owner: m.Owner, Shape: m.Shape, Kind: m.Kind, Where: m.Where, MaxPrice: m.MaxPrice, Wanted: m.Wanted,
 	}
@@ -260,10 +260,10 @@ func (l *Leader) HandleSuited(ctx context.Context, m *wire.SuitedMsg) (offers []
 	if _, err := workload.ParseWhere(m.Where); err != nil {
 		return nil, wire.Errorf(wire.Malformed, "where: %v", err)
 	}
-	err = l.ask(ctx, func(now int64) {
+	return ask(ctx, l, func(now int64) (nodes []workload.PeerID) {
 		for _, o := range l.desk.Suited(&lot, now, 16) {
-			offers = append(offers, o.Node)
+			nodes = append(nodes, o.Node)
 		}
+		return nodes
 	})
-	return offers, err
 }

@@ -431,24 +431,24 @@ func (l *Leader) Offer(o workload.Offer) {
 // Gone takes a node off the book.
 func (l *Leader) Gone(node workload.PeerID) { l.feed(scheduler.Input{Gone: &node}) }
 
-// ask runs f on the owner's goroutine and waits for it.
-func (l *Leader) ask(ctx context.Context, f func(now int64)) error {
-	done := make(chan struct{})
-	l.post(func(now int64) { f(now); close(done) })
+// ask runs f on the owner's goroutine and returns what it does. After an error f
+// may still run, so it must write to nothing of the caller's.
+func ask[T any](ctx context.Context, l *Leader, f func(now int64) T) (answer T, err error) {
+	done := make(chan T, 1)
+	l.post(func(now int64) { done <- f(now) })
 	select {
-	case <-done:
-		return nil
+	case answer = <-done:
+		return answer, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return answer, ctx.Err()
 	case <-l.ctx.Done():
-		return fmt.Errorf("leader: %w", wire.NotLeader)
+		return answer, fmt.Errorf("leader: %w", wire.NotLeader)
 	}
 }
 
 // Offers returns the offers that stand.
-func (l *Leader) Offers(ctx context.Context) (offers []workload.Offer, err error) {
-	err = l.ask(ctx, func(now int64) { offers = l.desk.Offers(now) })
-	return offers, err
+func (l *Leader) Offers(ctx context.Context) ([]workload.Offer, error) {
+	return ask(ctx, l, l.desk.Offers)
 }
 
 // Stats returns the counters of the term.

@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"testing"
@@ -111,4 +112,17 @@ func TestSubmittingTwiceNamesOneWorkload(t *testing.T) {
 	if IDOf(cell, spec) == IDOf(cell, other) {
 		t.Error("two specs have one name")
 	}
+}
+
+// TestAnAnswerThatComesTooLateIsDropped: who asks may be gone when the owner gets
+// to the question, which then neither blocks the owner nor writes anywhere.
+func TestAnAnswerThatComesTooLateIsDropped(t *testing.T) {
+	l := &Leader{ctx: t.Context(), events: make(chan func(int64), 1)}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	got, err := ask(gone, l, func(now int64) int64 { return now })
+	if !errors.Is(err, context.Canceled) || got != 0 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	(<-l.events)(7)
 }

@@ -42,8 +42,16 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 
 // grant asks the lease desk for the length of a lease of node.
 func (l *Leader) grant(ctx context.Context, node workload.PeerID, epoch uint64, ms *int64) error {
-	var refused error
-	err := l.ask(ctx, func(now int64) { *ms, refused = l.leases.Grant(now, node, epoch) })
+	type grant struct {
+		ms      int64
+		refused error
+	}
+	given, err := ask(ctx, l, func(now int64) (g grant) {
+		g.ms, g.refused = l.leases.Grant(now, node, epoch)
+		return g
+	})
+	*ms = given.ms
+	refused := given.refused
 	switch {
 	case err != nil:
 		return err

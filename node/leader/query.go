@@ -236,11 +236,11 @@ func phaseOf(state ledger.TaskState) workload.Phase {
 // why explains a workload, with the last auction of one that still wants slots.
 func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Why, error) {
 	var out *api.Why
-	var round *scheduler.Round
-	if err := l.ask(ctx, func(int64) { round = l.desk.Last(id) }); err != nil {
+	round, err := ask(ctx, l, func(int64) *scheduler.Round { return l.desk.Last(id) })
+	if err != nil {
 		return nil, err
 	}
-	err := l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
+	err = l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
 		w, ok := s.Why(id)
 		if task != nil {
 			w, ok = s.WhyTask(id, *task)

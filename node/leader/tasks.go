@@ -56,8 +56,8 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	if open == 0 {
 		return &wire.Taken{Over: true}, nil
 	}
-	yields := false
-	if err := l.ask(ctx, func(int64) { yields = l.yields(&slot, m.Ref.Workload, slots) }); err != nil || yields {
+	yields, err := ask(ctx, l, func(int64) bool { return l.yields(&slot, m.Ref.Workload, slots) })
+	if err != nil || yields {
 		return &wire.Taken{Over: true}, err
 	}
 	l.count(func(s *Stats) { s.Takes++ })
