@@ -76,7 +76,7 @@ func TestMessageOverTheBoundIsCutOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go io.Copy(near, bytes.NewReader(make([]byte, maxHeader+1<<11)))
+	go io.Copy(newRepeat(near), bytes.NewReader(make([]byte, maxHeader+1<<11)))
 	n, err := io.Copy(io.Discard, served)
 	if !errors.Is(err, ErrTooLarge) || n > maxHeader+1<<10 {
 		t.Errorf("read %d bytes, %v; want ErrTooLarge at %d", n, err, maxHeader+1<<10)

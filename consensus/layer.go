@@ -98,7 +98,7 @@ func (l *layer) serve(ctx context.Context, from workload.PeerID, raw net.Conn) e
 // own registers a connection, or closes it when there are too many or the layer
 // is closed.
 func (l *layer) own(raw net.Conn, peer workload.PeerID, inbound bool) (*conn, error) {
-	c := &conn{Conn: raw, layer: l, peer: peer, inbound: inbound}
+	c := &conn{Conn: newRepeat(raw), layer: l, peer: peer, inbound: inbound}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -17,9 +18,12 @@ import (
 )
 
 // How often a leader tells other cells of its own, and for how long that holds.
+// A cell's digest goes out when it says something new, when another cell has
+// spoken for the first time, and now and then.
 const (
-	digestEvery = 3 * time.Second
-	digestValid = 15 * time.Second
+	digestEvery  = 3 * time.Second
+	digestAnyhow = 5 // rounds
+	digestValid  = 40 * time.Second
 )
 
 func (n *Node) openDirectory(context.Context) (err error) {
@@ -39,25 +43,41 @@ func (n *Node) openDirectory(context.Context) (err error) {
 
 // keepGossiping publishes the cell's digest for as long as this node leads it.
 func (n *Node) keepGossiping(ctx context.Context) error {
-	seq := uint64(0)
+	seq, told, record, round := uint64(0), "", "", 0
 	for pause(ctx, digestEvery) {
 		l := n.currentLeader()
 		if l == nil {
+			told, record = "", ""
 			continue
 		}
 		offers, err := l.Offers(ctx)
 		if err != nil {
 			continue
 		}
-		seq++
 		d := n.digest(offers)
+		says := n.news(d)
+		if round++; says == told && round%digestAnyhow != 0 {
+			continue
+		}
+		told = says
+		seq++
 		d.Seq = uint64(n.start.Unix())<<20 + seq
 		if err := n.digests.Publish(ctx, d, n.id.key); err != nil {
 			n.log.Warn("digest not published", "err", err)
 		}
-		n.publishCell(&d)
+		record = n.publishCell(&d, record)
 	}
 	return nil
+}
+
+// news is all that a digest says, and who else speaks.
+func (n *Node) news(d gossip.CellDigest) string {
+	d.ExpiryMs = 0
+	var others []workload.CellID
+	for _, o := range n.digests.Board.List(time.Now()) {
+		others = append(others, o.Cell)
+	}
+	return fmt.Sprint(d, others)
 }
 
 // digest sums the offers of the cell up.
@@ -107,16 +127,23 @@ func first[K interface {
 	return keys[:min(len(keys), most)]
 }
 
-// publishCell puts the cell's record into the DHT.
-func (n *Node) publishCell(d *gossip.CellDigest) {
+// publishCell puts the cell's record into the DHT if it says something else than
+// last, and returns what it says. The directory publishes it again by itself.
+func (n *Node) publishCell(d *gossip.CellDigest, last string) string {
 	view := n.homeView()
 	r := directory.CellRecord{Cell: d.Cell, Epoch: d.Epoch, Term: d.Term, Leader: n.self, Members: d.Members}
 	for _, v := range view.Voters[:min(len(view.Voters), 9)] {
 		r.Voters = append(r.Voters, directory.Voter{Peer: v.Peer, Addrs: v.Addrs})
 	}
+	says := fmt.Sprint(r)
+	if says == last {
+		return says
+	}
 	if err := n.dir.PutCell(r); err != nil {
 		n.log.Debug("cell record not published", "err", err)
+		return ""
 	}
+	return says
 }
 
 // siblingViews are the other cells that have spoken lately.

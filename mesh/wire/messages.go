@@ -25,7 +25,7 @@ const (
 	ProtoStop    = "/perrin/stop/1"    // owner's node -> leader
 	ProtoAttach  = "/perrin/attach/1"  // owner's node -> worker, a stream
 	ProtoLive    = "/perrin/live/1"    // owner's node -> worker: what a running task has published
-	ProtoRaft    = "/perrin/raft/1"    // between the servers of a group, a stream
+	ProtoRaft    = "/perrin/raft/2"    // between the servers of a group, a stream
 )
 
 // Bounds of messages in bytes, frame included.
