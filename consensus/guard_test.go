@@ -57,7 +57,7 @@ func TestGarbageFromAServerEndsItsConnectionOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		near.SetDeadline(time.Now().Add(10 * time.Second))
-		go io.WriteString(near, garbage)
+		go io.WriteString(newRepeat(near), garbage)
 		if _, err := io.Copy(io.Discard, near); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("after %q the connection ended with %v, want it closed", garbage[:1], err)
 		}
