@@ -77,7 +77,7 @@ func Solo() Timing {
 func Mesh() Timing {
 	return Timing{
 		Heartbeat: time.Second, Election: time.Second, Lease: 500 * time.Millisecond,
-		Commit: 250 * time.Millisecond, RPC: 10 * time.Second,
+		Commit: time.Second, RPC: 10 * time.Second,
 	}
 }
 
