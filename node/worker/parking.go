@@ -2,7 +2,6 @@ package worker
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +26,6 @@ const (
 type parked struct {
 	session runner.Reusable
 	kind    string // what a slot must be to get it
-	key     string // its lease at the supervisor
 	dir     string
 	timer   *time.Timer
 }
@@ -54,7 +52,7 @@ func (w *Worker) park(s *slot, session runner.Session) bool {
 	if !w.reserveParking(p) {
 		return false
 	}
-	if err := w.leave(p); err != nil {
+	if err := p.leave(); err != nil {
 		w.cfg.Log.Debug("session not kept for another slot", "err", err)
 		w.forgetParked(p)
 		return false
@@ -69,15 +67,13 @@ func (w *Worker) park(s *slot, session runner.Session) bool {
 	return true
 }
 
-// reserveParking gives p a place and a name.
+// reserveParking gives p a place.
 func (w *Worker) reserveParking(p *parked) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.parking) >= maxParked {
 		return false
 	}
-	w.parkSeq++
-	p.key = fmt.Sprintf("parked/%d", w.parkSeq)
 	w.parking[p] = struct{}{}
 	return true
 }
@@ -88,13 +84,9 @@ func (w *Worker) forgetParked(p *parked) {
 	delete(w.parking, p)
 }
 
-// leave moves the session from its slot's lease to one of its own, which ends
-// even when this daemon is stopped, and empties the folder.
-func (w *Worker) leave(p *parked) error {
-	if err := w.cfg.Supervisor.Grant(runner.Instant(w.clock.Boot(w.now())), 2*parkFor, p.key); err != nil {
-		return err
-	}
-	keep, err := p.session.Park(w.cfg.Supervisor.Slot(p.key))
+// leave takes the session out of its slot and empties the folder.
+func (p *parked) leave() error {
+	keep, err := p.session.Park()
 	if err != nil {
 		return err
 	}
@@ -146,7 +138,6 @@ func (s *slot) open(p *parked) (runner.Session, error) {
 	}
 	if p != nil {
 		err := p.session.Reopen(slot)
-		_ = s.w.cfg.Supervisor.Forget(p.key) // it holds nothing now
 		if err == nil {
 			return p.session, nil
 		}
@@ -170,7 +161,7 @@ func (w *Worker) expireParked(p *parked) {
 
 // closeParked ends a session that nobody wants, and removes its folder.
 func (w *Worker) closeParked(p *parked) {
-	err := errors.Join(p.session.Close(), sandbox.RemoveAll(p.dir), w.cfg.Supervisor.Forget(p.key))
+	err := errors.Join(p.session.Close(), sandbox.RemoveAll(p.dir))
 	if err != nil {
 		w.cfg.Log.Warn("close a waiting session", "err", err)
 	}

@@ -99,7 +99,6 @@ type Worker struct {
 	terms    map[workload.CellID]uint64
 	drain    bool
 	parking  map[*parked]struct{} // sessions that wait for another slot
-	parkSeq  uint64
 	stats    Stats
 }
 

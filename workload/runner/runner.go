@@ -159,11 +159,13 @@ type Session interface {
 // same owner, with the same program, resources and CPUs.
 type Reusable interface {
 	Session
-	// Park is called when the slot is over and no attempt runs. It puts what
-	// goes on running under guard, and returns the names in Slot.Dir that must
-	// stay; the caller removes the others. On an error the session is to be closed.
-	Park(guard Guard) (keep []string, err error)
-	// Reopen makes a parked session the next slot's, which has the same Dir.
+	// Park is called when the slot is over and no attempt runs. It lets go of the
+	// slot's guard: what goes on running does nothing by itself, and ends with
+	// this process. It returns the names in Slot.Dir that must stay; the caller
+	// removes the others. On an error the session is to be closed.
+	Park() (keep []string, err error)
+	// Reopen makes a parked session the next slot's, which has the same Dir, and
+	// puts it under that slot's guard.
 	Reopen(slot Slot) error
 }
 

@@ -238,14 +238,14 @@ func (s *session) collect(work, out string) error {
 var errNotParked = errors.New("no worker runs")
 
 // Park implements runner.Reusable. What is kept is the worker, with an empty
-// scratch folder: it has no file of the slot open between two attempts.
-func (s *session) Park(guard runner.Guard) (keep []string, err error) {
+// scratch folder: it has no file of the slot open between two attempts, waits
+// for a frame, and exits when its socket ends.
+func (s *session) Park() (keep []string, err error) {
 	if s.worker == nil || s.worker.dead() {
 		return nil, errNotParked
 	}
-	if err := s.watch(guard); err != nil {
-		return nil, err
-	}
+	s.worker.release()
+	s.worker.release = func() {}
 	return []string{filepath.Base(s.scratch)}, nil
 }
 
@@ -257,24 +257,14 @@ func (s *session) Reopen(slot runner.Slot) error {
 	if slot.Dir != s.slot.Dir {
 		return fmt.Errorf("another folder: %.200q", slot.Dir)
 	}
-	if err := s.watch(slot.Guard); err != nil {
-		return err
-	}
-	s.slot = slot
-	return nil
-}
-
-// watch puts the worker under another guard.
-func (s *session) watch(guard runner.Guard) error {
-	release := func() {}
-	if guard != nil {
-		var err error
-		if release, err = guard.Guard(runner.Proc{Pidfd: s.worker.proc.Pidfd(), Cgroups: s.group.Cgroups()}); err != nil {
+	if slot.Guard != nil {
+		release, err := slot.Guard.Guard(runner.Proc{Pidfd: s.worker.proc.Pidfd(), Cgroups: s.group.Cgroups()})
+		if err != nil {
 			return err
 		}
+		s.worker.release = release
 	}
-	s.worker.release()
-	s.worker.release = release
+	s.slot = slot
 	return nil
 }
 

@@ -430,39 +430,46 @@ func nothingLeft(t *testing.T, k Kit) {
 	}
 }
 
-// reuse is of sessions that serve one slot after another: the guard changes
-// hands without a gap, nothing of the first slot is seen by the second, and a
+// reuse is of sessions that serve one slot after another: each slot's guard is
+// let go and taken, nothing of the first slot is seen by the second, and a
 // session whose program was killed is not kept.
 func reuse(t *testing.T, k Kit) {
-	first, parked, second := &testGuard{}, &testGuard{}, &testGuard{}
+	first, second := &testGuard{}, &testGuard{}
 	var slot runner.Slot
 	s := k.Open(t, func(_ *workload.Spec, of *runner.Slot) { of.Guard = first; slot = *of })
 	session, ok := s.Session.(runner.Reusable)
 	if !ok {
 		return
 	}
-	if _, err := session.Park(parked); err == nil {
+	if _, err := session.Park(); err == nil {
 		t.Error("a session that ran nothing was parked")
 	}
 	s.Do("write", "secret", "10").OK(t)
-	keep, err := session.Park(parked)
-	if err != nil || len(keep) == 0 || parked.held != 1 || first.held != first.released {
-		t.Fatalf("parked with %q kept, guards %+v %+v: %v", keep, first, parked, err)
+	keep, err := session.Park()
+	if err != nil || len(keep) == 0 || first.held == 0 || first.held != first.released {
+		t.Fatalf("parked with %q kept, guard %+v: %v", keep, first, err)
 	}
 	slot.Guard = second
-	if err := session.Reopen(slot); err != nil || second.held != 1 || parked.released != 1 {
-		t.Fatalf("reopened with guards %+v %+v: %v", parked, second, err)
+	if err := session.Reopen(slot); err != nil || second.held != 1 || second.released != 0 {
+		t.Fatalf("reopened with guard %+v: %v", second, err)
 	}
 	s.Do("read", "secret").Want(t, workload.Exited, 1)
 	s.Do("exit", "3").Want(t, workload.Exited, 3)
+	if _, err := session.Park(); err != nil || second.released != 1 {
+		t.Fatalf("parked again, guard %+v: %v", second, err)
+	}
 	slot.Guard = &testGuard{refuse: errors.New("lease over")}
 	if err := session.Reopen(slot); err == nil {
 		t.Error("reopened under a guard that refuses")
 	}
+	slot.Guard = second
+	if err := session.Reopen(slot); err != nil {
+		t.Fatal(err)
+	}
 	a := s.Attempt("spin")
 	a.Stdout = NewWhenReady(session.Kill)
 	s.Run(a)
-	if _, err := session.Park(parked); err == nil {
+	if _, err := session.Park(); err == nil {
 		t.Error("a killed session was parked")
 	}
 }
