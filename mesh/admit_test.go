@@ -163,7 +163,7 @@ func TestHelloRefusesWithAReason(t *testing.T) {
 		"nothing at all":                 {helloOf(admission.Bundle{}), wire.Unauthorized, "no certificate"},
 		"another mesh":                   {helloOf(other.bundle(t, key, "x", time.Now())), wire.Unauthorized, "another mesh"},
 		"expired":                        {helloOf(auth.bundle(t, key, "x", time.Now().Add(-25*time.Hour))), wire.Expired, "ended"},
-		"not yet valid":                  {helloOf(auth.bundle(t, key, "x", time.Now().Add(time.Hour))), wire.Expired, "clock"},
+		"not yet valid":                  {helloOf(auth.bundle(t, key, "x", time.Now().Add(admission.Backdate+time.Hour))), wire.Expired, "clock"},
 		"forged":                         {helloOf(forged), wire.Unauthorized, "does not verify"},
 		"signed by nobody's operator":    {helloOf(selfMade), wire.Unauthorized, "does not verify"},
 		"another node's certificate":     {helloOf(auth.bundle(t, newKey(t), "y", time.Now())), wire.Unauthorized, "shows the certificate of"},
