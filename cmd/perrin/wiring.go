@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/perrin-mesh/perrin/node"
@@ -50,8 +51,16 @@ func identityOf(f *node.Founded, data string, err error) (*Identity, error) {
 	return &Identity{Mesh: f.Mesh, Node: f.Node, Name: f.Name, Data: data}, nil
 }
 
+// garbage is how much a daemon's heap may grow between two collections, in
+// percent of what lives: half of Go's default, since a node shares its machine
+// with the work it sells. GOGC overrides it.
+const garbage = 50
+
 // Up implements Daemon.
 func (daemon) Up(ctx context.Context, opt UpOptions) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	ctx, err := devmesh.Enter(ctx, opt.Data)
 	if err != nil {
 		return err
