@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -61,10 +63,38 @@ func (w *Worker) openAward(from workload.PeerID, m *wire.SignedAward) (*wire.Awa
 	if err := spec.Validate(); err != nil {
 		return nil, nil, wire.Errorf(wire.Malformed, "spec: %v", err)
 	}
+	if err := fits(&award, &spec); err != nil {
+		return nil, nil, wire.Errorf(wire.Malformed, "award: %v", err)
+	}
 	if !w.cfg.Leaders.MayLead(award.Cell, from) {
 		return nil, nil, wire.Errorf(wire.Unauthorized, "peer %s is not known to lead cell %s", from.Short(), award.Cell)
 	}
 	return &award, &spec, nil
+}
+
+// fits returns an error unless an award is about the tasks of its spec and the
+// workloads that this one comes after, whose names become folders here. Whoever
+// founds a cell leads one, so what a leader signs is a stranger's word.
+func fits(award *wire.AwardMsg, spec *workload.Spec) error {
+	for _, a := range award.Slots {
+		if !within(a.Ranges, spec.Tasks.Count) {
+			return fmt.Errorf("slot %d: tasks that the spec has not", a.Slot)
+		}
+	}
+	for _, out := range award.After {
+		if !slices.ContainsFunc(spec.After, func(a workload.After) bool { return a.Name == out.Name }) {
+			return fmt.Errorf("outputs of %.80q, which the spec does not come after", out.Name)
+		}
+	}
+	return nil
+}
+
+// within reports whether ranges hold tasks of a workload of so many, none of
+// them empty.
+func within(ranges []workload.Range, tasks uint32) bool {
+	return !slices.ContainsFunc(ranges, func(r workload.Range) bool {
+		return r.Count == 0 || r.Attempt == 0 || r.From >= tasks || r.Count > tasks-r.From
+	})
 }
 
 // unknown returns the slots that do not run here yet.
@@ -110,6 +140,7 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workloa
 	}
 	delete(w.bids, award.Auction)
 	if err := w.cfg.Alloc.Commit(capacity.HoldID(award.Auction), keys...); err != nil {
+		w.cfg.Alloc.Release(capacity.HoldID(award.Auction))
 		return &workload.Reason{Code: workload.HoldGone, Note: err.Error()}
 	}
 	return nil

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -161,6 +162,9 @@ func (s *slot) await() {
 	select {
 	case t := <-s.next:
 		s.next = nil
+		if t.err == nil && !within(t.ranges, s.spec.Tasks.Count) {
+			t.err = fmt.Errorf("tasks that the spec has not: %w", wire.ErrMalformed)
+		}
 		if t.err != nil {
 			s.log.Warn("no more tasks: the leader did not answer", "err", t.err)
 			s.last = true
