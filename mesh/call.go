@@ -209,10 +209,16 @@ func (h *Host) outward(err error, proto string, from workload.PeerID) *wire.Erro
 	return we
 }
 
-// HandleTyped is Host.Handle for a protocol whose messages are structs in
+// Server is where protocols are registered: a Host, or what stands in for one.
+type Server interface {
+	Handle(proto string, maxReq int, fn Handler)
+	HandleStream(proto string, fn StreamHandler)
+}
+
+// HandleTyped is Server.Handle for a protocol whose messages are structs in
 // mesh/wire's encoding. A request that does not decode is answered
 // wire.Malformed and never reaches fn.
-func HandleTyped[Req, Resp any](h *Host, proto string, maxReq int, fn func(ctx context.Context, from workload.PeerID, req *Req) (*Resp, error)) {
+func HandleTyped[Req, Resp any](h Server, proto string, maxReq int, fn func(ctx context.Context, from workload.PeerID, req *Req) (*Resp, error)) {
 	h.Handle(proto, maxReq, func(ctx context.Context, from workload.PeerID, raw []byte) ([]byte, error) {
 		req := new(Req)
 		if err := wire.Unmarshal(raw, req); err != nil {

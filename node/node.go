@@ -102,7 +102,7 @@ func (n *Node) open(ctx context.Context) error {
 			return err
 		}
 	}
-	n.serve()
+	n.serve(n.host)
 	return nil
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // led serves a protocol of the leader: any other node says who that is.
-func led[Req, Resp any](n *Node, proto string, max int, fn func(*leader.Leader, context.Context, workload.PeerID, *Req) (*Resp, error)) {
-	mesh.HandleTyped(n.host, proto, max, func(ctx context.Context, from workload.PeerID, req *Req) (*Resp, error) {
+func led[Req, Resp any](n *Node, on mesh.Server, proto string, max int, fn func(*leader.Leader, context.Context, workload.PeerID, *Req) (*Resp, error)) {
+	mesh.HandleTyped(on, proto, max, func(ctx context.Context, from workload.PeerID, req *Req) (*Resp, error) {
 		l, err := n.leading()
 		if err != nil {
 			return nil, err
@@ -28,8 +28,8 @@ func acked[Req any](fn func(*leader.Leader, context.Context, workload.PeerID, *R
 }
 
 // serve registers every protocol that this node speaks.
-func (n *Node) serve() {
-	h, w := n.host, n.worker
+func (n *Node) serve(h mesh.Server) {
+	w := n.worker
 	mesh.HandleTyped(h, wire.ProtoHold, wire.MaxBulk, n.handleHold)
 	mesh.HandleTyped(h, wire.ProtoWhole, wire.MaxSmall, n.handleWhole)
 	mesh.HandleTyped(h, wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
@@ -44,16 +44,16 @@ func (n *Node) serve() {
 
 	mesh.HandleTyped(h, wire.ProtoLive, wire.MaxSmall, w.HandleLive)
 
-	led(n, wire.ProtoSubmit, wire.MaxBulk, (*leader.Leader).HandleSubmit)
-	led(n, wire.ProtoTake, wire.MaxSmall, (*leader.Leader).HandleTake)
-	led(n, wire.ProtoReturn, wire.MaxSmall, acked((*leader.Leader).HandleReturn))
-	led(n, wire.ProtoClose, wire.MaxBulk, (*leader.Leader).HandleClose)
-	led(n, wire.ProtoDone, wire.MaxSmall, acked((*leader.Leader).HandleDone))
-	led(n, wire.ProtoRenew, wire.MaxBulk, (*leader.Leader).HandleRenew)
-	led(n, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
+	led(n, h, wire.ProtoSubmit, wire.MaxBulk, (*leader.Leader).HandleSubmit)
+	led(n, h, wire.ProtoTake, wire.MaxSmall, (*leader.Leader).HandleTake)
+	led(n, h, wire.ProtoReturn, wire.MaxSmall, acked((*leader.Leader).HandleReturn))
+	led(n, h, wire.ProtoClose, wire.MaxBulk, (*leader.Leader).HandleClose)
+	led(n, h, wire.ProtoDone, wire.MaxSmall, acked((*leader.Leader).HandleDone))
+	led(n, h, wire.ProtoRenew, wire.MaxBulk, (*leader.Leader).HandleRenew)
+	led(n, h, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
 		return l.HandleStop(ctx, from, m)
 	}))
-	led(n, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+	led(n, h, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
 		return l.HandleQuery(ctx, m)
 	})
 	h.HandleStream(wire.ProtoRaft, n.serveRaft)

@@ -35,6 +35,10 @@ func (s snapshot) WriteTo(w io.Writer) (int64, error) {
 	if err := s.book.shelf.sync(s.taken, s.book.known); err != nil {
 		return 0, err
 	}
+	return s.write(w)
+}
+
+func (s snapshot) write(w io.Writer) (int64, error) {
 	count := &countingWriter{w: w}
 	out := bufio.NewWriterSize(count, snapshotStrip)
 	records := s.s.Records

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -70,7 +71,7 @@ func (s *State) checkInvariants(t failer) {
 // checkTasks holds the rule that every task is in exactly one place.
 func (s *State) checkTasks(t failer, l *load) {
 	t.Helper()
-	where := make([]int, l.total())
+	var all []Run
 	sets := []*runSet{&l.fresh, &l.retry, &l.done, &l.failed}
 	for _, sl := range l.slots {
 		sets = append(sets, &sl.open)
@@ -79,9 +80,6 @@ func (s *State) checkTasks(t failer, l *load) {
 		n := uint32(0)
 		for j, r := range set.runs {
 			n += r.Count
-			for k := r.From; k < r.end(); k++ {
-				where[k]++
-			}
 			if j > 0 && (set.runs[j-1].end() > r.From || set.runs[j-1].end() == r.From && set.runs[j-1].sameHistory(r)) || r.Count == 0 {
 				t.Errorf("%s: set %d is not in order: %v", loadName(l.ID), i, set.runs)
 			}
@@ -92,9 +90,18 @@ func (s *State) checkTasks(t failer, l *load) {
 		if n != set.n {
 			t.Errorf("%s: set %d counts %d, holds %d", loadName(l.ID), i, set.n, n)
 		}
+		all = append(all, set.runs...)
 	}
-	if i := slices.IndexFunc(where, func(n int) bool { return n != 1 }); i >= 0 {
-		t.Errorf("%s: task %d is in %d places", loadName(l.ID), i, where[i])
+	slices.SortFunc(all, func(a, b Run) int { return cmp.Compare(a.From, b.From) })
+	at := uint32(0)
+	for _, r := range all {
+		if r.From != at {
+			t.Errorf("%s: after task %d comes %d", loadName(l.ID), at, r.From)
+		}
+		at = r.end()
+	}
+	if at != l.total() {
+		t.Errorf("%s: %d tasks are somewhere, of %d", loadName(l.ID), at, l.total())
 	}
 }
 

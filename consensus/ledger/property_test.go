@@ -15,19 +15,21 @@ import (
 // every task is in exactly one place, what is spent was earned, all counts
 // hold, a rejected command has changed nothing, and the replicas agree.
 func TestRandomLog(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{world: newWorld(), other: New(testRules())}
-		m.log(t, func(c *Command) { c.Genesis = &Genesis{Mesh: testMesh, Cell: testCell, Epoch: 1, MaxSize: 4} })
-		for range rapid.IntRange(1, 120).Draw(t, "commands") {
-			m.log(t, m.draw(t))
-			if rapid.IntRange(0, 30).Draw(t, "restart") == 0 {
-				m.restart(t)
-			}
+	rapid.Check(t, checkRandomLog)
+}
+
+func checkRandomLog(t *rapid.T) {
+	m := &machine{world: newWorld(), other: New(testRules())}
+	m.log(t, func(c *Command) { c.Genesis = &Genesis{Mesh: testMesh, Cell: testCell, Epoch: 1, MaxSize: 4} })
+	for range rapid.IntRange(1, 120).Draw(t, "commands") {
+		m.log(t, m.draw(t))
+		if rapid.IntRange(0, 30).Draw(t, "restart") == 0 {
+			m.restart(t)
 		}
-		if m.Hash() != m.other.Hash() {
-			t.Errorf("the replicas differ")
-		}
-	})
+	}
+	if m.Hash() != m.other.Hash() {
+		t.Errorf("the replicas differ")
+	}
 }
 
 type machine struct {

@@ -1,0 +1,574 @@
+package leader
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
+)
+
+// FuzzLeader sends a leader, whose ledger has something in every list, messages
+// made of arbitrary bytes: from a stranger, from workers, from the home of its
+// workloads and from itself. It answers each within its time and never panics;
+// what it refuses has changed nothing; what it committed holds together, and
+// every node it called, told or asked may have answered with anything.
+func FuzzLeader(f *testing.F) {
+	base := fuzzBase(f)
+	for _, steps := range fuzzSteps(f) {
+		f.Add(script(steps...))
+	}
+	var all []fuzzStep
+	for _, steps := range fuzzSteps(f) {
+		all = append(all, steps...)
+	}
+	f.Add(script(all[:min(len(all), maxSteps)]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDuel(t, base)
+			for _, s := range readScript(data) {
+				d.take(s)
+			}
+			d.end()
+		})
+	})
+}
+
+// The peers that speak to the leader.
+const (
+	asStranger = iota
+	asWorker
+	asOther // another worker
+	asHome
+	asLeader
+	peers
+)
+
+// peerKeys are the same in every run, so that saved inputs stay good.
+func peerKeys(n int) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(n + 1)}, ed25519.SeedSize))
+}
+
+func peerID(n int) workload.PeerID {
+	return workload.PeerIDOf(peerKeys(n).Public().(ed25519.PublicKey))
+}
+
+var (
+	ownerKey = peerKeys(100)
+	ownerID  = workload.PeerIDOf(ownerKey.Public().(ed25519.PublicKey))
+	duelMesh = workload.MeshID{'m'}
+	duelCell = workload.CellID{'c'}
+)
+
+// fuzzStep is one message: of which kind, from whom, whether its signatures are
+// made good before it is sent (a fuzzer cannot make one), and its bytes.
+type fuzzStep struct {
+	kind, from byte
+	raw        bool
+	body       []byte
+}
+
+// Besides the handlers there are these kinds of steps.
+const (
+	stepOffer  = iota // a member's offer
+	stepAnswer        // what the next node that is called answers
+	stepTime          // so many ms pass
+	stepGone          // a node is silent
+	stepHandlers
+)
+
+const maxSteps = 24
+
+// script encodes steps, readScript reads any bytes as steps.
+func script(steps ...fuzzStep) (out []byte) {
+	for _, s := range steps {
+		from := s.from
+		if s.raw {
+			from |= 0x80
+		}
+		out = append(out, s.kind, from)
+		out = append(binary.BigEndian.AppendUint16(out, uint16(len(s.body))), s.body...)
+	}
+	return out
+}
+
+func readScript(data []byte) (steps []fuzzStep) {
+	for len(data) >= 4 && len(steps) < maxSteps {
+		n := min(int(binary.BigEndian.Uint16(data[2:])), len(data)-4)
+		steps = append(steps, fuzzStep{kind: data[0], from: data[1] & 0x7f % peers, raw: data[1]&0x80 != 0, body: data[4 : 4+n]})
+		data = data[4+n:]
+	}
+	return steps
+}
+
+// handler is one protocol of the leader: proto names it, serve decodes a body,
+// makes its signatures good and hands it over.
+type handler struct {
+	proto string
+	serve func(d *duel, ctx context.Context, from int, body []byte, raw bool) (any, error)
+}
+
+func handles[Req, Resp any](proto string, good func(from int, req *Req), fn func(*Leader, context.Context, workload.PeerID, *Req) (*Resp, error)) handler {
+	return handler{proto, func(d *duel, ctx context.Context, from int, body []byte, raw bool) (any, error) {
+		req := new(Req)
+		if err := wire.Unmarshal(body, req); err != nil {
+			return nil, err
+		}
+		if !raw && good != nil {
+			good(from, req)
+		}
+		return fn(d.leader, ctx, peerID(from), req)
+	}}
+}
+
+func quiet[Req any](fn func(*Leader, context.Context, workload.PeerID, *Req) error) func(*Leader, context.Context, workload.PeerID, *Req) (*wire.Ack, error) {
+	return func(l *Leader, ctx context.Context, from workload.PeerID, req *Req) (*wire.Ack, error) {
+		return &wire.Ack{}, fn(l, ctx, from, req)
+	}
+}
+
+// fuzzHandlers are the protocols that a leader serves.
+func fuzzHandlers() []handler {
+	return []handler{
+		handles(wire.ProtoSubmit, goodSubmit, (*Leader).HandleSubmit),
+		handles(wire.ProtoTake, nil, (*Leader).HandleTake),
+		handles(wire.ProtoReturn, nil, quiet((*Leader).HandleReturn)),
+		handles(wire.ProtoClose, goodClose, (*Leader).HandleClose),
+		handles(wire.ProtoDone, nil, quiet((*Leader).HandleDone)),
+		handles(wire.ProtoRenew, nil, (*Leader).HandleRenew),
+		handles(wire.ProtoStop, goodStop, quiet((*Leader).HandleStop)),
+		handles(wire.ProtoQuery, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+			return l.HandleQuery(ctx, m)
+		}),
+		handles(wire.ProtoSuited, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.SuitedMsg) (*wire.SuitedOffers, error) {
+			_, err := l.HandleSuited(ctx, m)
+			return &wire.SuitedOffers{}, err
+		}),
+	}
+}
+
+func goodSubmit(from int, m *wire.Submit) {
+	m.Home = peerID(from)
+	m.Spec = workload.Sign(workload.DomainSpec, m.Spec.Payload, ownerKey)
+}
+
+func goodClose(from int, m *wire.CloseMsg) {
+	statement := wire.Statement{Ref: m.Ref, Segment: blob.RefOf(m.Segment)}
+	m.Sig = workload.Sign(workload.DomainResult, wire.MustMarshal(statement), peerKeys(from))
+}
+
+func goodStop(_ int, m *wire.StopMsg) {
+	if len(m.Order.Sig) > 0 {
+		m.Order = workload.Sign(workload.DomainStop, wire.MustMarshal(m.ID), ownerKey)
+	}
+}
+
+// duelRules are a ledger's, with real signatures and the real clearing.
+func duelRules(memo *workload.Memo) ledger.Rules {
+	return ledger.Rules{
+		OpenSpec: func(s workload.Signed) (workload.Spec, error) { return OpenSpec(memo, s) },
+		OpenBid:  func(s workload.Signed) (workload.Bid, error) { return OpenBid(memo, s) },
+		Charge:   pricing.Charge,
+		Replay: func(a *ledger.Award) error {
+			var bids []workload.Bid
+			for _, s := range a.Bids {
+				bid, err := OpenBid(memo, s)
+				if err != nil || bid.Auction != a.Auction {
+					return fmt.Errorf("a bid of another auction: %w", err)
+				}
+				bids = append(bids, bid)
+			}
+			if !equalSlots(scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores), a.Slots) {
+				return errors.New("the clearing gives something else")
+			}
+			return nil
+		},
+	}
+}
+
+func equalSlots(a, b []workload.AwardSlot) bool {
+	return bytes.Equal(wire.MustMarshal(a), wire.MustMarshal(b))
+}
+
+// duelCellOf is a ledger of one voter without a log.
+type duelCellOf struct {
+	mu    sync.Mutex
+	state *ledger.State
+}
+
+func (c *duelCellOf) ID() workload.CellID                { return duelCell }
+func (c *duelCellOf) Term() uint64                       { return 3 }
+func (c *duelCellOf) Voters() []workload.PeerID          { return []workload.PeerID{peerID(asLeader)} }
+func (c *duelCellOf) VerifyLeader(context.Context) error { return nil }
+
+func (c *duelCellOf) Read(f func(*ledger.State)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c.state)
+}
+
+// Propose implements Cell: every entry goes through its encoding.
+func (c *duelCellOf) Propose(_ context.Context, cmd *ledger.Command) (ledger.Result, error) {
+	raw, err := wire.Marshal(cmd)
+	if err != nil {
+		return ledger.Result{}, err
+	}
+	p := new(ledger.Command)
+	if wire.Unmarshal(raw, p) != nil {
+		p = nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	index, _ := c.state.Head()
+	return c.state.Apply(index+1, p, raw), nil
+}
+
+// duel is a leader and all that it speaks to.
+type duel struct {
+	t       *testing.T
+	cell    *duelCellOf
+	memo    *workload.Memo
+	leader  *Leader
+	served  []handler
+	stop    context.CancelFunc
+	stopped chan struct{}
+
+	mu      sync.Mutex
+	answers [][]byte
+}
+
+func newDuel(t *testing.T, base []byte) *duel {
+	d := &duel{t: t, memo: workload.NewMemo(), served: fuzzHandlers(), stopped: make(chan struct{})}
+	snap := new(ledger.Snapshot)
+	if err := wire.UnmarshalBulk(base, snap); err != nil {
+		t.Fatal(err)
+	}
+	state, err := ledger.Restore(duelRules(d.memo), snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.cell = &duelCellOf{state: state}
+	ctx, stop := context.WithCancel(t.Context())
+	began := time.Now()
+	d.stop = stop
+	d.leader = New(ctx, Config{
+		Self: peerID(asLeader), Key: peerKeys(asLeader), Memo: d.memo, Mesh: duelMesh, Cell: d.cell, Caller: d, Siblings: d, Store: d,
+		Desk: scheduler.DefaultConfig(), Lease: lease.Default(), Log: slog.New(slog.DiscardHandler),
+		Clock: func() time.Duration { return time.Since(began) },
+	})
+	go func() {
+		defer close(d.stopped)
+		_ = d.leader.Run()
+	}()
+	synctest.Wait()
+	return d
+}
+
+// Replicate implements Blobs: a hold with an absurd size is a bug of who asks.
+func (d *duel) Replicate(_ context.Context, m *wire.Hold) error {
+	for _, in := range m.Inline {
+		if len(in.Data) > wire.InlineLimit {
+			d.t.Errorf("%d bytes ride inline", len(in.Data))
+		}
+	}
+	return nil
+}
+
+// Suited implements Siblings.
+func (d *duel) Suited(context.Context, *scheduler.Lot) ([]workload.Offer, bool) { return nil, true }
+
+// RTT implements Caller.
+func (d *duel) RTT(workload.PeerID) time.Duration { return time.Millisecond }
+
+// Name implements Caller.
+func (d *duel) Name(workload.PeerID) string { return "" }
+
+// Call implements Caller: the next answer of the script is decoded as whatever
+// was asked for; without one the peer is not reached.
+func (d *duel) Call(_ context.Context, to workload.PeerID, proto string, req, resp any) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.answers) == 0 {
+		return wire.Errorf(wire.Unavailable, "nobody answers")
+	}
+	answer := d.answers[0]
+	d.answers = d.answers[1:]
+	if err := wire.Unmarshal(answer, resp); err != nil {
+		return err
+	}
+	call, ok := req.(*wire.CallMsg)
+	if bid := resp; ok && bid.(*wire.CallAnswer).Bid != nil {
+		d.signBid(to, &call.Call, bid.(*wire.CallAnswer).Bid)
+	}
+	return nil
+}
+
+// signBid makes a bid one of the node that was called, for its auction.
+func (d *duel) signBid(to workload.PeerID, call *workload.Call, s *workload.Signed) {
+	var bid workload.Bid
+	if wire.Unmarshal(s.Payload, &bid) != nil {
+		return
+	}
+	bid.Auction, bid.Node = call.Auction, to
+	for n := range peers {
+		if peerID(n) == to {
+			*s = workload.Sign(workload.DomainBid, wire.MustMarshal(bid), peerKeys(n))
+		}
+	}
+}
+
+// handleWithin is how long a peer waits for an answer: every handler must be
+// done by then.
+const handleWithin = 5 * time.Second
+
+func (d *duel) take(s fuzzStep) {
+	switch kind := int(s.kind) % (stepHandlers + len(d.served)); kind {
+	case stepOffer:
+		var o workload.Offer
+		if wire.Unmarshal(s.body, &o) == nil {
+			o.Node = peerID(int(s.from))
+			d.leader.Offer(o)
+		}
+	case stepAnswer:
+		d.mu.Lock()
+		d.answers = append(d.answers, s.body)
+		d.mu.Unlock()
+	case stepTime:
+		time.Sleep(time.Duration(len(s.body)%64) * 256 * time.Millisecond)
+	case stepGone:
+		d.leader.Gone(peerID(int(s.from)))
+	default:
+		d.handle(&d.served[kind-stepHandlers], &s)
+	}
+	synctest.Wait()
+	d.check()
+}
+
+func (d *duel) handle(h *handler, s *fuzzStep) {
+	before := d.sum()
+	ctx, cancel := context.WithTimeout(d.t.Context(), handleWithin)
+	defer cancel()
+	began := time.Now()
+	_, err := h.serve(d, ctx, int(s.from), s.body, s.raw)
+	took := time.Since(began)
+	if took > handleWithin {
+		d.t.Errorf("%s took %s", h.proto, took)
+	}
+	if err != nil && wire.FromError(err).Kind == wire.Internal {
+		d.t.Errorf("%s failed by itself: %v", h.proto, err)
+	}
+	synctest.Wait()
+	refused := errors.Is(err, wire.Malformed) || errors.Is(err, wire.Unauthorized) || errors.Is(err, wire.NotFound) || errors.Is(err, wire.ErrMalformed)
+	if refused && took == 0 && d.sum() != before {
+		d.t.Errorf("%s was refused and has changed the ledger: %v", h.proto, err)
+	}
+}
+
+// sum is a digest of the ledger without what every entry changes.
+func (d *duel) sum() (sum [sha256.Size]byte) {
+	d.cell.Read(func(s *ledger.State) {
+		snap := s.Snapshot()
+		snap.Index, snap.Head, snap.Rejects = 0, workload.Digest{}, nil
+		sum = sha256.Sum256(wire.MustMarshal(snap))
+	})
+	return sum
+}
+
+// check holds what is true of every ledger.
+func (d *duel) check() {
+	d.cell.Read(func(s *ledger.State) {
+		var spent, earned int64
+		for _, a := range s.Accounts() {
+			spent, earned = spent+a.Spent, earned+a.Earned
+		}
+		if spent != earned {
+			d.t.Errorf("spent %d, earned %d", spent, earned)
+		}
+		slots := 0
+		for v := range s.List(ledger.Filter{}) {
+			slots += len(v.Slots)
+			if c := v.Tasks; c.Open+c.Taken+c.Done+c.Failed != c.Total {
+				d.t.Errorf("%s: tasks %+v", v.ID, c)
+			}
+		}
+		for _, n := range s.Nodes() {
+			slots -= len(n.Slots)
+		}
+		if slots != 0 {
+			d.t.Errorf("%d slots are of no node, or of no workload", slots)
+		}
+	})
+}
+
+// end stops the leader and sends the ledger through its encoding.
+func (d *duel) end() {
+	d.stop()
+	<-d.stopped
+	raw := wire.MustMarshal(d.cell.state.Snapshot())
+	snap := new(ledger.Snapshot)
+	if err := wire.UnmarshalBulk(raw, snap); err != nil {
+		d.t.Fatal(err)
+	}
+	again, err := ledger.Restore(duelRules(d.memo), snap)
+	if err != nil || again.Hash() != d.cell.state.Hash() {
+		d.t.Errorf("the ledger differs from its snapshot: %v", err)
+	}
+}
+
+func duelSpec(nonce byte, edit func(*workload.Spec)) workload.Signed {
+	spec := workload.DefaultSpec()
+	spec.Mesh, spec.Nonce[0] = duelMesh, nonce
+	spec.Program = workload.Program{Kind: workload.Process, Host: "true", Name: "true"}
+	if edit != nil {
+		edit(&spec)
+	}
+	return workload.Sign(workload.DomainSpec, wire.MustMarshal(spec), ownerKey)
+}
+
+// The workloads of the base, by their nonce.
+const (
+	runs    = 'r' // two workers hold slots of it
+	waits   = 'w' // comes after it
+	pending = 'p' // wants a slot
+	stopped = 's' // has ended
+)
+
+func duelID(nonce byte) workload.ID { return IDOf(duelCell, baseSpecs()[nonce]) }
+
+func baseSpecs() map[byte]workload.Signed {
+	specs := map[byte]workload.Signed{
+		runs:    duelSpec(runs, func(s *workload.Spec) { s.Tasks.Count, s.Retries, s.Name = 60, 1, "runs" }),
+		pending: duelSpec(pending, func(s *workload.Spec) { s.Tasks.Count, s.Labels = 3, map[string]string{"a": "b"} }),
+		stopped: duelSpec(stopped, nil),
+	}
+	id := IDOf(duelCell, specs[runs])
+	specs[waits] = duelSpec(waits, func(s *workload.Spec) { s.After = []workload.After{{Workload: id, Name: "in"}} })
+	return specs
+}
+
+var baseFence = workload.Fence{Generation: 1, Epoch: 1}
+
+// fuzzBase is the snapshot of a ledger with something in every list.
+func fuzzBase(t testing.TB) []byte {
+	t.Helper()
+	cell := &duelCellOf{state: ledger.New(duelRules(nil))}
+	at := int64(0)
+	commit := func(cmd *ledger.Command) {
+		t.Helper()
+		at += 100
+		cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, at, peerID(asLeader)
+		if res, err := cell.Propose(t.Context(), cmd); err != nil || res.Reject != nil {
+			t.Fatal(err, res.Reject)
+		}
+	}
+	commit(&ledger.Command{Genesis: &ledger.Genesis{Mesh: duelMesh, Cell: duelCell, Epoch: 1, MaxSize: 8}})
+	for n := asWorker; n < peers; n++ {
+		commit(&ledger.Command{MemberAdd: &ledger.MemberAdd{Node: peerID(n), Name: fmt.Sprint("n", n)}})
+	}
+	for _, nonce := range []byte{runs, waits, pending, stopped} {
+		commit(&ledger.Command{Accept: &ledger.Accept{ID: duelID(nonce), Spec: baseSpecs()[nonce], Home: peerID(asHome), Held: true}})
+	}
+	commit(&ledger.Command{Award: baseAward()})
+	commit(&ledger.Command{Take: &ledger.Take{Workload: duelID(runs), Slot: 1, Fence: baseFence, Count: 10, Seq: 1}})
+	commit(&ledger.Command{Close: &ledger.Close{
+		Workload: duelID(runs), Slot: 1, Fence: baseFence, Segment: workload.Ref{Digest: workload.DigestOf([]byte("old")), Size: 3},
+		Done: []workload.Range{{From: 0, Count: 1, Attempt: 1}}, Usage: workload.Usage{WallMs: 900},
+	}})
+	commit(&ledger.Command{Stop: &ledger.Stop{ID: duelID(stopped), By: peerID(asHome)}})
+	return wire.MustMarshal(cell.state.Snapshot())
+}
+
+func baseAward() *ledger.Award {
+	a := &ledger.Award{Workload: duelID(runs), Auction: workload.AuctionID{1}, Wanted: 3, First: 4}
+	var bids []workload.Bid
+	for _, n := range []int{asWorker, asOther} {
+		bid := workload.Bid{Auction: a.Auction, Node: peerID(n), Asks: []int64{5, 7}}
+		bids = append(bids, bid)
+		a.Bids = append(a.Bids, workload.Sign(workload.DomainBid, wire.MustMarshal(bid), peerKeys(n)))
+		a.Scores = append(a.Scores, workload.Score{RTTMicros: 1000})
+	}
+	a.Slots = scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
+	return a
+}
+
+// fuzzSteps are real messages, some of them in the order in which they come.
+func fuzzSteps(t testing.TB) (scripts [][]fuzzStep) {
+	t.Helper()
+	kind := func(proto string) byte {
+		for i, h := range fuzzHandlers() {
+			if h.proto == proto {
+				return byte(stepHandlers + i)
+			}
+		}
+		t.Fatalf("%s is not served", proto)
+		return 0
+	}
+	send := func(proto string, from byte, m any) fuzzStep {
+		return fuzzStep{kind: kind(proto), from: from, body: wire.MustMarshal(m)}
+	}
+	ref := wire.SlotRef{Workload: duelID(runs), Slot: 1, Fence: baseFence}
+	other := wire.SlotRef{Workload: duelID(runs), Slot: 2, Fence: baseFence}
+	results := func(slot wire.SlotRef, from int, results ...workload.TaskResult) wire.CloseMsg {
+		return wire.CloseMsg{Ref: slot, Segment: wire.MustMarshal(workload.Segment{Workload: slot.Workload, Slot: slot.Slot, Node: peerID(from), Results: results})}
+	}
+	task := uint32(2)
+	offer := fuzzStep{kind: stepOffer, from: asWorker, body: wire.MustMarshal(duelOffer())}
+	bid := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.CallAnswer{Bid: &workload.Signed{Payload: wire.MustMarshal(workload.Bid{Asks: []int64{3, 4}, HoldMs: 2000, HasMs: 9000})}})}
+	decline := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.CallAnswer{Decline: &workload.Decline{Reasons: []workload.Reason{{Code: workload.NoCores, Want: 1}}}})}
+	accepted := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.AwardAnswer{})}
+	refused := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.AwardAnswer{Refused: []workload.SlotID{1, 2}, Reasons: []workload.Reason{{Code: workload.HoldGone}}})}
+	second := fuzzStep{kind: stepTime, body: make([]byte, 4)}
+	scripts = [][]fuzzStep{
+		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('n', nil), Blobs: []workload.Ref{{Size: 10}}, Inline: []wire.Inline{{Data: []byte("in")}}})},
+		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: baseSpecs()[runs]})},
+		{send(wire.ProtoSubmit, asStranger, wire.Submit{Spec: duelSpec('n', func(s *workload.Spec) { s.Where = `arch == "amd64" && cores > 1` })}), second},
+		{send(wire.ProtoTake, asWorker, wire.TakeMsg{Ref: ref, MicrosPerTask: 1000, Seq: 2}), send(wire.ProtoTake, asWorker, wire.TakeMsg{Ref: ref, Seq: 1})},
+		{send(wire.ProtoReturn, asWorker, wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{From: 2, Count: 2, Attempt: 1}}})},
+		{send(wire.ProtoClose, asWorker, results(ref, asWorker, workload.TaskResult{Index: 1, Attempt: 1, Exit: workload.Exited}, workload.TaskResult{Index: 2, Attempt: 1, Exit: workload.Exited, Code: 1}))},
+		{send(wire.ProtoClose, asOther, results(other, asOther, workload.TaskResult{Index: 4, Attempt: 1, Exit: workload.NodeFault}))},
+		{send(wire.ProtoDone, asWorker, wire.DoneMsg{Ref: ref}), send(wire.ProtoDone, asWorker, wire.DoneMsg{Ref: ref})},
+		{second, send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{ref, {Slot: 9}}})},
+		{send(wire.ProtoRenew, asOther, wire.RenewMsg{Cell: duelCell}), send(wire.ProtoRenew, asOther, wire.RenewMsg{Cell: duelCell, Disclaim: []wire.SlotRef{other, {Workload: duelID(runs), Slot: 3, Fence: baseFence}}})},
+		{send(wire.ProtoStop, asHome, wire.StopMsg{ID: duelID(runs)}), send(wire.ProtoStop, asStranger, wire.StopMsg{ID: duelID(pending), Order: workload.Signed{Sig: []byte{1}}})},
+		{send(wire.ProtoSuited, asStranger, wire.SuitedMsg{Shape: workload.DefaultResources(), Kind: workload.Process, Wanted: 3, Where: `arch == "amd64"`})},
+		{offer, bid, bid, accepted, second, second},
+		{offer, decline, second, second, {kind: stepGone, from: asWorker}},
+		{offer, bid, refused, second, second, second},
+		{offer, bid, bid, accepted, second, send(wire.ProtoClose, asWorker, results(wire.SlotRef{Workload: duelID(pending), Slot: 1, Fence: baseFence}, asWorker, workload.TaskResult{Attempt: 1, Exit: workload.Exited})), second},
+		{send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{{Slot: 9}}}), {kind: stepTime, body: make([]byte, 80)},
+			send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{{Slot: 9}}}), second},
+		{{kind: stepTime, body: make([]byte, 60)}},
+	}
+	for _, q := range []wire.QueryMsg{
+		{Op: QueryInspect, ID: duelID(runs)}, {Op: QueryWait, ID: duelID(runs), Since: 1 << 40, TimeoutMs: 100}, {Op: QueryList, All: true},
+		{Op: QueryList, Labels: map[string]string{"a": "b"}}, {Op: QueryResolve, Text: "runs"}, {Op: QueryWhy, ID: duelID(runs), Task: &task},
+		{Op: QueryWhy, ID: duelID(waits)}, {Op: QueryPlaces, ID: duelID(runs), From: 1, Count: 9}, {Op: QuerySegments, ID: duelID(runs)},
+		{Op: QueryOffers}, {Op: QueryStats}, {Op: "nonsense"},
+	} {
+		scripts = append(scripts, []fuzzStep{send(wire.ProtoQuery, asHome, q)})
+	}
+	return scripts
+}
+
+func duelOffer() workload.Offer {
+	total := workload.Capacity{Cores: 4, Threads: 4, Memory: 8 << 30, Disk: 1 << 40, Slots: 8}
+	return workload.Offer{
+		Cell: duelCell, Seq: 1, ValidMs: 12_000, Free: total, Asks: workload.Asks{Core: 3, Memory: 1},
+		Machine: workload.Machine{Name: "n", Arch: "amd64", OS: "linux", Total: total, SMT: 1, Kinds: []workload.Kind{workload.Process}},
+	}
+}

@@ -1,0 +1,603 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler/capacity"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/runner"
+)
+
+// FuzzWorker sends a worker messages made of arbitrary bytes: from a stranger,
+// from the leader of its own cell, from one of another cell and from the home of
+// what it runs. The leader answers its reports with anything. It never panics,
+// answers at once, runs no task that a spec has not, writes nowhere but below
+// its slots, and once it is closed all capacity is free and every session closed.
+func FuzzWorker(f *testing.F) {
+	shop := openShop(f)
+	var all []step
+	for _, steps := range workerSteps(f, shop) {
+		f.Add(script(steps...))
+		all = append(all, steps...)
+	}
+	f.Add(script(all[:min(len(all), maxSteps)]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			b := openBench(t, shop)
+			for _, s := range readScript(data) {
+				b.take(s)
+			}
+			b.end()
+		})
+	})
+}
+
+// The peers that speak to the worker.
+const (
+	asStranger = iota
+	asLeader
+	asSibling // the leader of another cell
+	asHome
+	asSelf
+	peers
+)
+
+func peerKey(n int) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(n + 1)}, ed25519.SeedSize))
+}
+
+func peerID(n int) workload.PeerID { return workload.PeerIDOf(peerKey(n).Public().(ed25519.PublicKey)) }
+
+var (
+	ownerKey  = peerKey(100)
+	homeCell  = workload.CellID{'c'}
+	otherCell = workload.CellID{'o'}
+)
+
+// step is one message: of which kind, from whom, whether its signatures are made
+// good before it is sent (a fuzzer cannot make one), and its bytes.
+type step struct {
+	kind, from byte
+	raw        bool
+	body       []byte
+}
+
+// Besides the handlers there are these kinds of steps.
+const (
+	stepAnswer = iota // what the leader answers next
+	stepTime          // so many ms pass
+	stepAttach        // a stream, which begins with the length of an AttachMsg
+	stepHandlers
+)
+
+const maxSteps = 16
+
+func script(steps ...step) (out []byte) {
+	for _, s := range steps {
+		from := s.from
+		if s.raw {
+			from |= 0x80
+		}
+		out = append(out, s.kind, from)
+		out = append(binary.BigEndian.AppendUint16(out, uint16(len(s.body))), s.body...)
+	}
+	return out
+}
+
+func readScript(data []byte) (steps []step) {
+	for len(data) >= 4 && len(steps) < maxSteps {
+		n := min(int(binary.BigEndian.Uint16(data[2:])), len(data)-4)
+		steps = append(steps, step{kind: data[0], from: data[1] & 0x7f % peers, raw: data[1]&0x80 != 0, body: data[4 : 4+n]})
+		data = data[4+n:]
+	}
+	return steps
+}
+
+// handler is one protocol of the worker.
+type handler struct {
+	proto string
+	serve func(w *Worker, ctx context.Context, s *step) (any, error)
+}
+
+func handles[Req, Resp any](proto string, good func(from int, req *Req), fn func(*Worker, context.Context, workload.PeerID, *Req) (*Resp, error)) handler {
+	return handler{proto, func(w *Worker, ctx context.Context, s *step) (any, error) {
+		req := new(Req)
+		if err := wire.Unmarshal(s.body, req); err != nil {
+			return nil, err
+		}
+		if !s.raw && good != nil {
+			good(int(s.from), req)
+		}
+		return fn(w, ctx, peerID(int(s.from)), req)
+	}}
+}
+
+// workerHandlers are the protocols that a worker serves.
+func workerHandlers() []handler {
+	return []handler{
+		handles(wire.ProtoCall, func(from int, m *wire.CallMsg) { m.Call.Leader = peerID(from) }, (*Worker).HandleCall),
+		handles(wire.ProtoRelease, nil, (*Worker).HandleRelease),
+		handles(wire.ProtoAward, goodAward, (*Worker).HandleAward),
+		handles(wire.ProtoHalt, nil, (*Worker).HandleHalt),
+		handles(wire.ProtoLive, nil, (*Worker).HandleLive),
+	}
+}
+
+func goodAward(from int, m *wire.SignedAward) {
+	m.Award = workload.Sign(workload.DomainAward, m.Award.Payload, peerKey(from))
+	m.Spec = workload.Sign(workload.DomainSpec, m.Spec.Payload, ownerKey)
+}
+
+// shop is what the workers of all runs share: a folder and a store of blobs.
+type shop struct {
+	dir                  string
+	blobs                *blob.Store
+	program, table, tree workload.Ref
+	segment, evil        workload.Ref
+}
+
+func openShop(f *testing.F) *shop {
+	f.Helper()
+	s := &shop{dir: filepath.Join(f.TempDir(), "node")}
+	if err := os.Mkdir(s.dir, 0o755); err != nil {
+		f.Fatal(err)
+	}
+	var err error
+	if s.blobs, err = blob.Open(f.TempDir(), 1<<30, slog.New(slog.DiscardHandler)); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.blobs.Close() })
+	put := func(b []byte) workload.Ref {
+		ref, err := s.blobs.PutBytesPinned("shop", b)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return ref
+	}
+	s.program = put([]byte("\x00asm"))
+	s.table = put(wire.MustMarshal(workload.TaskTable{Tasks: []workload.Task{{Args: []string{"a"}}, {Name: "b"}}}))
+	s.tree = put(tarOf(f))
+	s.segment = put(wire.MustMarshal(workload.Segment{Results: []workload.TaskResult{{
+		Exit: workload.Exited, Stdout: workload.Stream{Data: []byte("hi")}, Outputs: []workload.Output{{Path: "a/b", Data: []byte("x")}, {Path: "prog", Blob: s.program, Exec: true}},
+	}}}))
+	s.evil = put(wire.MustMarshal(workload.Segment{Results: []workload.TaskResult{{
+		Index: 1, Exit: workload.Exited, Outputs: []workload.Output{{Path: "../../../../evil"}, {Path: "/"}, {Path: "a\x00b"}, {Path: "./stdout"}},
+	}}}))
+	return s
+}
+
+func tarOf(f *testing.F) []byte {
+	f.Helper()
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("in a tree"), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := blob.PackTree(f.Context(), dir, &out, blob.DefaultLimits()); err != nil {
+		f.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// bench is a worker and all that it speaks to.
+type bench struct {
+	t      *testing.T
+	shop   *shop
+	w      *Worker
+	alloc  *capacity.Allocator
+	served []handler
+
+	mu      sync.Mutex
+	answers [][]byte
+	open    int // sessions
+	streams sync.WaitGroup
+}
+
+func openBench(t *testing.T, shop *shop) *bench {
+	b := &bench{t: t, shop: shop, served: workerHandlers()}
+	var err error
+	if b.alloc, err = capacity.New(capacity.Uniform(4, 2), capacity.Limits{Memory: 8 << 30, Disk: 64 << 30, Slots: 64}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	kinds := []workload.Kind{workload.Process, workload.Wasm}
+	b.w, err = New(Config{
+		Self: peerID(asSelf), Key: peerKey(asSelf), Cell: func() workload.CellID { return homeCell }, Dir: filepath.Join(shop.dir, "slots"), Boot: 1,
+		Machine: workload.Machine{Name: "n", Arch: "amd64", OS: "linux", SMT: 2, Total: b.alloc.Total(), Kinds: kinds, Labels: map[string]string{"zone": "z"}},
+		Alloc:   b.alloc, Disk: func() int64 { return 64 << 30 }, Prices: pricing.Default(),
+		Runners: map[workload.Kind]runner.Runner{workload.Process: actors{b, workload.Process}, workload.Wasm: actors{b, workload.Wasm}},
+		Blobs:   shop.blobs, Fetch: b, Keep: b, Leaders: b, Supervisor: b, Lease: lease.Default(), Log: slog.New(slog.DiscardHandler),
+		Clock: func() time.Duration { return time.Hour + time.Since(began) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.w.fresh = true
+	return b
+}
+
+// Fetch implements Fetcher: nothing is to be had but what is here.
+func (b *bench) Fetch(_ context.Context, ref workload.Ref, _ []workload.PeerID) error {
+	if b.shop.blobs.Has(ref) {
+		return nil
+	}
+	return blob.ErrNotFound
+}
+
+// Keep implements Keeper.
+func (b *bench) Keep(workload.ID, []workload.Ref) error { return nil }
+
+// Slot implements Supervisor.
+func (b *bench) Slot(string) runner.Guard { return nil }
+
+// Grant implements Supervisor.
+func (b *bench) Grant(_ runner.Instant, ttl time.Duration, _ ...string) error {
+	if limit := 24 * time.Hour * 31; ttl > limit {
+		b.t.Errorf("slots may run for %s", ttl)
+	}
+	return nil
+}
+
+// Forget implements Supervisor.
+func (b *bench) Forget(string) error { return nil }
+
+// MayLead implements Leaders.
+func (b *bench) MayLead(cell workload.CellID, peer workload.PeerID) bool {
+	return cell == homeCell && peer == peerID(asLeader) || cell == otherCell && peer == peerID(asSibling)
+}
+
+// CallLeader implements Leaders: the next answer of the script is decoded as
+// whatever was asked for; without one the leader says what ends the slot.
+func (b *bench) CallLeader(ctx context.Context, _ workload.CellID, proto string, req, resp any) error {
+	if err := wire.Unmarshal(wire.MustMarshal(req), req); err != nil {
+		b.t.Errorf("%s: the worker's own request: %v", proto, err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(b.answers) > 0 {
+		answer := b.answers[0]
+		b.answers = b.answers[1:]
+		return wire.Unmarshal(answer, resp)
+	}
+	switch r := resp.(type) {
+	case *wire.Taken:
+		r.Over = true
+	case *wire.Closed:
+		r.Held = true
+	case *wire.Renewed:
+		r.GrantMs, r.Epoch = 9000, 1
+	}
+	return nil
+}
+
+// actors is a Runner whose attempts print, wait a little and end.
+type actors struct {
+	b    *bench
+	kind workload.Kind
+}
+
+func (r actors) Kind() workload.Kind                   { return r.kind }
+func (r actors) Probe(context.Context) (string, error) { return runner.WallNamespaces, nil }
+
+func (r actors) Available(spec *workload.Spec) error {
+	if spec.Program.Host != "" && spec.Program.Host != "true" {
+		return runner.ErrProgramMissing
+	}
+	return nil
+}
+
+func (r actors) Open(_ context.Context, slot runner.Slot) (runner.Session, error) {
+	r.b.mu.Lock()
+	defer r.b.mu.Unlock()
+	r.b.open++
+	return &actor{b: r.b, spec: slot.Spec, end: make(chan struct{})}, nil
+}
+
+// actor is a session of an actors.
+type actor struct {
+	b    *bench
+	spec *workload.Spec
+	mu   sync.Mutex
+	end  chan struct{} // closed when the running attempt is to end
+	gone bool
+}
+
+// actFor is how long an attempt runs that nobody ends: a seed says so in a field
+// that a worker does not look at.
+func (s *actor) actFor() time.Duration {
+	return 300*time.Millisecond + time.Duration(s.spec.Retries)*time.Second
+}
+
+// Run implements runner.Session.
+func (s *actor) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, error) {
+	if a.Index >= s.spec.Tasks.Count || a.Number == 0 {
+		s.b.t.Errorf("task %d of %d ran, attempt %d", a.Index, s.spec.Tasks.Count, a.Number)
+	}
+	for _, m := range a.Mounts {
+		if !filepath.IsLocal(filepath.FromSlash(m.Target)) {
+			s.b.t.Errorf("an input is shown at %q", m.Target)
+		}
+	}
+	_, _ = io.WriteString(a.Stdout, "on stage\n")
+	if err := os.MkdirAll(a.Out, 0o755); err != nil {
+		return runner.Outcome{}, err
+	}
+	if err := os.WriteFile(filepath.Join(a.Out, "prop"), []byte("x"), 0o644); err != nil {
+		return runner.Outcome{}, err
+	}
+	if a.Stdin != nil {
+		go io.Copy(io.Discard, a.Stdin) //nolint:errcheck // it ends with the attempt
+	}
+	s.mu.Lock()
+	end := s.end
+	s.mu.Unlock()
+	out := runner.Outcome{Exit: workload.Exited, Wall: runner.WallNamespaces}
+	select {
+	case <-time.After(s.actFor()):
+	case <-end:
+		out.Exit = workload.StoppedExit
+	case <-ctx.Done():
+		out.Exit = workload.StoppedExit
+	}
+	return out, nil
+}
+
+// Interrupt implements runner.Session.
+func (s *actor) Interrupt(time.Duration) { s.Kill() }
+
+// Kill implements runner.Session.
+func (s *actor) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.end)
+	s.end = make(chan struct{})
+}
+
+// Close implements runner.Session.
+func (s *actor) Close() error {
+	s.Kill()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gone {
+		s.gone = true
+		s.b.mu.Lock()
+		s.b.open--
+		s.b.mu.Unlock()
+	}
+	return nil
+}
+
+// Park implements runner.Reusable.
+func (s *actor) Park(runner.Guard) ([]string, error) { return nil, nil }
+
+// Reopen implements runner.Reusable.
+func (s *actor) Reopen(slot runner.Slot) error { s.spec = slot.Spec; return nil }
+
+func (b *bench) take(s step) {
+	switch kind := int(s.kind) % (stepHandlers + len(b.served)); kind {
+	case stepAnswer:
+		b.mu.Lock()
+		b.answers = append(b.answers, s.body)
+		b.mu.Unlock()
+	case stepTime:
+		time.Sleep(time.Duration(len(s.body)%64) * 100 * time.Millisecond)
+	case stepAttach:
+		b.attach(&s)
+	default:
+		h := &b.served[kind-stepHandlers]
+		began := time.Now()
+		_, err := h.serve(b.w, b.t.Context(), &s)
+		if took := time.Since(began); took > 0 {
+			b.t.Errorf("%s took %s", h.proto, took)
+		}
+		if err != nil && wire.FromError(err).Kind == wire.Internal {
+			b.t.Errorf("%s failed by itself: %v", h.proto, err)
+		}
+	}
+	synctest.Wait()
+}
+
+// attach opens a stream, whose first byte is the length of an AttachMsg and
+// whose rest is what the peer says on it.
+func (b *bench) attach(s *step) {
+	if len(s.body) == 0 {
+		return
+	}
+	n := min(int(s.body[0]), len(s.body)-1)
+	var m wire.AttachMsg
+	if wire.Unmarshal(s.body[1:1+n], &m) != nil {
+		return
+	}
+	b.streams.Go(func() { b.w.HandleAttach(peerID(int(s.from)), &m, &stream{in: bytes.NewReader(s.body[1+n:])}) })
+}
+
+// stream is one end of a connection that takes everything.
+type stream struct {
+	in io.Reader
+	mu sync.Mutex
+}
+
+func (s *stream) Read(p []byte) (int, error)  { return s.in.Read(p) }
+func (s *stream) Write(p []byte) (int, error) { return len(p), nil }
+
+// end closes the worker and looks at what it leaves.
+func (b *bench) end() {
+	b.w.Close()
+	b.streams.Wait()
+	time.Sleep(HoldFor + 2*parkFor)
+	b.w.Offer(time.Second) // drops the holds whose time is over
+	if free, total := b.alloc.Available(), b.alloc.Total(); free != total {
+		b.t.Errorf("%+v is free in the end, of %+v", free, total)
+	}
+	if st := b.w.Stats(); st.Slots != 0 || b.open != 0 {
+		b.t.Errorf("%d slots and %d sessions are left", st.Slots, b.open)
+	}
+	err := filepath.WalkDir(b.shop.dir, func(path string, _ fs.DirEntry, err error) error {
+		if path != b.shop.dir && path != filepath.Join(b.shop.dir, "slots") {
+			b.t.Errorf("left behind: %s", strings.TrimPrefix(path, b.shop.dir))
+		}
+		return err
+	})
+	if err != nil {
+		b.t.Error(err)
+	}
+}
+
+// auctionOf numbers the auctions of the seeds.
+func auctionOf(n byte) workload.AuctionID { return workload.AuctionID{n} }
+
+func benchCall(n byte, cell workload.CellID, spec *workload.Spec) wire.CallMsg {
+	owner := workload.PeerIDOf(ownerKey.Public().(ed25519.PublicKey))
+	return wire.CallMsg{Call: workload.Call{
+		Auction: auctionOf(n), Workload: workload.ID{Cell: cell, Random: [16]byte{n}}, Cell: cell, Owner: owner,
+		Shape: spec.Resources, Kind: spec.Program.Kind, Host: spec.Program.Host, Where: spec.Where, Slots: 2,
+	}}
+}
+
+func benchAward(n byte, cell workload.CellID, spec *workload.Spec, after ...wire.AfterOutputs) wire.SignedAward {
+	fence := workload.Fence{Generation: 1, Epoch: 1}
+	msg := wire.AwardMsg{
+		Cell: cell, Term: 1, Workload: workload.ID{Cell: cell, Random: [16]byte{n}}, Auction: auctionOf(n), GrantMs: 9000,
+		Home: peerID(asHome), After: after, Holders: []workload.PeerID{peerID(asHome)},
+		Slots: []wire.Awarded{
+			{Slot: 1, Fence: fence, Rate: 5, Ranges: []workload.Range{{From: 0, Count: 1, Attempt: 1}}},
+			{Slot: 2, Fence: fence, Rate: 5, Ranges: []workload.Range{{From: 1, Count: 1, Attempt: 1}}},
+		},
+	}
+	if spec.Tasks.Count == 1 {
+		msg.Slots = msg.Slots[:1]
+	}
+	return wire.SignedAward{Award: workload.Signed{Payload: wire.MustMarshal(msg)}, Spec: workload.Signed{Payload: wire.MustMarshal(spec)}}
+}
+
+func benchSpec(edit func(*workload.Spec)) *workload.Spec {
+	spec := workload.DefaultSpec()
+	spec.Program = workload.Program{Kind: workload.Process, Host: "true", Name: "true"}
+	if edit != nil {
+		edit(&spec)
+	}
+	return &spec
+}
+
+// workerSteps are real messages in the order in which they come.
+func workerSteps(t testing.TB, s *shop) (scripts [][]step) {
+	t.Helper()
+	send := func(proto string, from byte, m any) step {
+		for i, h := range workerHandlers() {
+			if h.proto == proto {
+				return step{kind: byte(stepHandlers + i), from: from, body: wire.MustMarshal(m)}
+			}
+		}
+		t.Fatalf("%s is not served", proto)
+		return step{}
+	}
+	wait := func(n int) step { return step{kind: stepTime, body: make([]byte, n)} }
+	answer := func(m any) step { return step{kind: stepAnswer, body: wire.MustMarshal(m)} }
+	attach := func(from byte, m wire.AttachMsg, said ...byte) step {
+		raw := wire.MustMarshal(m)
+		return step{kind: stepAttach, from: from, body: append(append([]byte{byte(len(raw))}, raw...), said...)}
+	}
+	run := func(n byte, from byte, cell workload.CellID, spec *workload.Spec, after ...wire.AfterOutputs) []step {
+		return []step{send(wire.ProtoCall, from, benchCall(n, cell, spec)), send(wire.ProtoAward, from, benchAward(n, cell, spec, after...))}
+	}
+	two := func(s *workload.Spec) { s.Tasks.Count = 2 }
+	ref := wire.SlotRef{Workload: workload.ID{Cell: homeCell, Random: [16]byte{1}}, Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}}
+	id := ref.Workload
+	doubled := benchAward(1, homeCell, benchSpec(two))
+	var msg wire.AwardMsg
+	if err := wire.Unmarshal(doubled.Award.Payload, &msg); err != nil {
+		t.Fatal(err)
+	}
+	msg.Slots[1].Slot = 1
+	doubled.Award.Payload = wire.MustMarshal(msg)
+	plain := benchSpec(nil)
+	return [][]step{
+		append(run(1, asLeader, homeCell, plain), wait(9)),
+		append(run(1, asSibling, otherCell, benchSpec(two)), wait(9)),
+		append(run(1, asLeader, homeCell, benchSpec(two)), wait(1), send(wire.ProtoLive, asStranger, wire.LiveMsg{Workload: id}),
+			send(wire.ProtoHalt, asLeader, wire.HaltMsg{Slots: []wire.SlotRef{ref}, GraceMs: 100, Reason: "r"}), wait(5)),
+		{send(wire.ProtoCall, asLeader, benchCall(1, homeCell, plain)), send(wire.ProtoRelease, asLeader, wire.ReleaseMsg{Auctions: []workload.AuctionID{auctionOf(1)}}),
+			send(wire.ProtoAward, asLeader, benchAward(1, homeCell, plain))},
+		{send(wire.ProtoCall, asStranger, benchCall(1, homeCell, plain)), send(wire.ProtoCall, asLeader, benchCall(2, homeCell, benchSpec(func(s *workload.Spec) { s.Where = `zone == "y" || cores > 64` })))},
+		{send(wire.ProtoCall, asLeader, benchCall(1, homeCell, benchSpec(two))), send(wire.ProtoAward, asLeader, doubled)},
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) {
+			b.Program = workload.Program{Kind: workload.Wasm, Blob: s.program, Name: "p"}
+			b.Tasks = workload.Tasks{Count: 2, Table: s.table}
+			b.Inputs = []workload.Input{{Path: "tree", Kind: workload.Tree, Blob: s.tree}, {Path: "f", Kind: workload.File, Blob: s.program}}
+			b.Stdin = s.table
+		})), wait(9)),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.After = []workload.After{{Name: "in"}} }),
+			wire.AfterOutputs{Name: "in", Segments: []workload.Ref{s.segment}}), wait(9)),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.After = []workload.After{{Name: "in"}} }),
+			wire.AfterOutputs{Name: "in", Segments: []workload.Ref{s.evil}}), wait(9)),
+		run(1, asSibling, otherCell, plain, wire.AfterOutputs{Name: "x/../../../escape", Segments: []workload.Ref{s.segment}}),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.Tasks.Count = 9 })),
+			answer(wire.Taken{Ranges: []workload.Range{{From: 2, Count: 2, Attempt: 1}}}), answer(wire.Closed{Over: true}), wait(30)),
+		append([]step{answer(wire.Taken{Ranges: []workload.Range{{From: 2, Count: 0, Attempt: 1}}})}, append(run(1, asLeader, homeCell, benchSpec(two)), wait(30))...),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.Interactive = true })),
+			attach(asHome, wire.AttachMsg{Workload: id, Stdin: true, Follow: true}, FrameStdin, 0, 0, 0, 2, 'h', 'i', FrameStdinEnd, 0, 0, 0, 0), wait(1),
+			attach(asStranger, wire.AttachMsg{Workload: id, Follow: true}), attach(asStranger, wire.AttachMsg{Workload: id, Stdin: true}), wait(20)),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.OnPartition, b.Retries = workload.Continue, 9 })),
+			answer(wire.Renewed{GrantMs: 9000, Epoch: 1, Term: 1, Gone: []wire.SlotRef{ref}}), wait(63)),
+		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.Retries = 30 })), wait(62), answer(wire.Renewed{Term: 1, Epoch: 2}), wait(62)),
+		{send(wire.ProtoCall, asLeader, wire.CallMsg{Call: func() workload.Call {
+			c := benchCall(1, homeCell, plain).Call
+			c.MaxPrice = 1
+			return c
+		}()})},
+		append(append(run(1, asLeader, homeCell, plain), wait(20)), append(run(2, asLeader, homeCell, plain), wait(20))...),
+	}
+}
+
+// FuzzSegment writes the results of a segment made of arbitrary bytes into a
+// folder, as a workload that comes after, and its owner, do. Nothing is written
+// beside it.
+func FuzzSegment(f *testing.F) {
+	f.Add(wire.MustMarshal(workload.Segment{Results: []workload.TaskResult{{Stdout: workload.Stream{Data: []byte("x")}, Outputs: []workload.Output{{Path: "a/b", Exec: true}}}}}))
+	f.Add(wire.MustMarshal(workload.Segment{Results: []workload.TaskResult{{Outputs: []workload.Output{{Path: "../../x"}, {Path: "/etc/x"}, {Path: ""}}}}}))
+	f.Add(wire.MustMarshal(workload.Segment{Results: []workload.TaskResult{{Outputs: []workload.Output{{Path: "a"}, {Path: "a/b"}, {Path: "stdout"}, {Path: "b\x00"}}}}}))
+	base := f.TempDir()
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var s workload.Segment
+		if wire.Unmarshal(raw, &s) != nil || len(s.Results) > 64 {
+			return
+		}
+		dir := filepath.Join(base, "in")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		for i := range s.Results {
+			_ = WriteResult(root, &s.Results[i], func(workload.Ref) (io.ReadCloser, error) { return nil, errors.New("not here") })
+		}
+		if entries, err := os.ReadDir(base); err != nil || len(entries) != 1 {
+			t.Errorf("%v was written beside the folder: %v", entries, err)
+		}
+	})
+}
