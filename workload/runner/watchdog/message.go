@@ -83,7 +83,13 @@ func Receive(sock int, buf []byte) (m Message, pidfd int, err error) {
 		return m, -1, ErrGone
 	}
 	pidfd = firstRight(oob[:oobn])
-	return m, pidfd, json.Unmarshal(buf[:n], &m)
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		if pidfd >= 0 {
+			unix.Close(pidfd)
+		}
+		return m, -1, err
+	}
+	return m, pidfd, nil
 }
 
 func firstRight(oob []byte) int {

@@ -125,6 +125,9 @@ func (s *server) receive(buf []byte) bool {
 }
 
 func (s *server) handle(m Message, pidfd int) {
+	if m.Op != OpAdd && pidfd >= 0 {
+		unix.Close(pidfd)
+	}
 	switch m.Op {
 	case OpGrant:
 		for _, key := range m.Keys {
@@ -148,10 +151,10 @@ func (s *server) handle(m Message, pidfd int) {
 }
 
 func (s *server) add(m Message, pidfd int) {
-	if pidfd < 0 || len(m.Keys) != 1 {
+	if pidfd < 0 {
 		return
 	}
-	if !s.table.Add(m.Keys[0], m.ID, Now()) {
+	if len(m.Keys) != 1 || s.boxes[m.ID] != nil || !s.table.Add(m.Keys[0], m.ID, Now()) {
 		unix.Close(pidfd)
 		s.send(Message{Op: OpRefused, ID: m.ID, Keys: m.Keys})
 		return
