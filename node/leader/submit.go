@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"math"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -144,10 +145,11 @@ func (l *Leader) keepInputs(ctx context.Context, id workload.ID, m *wire.Submit,
 	return l.cfg.Store.Replicate(ctx, hold)
 }
 
-// Total sums the sizes of blobs in bytes.
+// Total sums the sizes of blobs in bytes. What a stranger says of them may be
+// more than there are numbers for.
 func Total(refs []workload.Ref) (n int64) {
 	for _, r := range refs {
-		n += max(r.Size, 0)
+		n += min(max(r.Size, 0), math.MaxInt64-n)
 	}
 	return n
 }
