@@ -272,7 +272,7 @@ func FuzzSnapshotFile(f *testing.F) {
 	b := newBook(ledger.Rules{
 		OpenSpec: func(s workload.Signed) (spec workload.Spec, err error) { return spec, wire.Unmarshal(s.Payload, &spec) },
 		Charge:   func(int64, int64) int64 { return 0 }, Replay: func(*ledger.Award) error { return nil },
-	}, slog.New(slog.DiscardHandler), newShelf(nil, slog.New(slog.DiscardHandler)), func(workload.ID) {})
+	}, slog.New(slog.DiscardHandler), newShelf(nil, slog.New(slog.DiscardHandler)))
 	spec := workload.DefaultSpec()
 	spec.Program = workload.Program{Kind: workload.Process, Host: "true"}
 	commands := []*ledger.Command{

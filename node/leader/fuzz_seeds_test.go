@@ -116,7 +116,7 @@ func fuzzSteps(t testing.TB) (scripts [][]fuzzStep) {
 	scripts = [][]fuzzStep{
 		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('n', nil), Blobs: []workload.Ref{{Size: 10}}, Inline: []wire.Inline{{Data: []byte("in")}}})},
 		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: baseSpecs()[runs]})},
-		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('o', nil), Blobs: []workload.Ref{{Size: 1 << 62}, {Size: 1 << 62}}})},
+		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('o', nil), Blobs: []workload.Ref{{Size: 1 << 62}, {Size: 1 << 62}, {Size: 3}}})},
 		{send(wire.ProtoSubmit, asStranger, wire.Submit{Spec: duelSpec('n', func(s *workload.Spec) { s.Where = `arch == "amd64" && cores > 1` })}), second},
 		{send(wire.ProtoTake, asWorker, wire.TakeMsg{Ref: ref, MicrosPerTask: 1000, Seq: 2}), send(wire.ProtoTake, asWorker, wire.TakeMsg{Ref: ref, Seq: 1})},
 		{send(wire.ProtoReturn, asWorker, wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{From: 2, Count: 2, Attempt: 1}}})},

@@ -70,7 +70,6 @@ func peerID(n int) workload.PeerID {
 
 var (
 	ownerKey = peerKeys(100)
-	ownerID  = workload.PeerIDOf(ownerKey.Public().(ed25519.PublicKey))
 	duelMesh = workload.MeshID{'m'}
 	duelCell = workload.CellID{'c'}
 )
@@ -294,6 +293,11 @@ func (d *duel) Replicate(_ context.Context, m *wire.Hold) error {
 		}
 	}
 	return nil
+}
+
+// Holding implements Blobs: two blobs are held for another workload.
+func (d *duel) Holding(refs []workload.Ref) ([]workload.ID, bool) {
+	return []workload.ID{duelID(runs)}, len(refs) == 2
 }
 
 // Suited implements Siblings.

@@ -433,10 +433,7 @@ func (b *bench) attach(s *step) {
 }
 
 // stream is one end of a connection that takes everything.
-type stream struct {
-	in io.Reader
-	mu sync.Mutex
-}
+type stream struct{ in io.Reader }
 
 func (s *stream) Read(p []byte) (int, error)  { return s.in.Read(p) }
 func (s *stream) Write(p []byte) (int, error) { return len(p), nil }
