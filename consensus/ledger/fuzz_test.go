@@ -1,10 +1,11 @@
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -14,11 +15,20 @@ import (
 )
 
 // FuzzLog lets the fuzzer draw the commands of TestRandomLog: it finds its way
-// into states by coverage where chance does not.
+// into states by coverage where chance does not. What it leaves open is drawn
+// from numbers that are the same in every run.
 func FuzzLog(f *testing.F) {
-	f.Add(bytes.Repeat([]byte{1, 2, 3, 5, 8, 13, 21, 34}, 200))
-	f.Add(bytes.Repeat([]byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0}, 150))
-	f.Fuzz(rapid.MakeFuzz(checkRandomLog))
+	rest := make([]byte, 256<<10)
+	rand.NewChaCha8([32]byte{}).Read(rest)
+	for seed := range byte(4) {
+		draws := make([]byte, 2<<10)
+		rand.NewChaCha8([32]byte{seed + 1}).Read(draws)
+		f.Add(draws)
+	}
+	check := rapid.MakeFuzz(checkRandomLog)
+	f.Fuzz(func(t *testing.T, draws []byte) {
+		check(t, slices.Concat(draws[:len(draws)&^7], rest))
+	})
 }
 
 // wireRules read the encodings that a real ledger reads. A signature counts as

@@ -77,7 +77,7 @@ func endedProcess(f *testing.F) int {
 	}
 	fd, err := unix.PidfdOpen(p.Pid, 0)
 	if err != nil {
-		f.Skip("pidfd_open: ", err)
+		f.Fatal(err)
 	}
 	f.Cleanup(func() { unix.Close(fd) })
 	if _, err := p.Wait(); err != nil {
