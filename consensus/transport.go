@@ -59,13 +59,33 @@ func (t *transport) screen() {
 	}
 }
 
-// checkRequest refuses a snapshot whose configuration the library would panic on.
-// Entries are checked when they are stored.
+// checkRequest refuses what the library would panic on. What is in an entry is
+// checked when it is stored.
 func checkRequest(command any) error {
-	req, ok := command.(*raft.InstallSnapshotRequest)
-	if !ok {
-		return nil
+	switch req := command.(type) {
+	case *raft.AppendEntriesRequest:
+		return checkEntries(req)
+	case *raft.InstallSnapshotRequest:
+		return checkSnapshot(req)
 	}
+	return nil
+}
+
+// checkEntries refuses entries that do not continue the one that the request
+// names, one after the other: the library would store a log with a hole.
+func checkEntries(req *raft.AppendEntriesRequest) error {
+	index, term := req.PrevLogEntry, req.PrevLogTerm
+	for _, e := range req.Entries {
+		if index++; e == nil || e.Index != index || e.Term < term || e.Term > req.Term {
+			return fmt.Errorf("%w: entry %d after entry %d of term %d does not continue it", ErrMalformed, index, req.PrevLogEntry, req.PrevLogTerm)
+		}
+		term = e.Term
+	}
+	return nil
+}
+
+// checkSnapshot refuses a snapshot whose configuration the library would panic on.
+func checkSnapshot(req *raft.InstallSnapshotRequest) error {
 	if req.SnapshotVersion < 1 || len(req.Configuration) > maxConfigBytes || req.Size < 0 {
 		return fmt.Errorf("%w: snapshot of version %d, %d bytes, configuration of %d bytes",
 			ErrMalformed, req.SnapshotVersion, req.Size, len(req.Configuration))
