@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,8 +37,15 @@ func (s *Server) nodes(r *http.Request) (any, error) {
 
 func (s *Server) config(*http.Request) (any, error) { return s.backend.Config(), nil }
 
+// putBlob stores a body. One that ends early is its sender's doing.
 func (s *Server) putBlob(r *http.Request) (any, error) {
-	return s.backend.PutBlob(r.Context(), r.Body)
+	body := &source{r: r.Body}
+	ref, err := s.backend.PutBlob(r.Context(), body)
+	var big *http.MaxBytesError
+	if err != nil && body.err != nil && !errors.As(body.err, &big) {
+		return nil, Errorf(Invalid, "the upload ended before it was complete: %.200s", body.err.Error())
+	}
+	return ref, err
 }
 
 func (s *Server) openBlob(w http.ResponseWriter, r *http.Request) error {
