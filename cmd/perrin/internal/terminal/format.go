@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -86,10 +87,11 @@ func Duration(d time.Duration) string {
 }
 
 // Clean makes text from the network or a workload safe for a terminal and for
-// one line: control characters become spaces, and it is cut at limit characters.
+// one line: control characters, those that change the direction of text among
+// them, become spaces, and it is cut at limit characters.
 func Clean(s string, limit int) string {
 	out := strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e {
+		if unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || unicode.Is(unicode.Bidi_Control, r) {
 			return ' '
 		}
 		return r

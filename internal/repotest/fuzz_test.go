@@ -1,0 +1,49 @@
+package repotest
+
+import (
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// parses is how code that reads the bytes of others looks.
+var parses = regexp.MustCompile(`wire\.Unmarshal|json\.Unmarshal|json\.NewDecoder|tar\.NewReader|pem\.Decode|ReadUvarint|binary\.(Big|Little)Endian\.Uint|url\.ParseQuery|(?m:^func Parse[A-Z])`)
+
+// fuzzedElsewhere are folders that parse and have no fuzz target of their own.
+var fuzzedElsewhere = map[string]string{
+	"workload/wasm/frame":        "workload/wasm has FuzzFrame",
+	"workload/specfile/document": "workload/specfile has FuzzParse",
+	"workload/unit/unitclient":   "it reads answers through unitwire, which has FuzzExchange, into plain structs",
+	"node/api/apitest":           "a fake for tests",
+	"examples/...":               "what a user could write",
+	"simulations/...":            "an experiment reads what it wrote",
+	"internal/...":               "a check reads what this repository holds",
+}
+
+// TestEveryParserIsFuzzed refuses a package that reads the bytes of others and
+// has no fuzz target.
+func TestEveryParserIsFuzzed(t *testing.T) {
+	reader, target := map[string]string{}, map[string]bool{}
+	files(t, ".go", func(name string, content []byte) {
+		folder := path.Dir(name)
+		switch found := parses.Find(content); {
+		case strings.HasSuffix(name, "_test.go"):
+			target[folder] = target[folder] || regexp.MustCompile(`(?m)^func Fuzz[A-Z]`).Match(content)
+		case found != nil:
+			reader[folder] = path.Base(name) + ": " + string(found)
+		}
+	})
+	for folder, what := range reader {
+		excused := false
+		for pattern := range fuzzedElsewhere {
+			excused = excused || under(folder, pattern)
+		}
+		if !target[folder] && !excused {
+			t.Errorf("%s has no fuzz target and parses: %s", folder, what)
+		}
+	}
+	if len(reader) < 20 {
+		t.Errorf("only %d folders parse anything", len(reader))
+	}
+}
