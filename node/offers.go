@@ -12,8 +12,9 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// How offers travel: to every voter each offerEvery, and to the leader on change,
-// at most every offerPause; one is valid for offerValid.
+// How offers travel: to the leader each offerEvery and on change, at most every
+// offerPause, and each second time to every voter, for a term that it may lead;
+// one is valid for offerValid.
 const (
 	offerEvery = 5 * time.Second
 	offerPause = 10 * time.Millisecond
@@ -32,7 +33,7 @@ type signedOffer struct {
 func (n *Node) keepOffering(ctx context.Context) error {
 	tick := time.NewTicker(offerEvery)
 	defer tick.Stop()
-	all := true
+	all, round := true, 0
 	for {
 		told := n.tellOffer(ctx, all)
 		all = true
@@ -44,6 +45,8 @@ func (n *Node) keepOffering(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-again:
+			round++
+			all = !told || round%2 == 0
 		case <-n.doubt:
 		case <-n.worker.Changed():
 			all = !told
