@@ -72,7 +72,7 @@ func TestSupervisorRecordsWhatRan(t *testing.T) {
 	t.Cleanup(func() { sup.Close() })
 	slot, other := openSlot(t, h, sup.Slot("a")), openSlot(t, h, sup.Slot("b"))
 	begun := runner.Now()
-	if err := errors.Join(sup.Grant(begun, 600*time.Millisecond, "a"), sup.Grant(begun, time.Minute, "b")); err != nil {
+	if err := errors.Join(sup.Grant(begun, 3*time.Second, "a"), sup.Grant(begun, time.Minute, "b")); err != nil {
 		t.Fatal(err)
 	}
 	slot.Do("noop")
@@ -101,7 +101,7 @@ func TestSupervisorRecordsWhatRan(t *testing.T) {
 			t.Errorf("record %d: %+v, want %+v", i, r, want)
 		}
 	}
-	if got[1].At < begun || got[2].At > between || time.Duration(got[4].At-begun) < 600*time.Millisecond {
+	if got[1].At < begun || got[2].At > between || time.Duration(got[4].At-begun) < 3*time.Second {
 		t.Errorf("%+v, begun at %d, between at %d", got, begun, between)
 	}
 }
