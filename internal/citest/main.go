@@ -171,10 +171,22 @@ func (r *report) endPackage(e event, output []string) {
 		return // it has no tests
 	}
 	if e.Action == "fail" {
+		r.unfinished(e.Package)
 		fmt.Fprint(r.out, strings.Join(output, ""))
 		r.failed = append(r.failed, e.Package)
 	}
 	fmt.Fprintf(r.out, "%-4s %s %.1fs\n", e.Action, e.Package, e.Elapsed)
+}
+
+// unfinished prints what tests said that had no end when their process did: why
+// it died stands there.
+func (r *report) unfinished(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(r.output)) {
+		if test, ok := strings.CutPrefix(key, pkg+" "); ok && test != "" {
+			fmt.Fprint(r.out, strings.Join(r.output[key], ""))
+			delete(r.output, key)
+		}
+	}
 }
 
 // sum prints what happened and reports whether all is well.

@@ -19,6 +19,7 @@ const stream = `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"pass","Package":"p","Test":"TestC"}
 {"Action":"output","Package":"p","Test":"TestD","Output":"    d_test.go:1: boom\n"}
 {"Action":"fail","Package":"p","Test":"TestD"}
+{"Action":"output","Package":"p","Test":"TestE","Output":"fatal error: the process died\n"}
 {"Action":"output","Package":"p","Output":"FAIL\n"}
 {"Action":"fail","Package":"p","Elapsed":1.5}
 {"Action":"skip","Package":"q"}
@@ -39,7 +40,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("unexpected skips %q, want %q", r.unexpected, want)
 	}
 	for _, want := range []string{
-		"d_test.go:1: boom", "fail p 1.5s", "1 passed, 1 failed, 2 skipped", "1 skipped: needs the ip program",
+		"d_test.go:1: boom", "fatal error: the process died", "fail p 1.5s", "1 passed, 1 failed, 2 skipped", "1 skipped: needs the ip program",
 		"unexpected skip: p: TestB: it was Monday", "failed: p: TestD", "z.go:1: no", "not json",
 	} {
 		if !strings.Contains(out.String(), want) {
