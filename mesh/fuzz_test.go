@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +101,23 @@ func FuzzJoin(f *testing.F) {
 		req, err := readJoin(bytes.NewReader(raw))
 		if err == nil && (len(req.Name) > 64 || len(req.Proof) > 32) {
 			t.Errorf("a field is over its bound: %+v", req)
+		}
+	})
+}
+
+// FuzzAnnounced reads arbitrary text as what somebody announces on the local
+// network.
+func FuzzAnnounced(f *testing.F) {
+	f.Add("dnsaddr=/ip4/192.0.2.1/udp/1/quic-v1/p2p/" + idOf(seeded(3)).String())
+	f.Add("dnsaddr=/p2p/x\ndnsaddr=/ip4/1.2.3.4\nother=1")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, info := range announced(strings.Split(text, "\n")) {
+			if _, err := fromLibp2p(info.ID); err != nil && info.ID.Validate() != nil {
+				t.Errorf("%q names nobody: %v", text, info)
+			}
+			if len(info.Addrs) > MaxAddrs {
+				t.Errorf("%d addresses", len(info.Addrs))
+			}
 		}
 	})
 }

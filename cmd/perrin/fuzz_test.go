@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -8,6 +10,8 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/api/apitest"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -50,6 +54,47 @@ func FuzzNamesOfThings(f *testing.F) {
 		}
 		if !strings.ContainsRune(text, 0) && filepath.IsAbs(placeOf(text)) && placeOf(text) != "/" {
 			t.Errorf("%q is shipped to %q", text, placeOf(text))
+		}
+	})
+}
+
+// FuzzGather writes what a daemon says of a task, whose files a stranger's node
+// has named, into a new folder, and nothing beside it.
+func FuzzGather(f *testing.F) {
+	for _, outputs := range [][]workload.Output{
+		{{Path: "a/b", Data: []byte("x"), Exec: true}, {Path: "stdout"}}, {{Path: "../../x"}}, {{Path: "/etc/x"}, {Path: ""}},
+		{{Path: "a"}, {Path: "a/b"}}, {{Path: "a\x00b"}}, {{Path: "b", Blob: workload.Ref{Size: 3}}},
+	} {
+		raw, err := json.Marshal(api.Task{Index: 3, Result: &workload.TaskResult{Exit: workload.Exited, Outputs: outputs}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	base := f.TempDir()
+	fake := apitest.New(nil)
+	f.Cleanup(fake.Close)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var task api.Task
+		if json.Unmarshal(raw, &task) != nil {
+			return
+		}
+		dir := filepath.Join(base, "out")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		_ = (&gatherer{b: fake}).task(t.Context(), root, &task)
+		if entries, err := os.ReadDir(base); err != nil || len(entries) != 1 {
+			t.Errorf("%v was written beside the folder: %v", entries, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+			t.Errorf("one task left %v: %v", entries, err)
 		}
 	})
 }
