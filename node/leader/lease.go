@@ -46,6 +46,7 @@ func (l *Leader) grant(ctx context.Context, node workload.PeerID, epoch uint64, 
 		ms      int64
 		refused error
 	}
+	l.need()
 	given, err := ask(ctx, l, func(now int64) (g grant) {
 		g.ms, g.refused = l.leases.Grant(now, node, epoch)
 		return g
