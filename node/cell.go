@@ -192,7 +192,7 @@ func openCell(self workload.PeerID, id workload.CellID, st *store.Store, streams
 	return c, c.retimeAlone()
 }
 
-// retimeAlone gives a lone voter the short timeouts of DESIGN.md section 5.
+// retimeAlone gives a lone voter short timeouts: nobody else can vote.
 func (c *cell) retimeAlone() error {
 	if voters := c.group.Servers().Voters(); len(voters) != 1 || len(c.group.Servers().Servers) != 1 {
 		return nil

@@ -169,10 +169,11 @@ func majority(answers <-chan error, n int) error {
 }
 
 // heldOf lists what a voter must hold for a workload: what it needs, its
-// segments and what they refer to, the latter from the given one on. A part that
+// segments and, up to a bound, what they refer to, the latter from the given one on. A part that
 // is not here yet is left out. It returns how many segments there are.
 func (n *Node) heldOf(c *cell, id workload.ID, from int) (refs []workload.Ref, segments int) {
 	var spec *workload.Spec
+	var held []workload.Ref // segments all of whose outputs are held
 	c.Read(func(s *ledger.State) {
 		v, ok := s.Workload(id)
 		if !ok {
@@ -183,12 +184,13 @@ func (n *Node) heldOf(c *cell, id workload.ID, from int) (refs []workload.Ref, s
 		}
 		segments = v.Segments
 		for _, seg := range s.Segments(id)[min(from, v.Segments):] {
+			refs = append(refs, seg.Ref)
 			if seg.Held {
-				refs = append(refs, seg.Ref)
+				held = append(held, seg.Ref)
 			}
 		}
 	})
-	for _, ref := range refs[:len(refs):len(refs)] {
+	for _, ref := range held {
 		if segment, err := worker.FetchSegment(context.Background(), n.blobs, nowhere{}, ref, nil); err == nil {
 			refs = append(refs, segment.Blobs()...)
 		}

@@ -259,7 +259,7 @@ func succeeded(t *testing.T, c *api.Client, id workload.ID, d time.Duration) *ap
 	return w
 }
 
-// TestAMeshGrows holds DESIGN.md section 5: one voter alone, one and a standby,
+// TestAMeshGrows holds the rules of cells: one voter alone, one and a standby,
 // then three, and five from seven members on.
 func TestAMeshGrows(t *testing.T) {
 	m := startMesh(t, devmesh.Options{Nodes: 1})

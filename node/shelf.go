@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -78,17 +79,16 @@ func (s *shelf) retry(known func(workload.ID) bool) {
 	s.late = still
 }
 
-// cut returns what the entries up to now carried, for a snapshot to sync.
+// cut returns what the entries up to now carried, for a snapshot to sync. It
+// stays to be synced until sync has done so: a snapshot may never be written.
 func (s *shelf) cut() map[workload.Ref]workload.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	taken := s.unsynced
-	s.unsynced = map[workload.Ref]workload.ID{}
-	return taken
+	return maps.Clone(s.unsynced)
 }
 
 // sync makes durable what cut returned, but for workloads that the cell has
-// forgotten since. When it fails, the next snapshot has it to do again.
+// forgotten since. When it fails, the next snapshot has all of it to do again.
 func (s *shelf) sync(taken map[workload.Ref]workload.ID, known func(workload.ID) bool) error {
 	refs := make([]workload.Ref, 0, len(taken))
 	for ref, id := range taken {
@@ -98,16 +98,16 @@ func (s *shelf) sync(taken map[workload.Ref]workload.ID, known func(workload.ID)
 	}
 	s.retry(known)
 	err := s.blobs.Sync(refs...)
-	if err == nil {
-		return nil
+	if errors.Is(err, blob.ErrNotFound) {
+		return errors.Join(errLate, err)
+	}
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ref, id := range taken {
-		s.unsynced[ref] = id
+	for ref := range taken {
+		delete(s.unsynced, ref)
 	}
-	if errors.Is(err, blob.ErrNotFound) {
-		err = errors.Join(errLate, err)
-	}
-	return err
+	return nil
 }

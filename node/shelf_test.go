@@ -50,6 +50,7 @@ func TestResultsOfTheLogAreDurableBeforeItIsCut(t *testing.T) {
 		return c.Segment
 	}
 	early := closing(workload.ID{Random: [16]byte{1}}, "early")
+	s.cut() // for a snapshot that is never written
 	disk.full = true
 	late := closing(workload.ID{Random: [16]byte{2}}, "late")
 	closing(gone, "of a workload that the cell forgets")

@@ -28,7 +28,7 @@ type Config struct {
 	DataPrice int64
 }
 
-// DefaultConfig is what DESIGN.md section 4 asks for.
+// DefaultConfig is what a node uses.
 func DefaultConfig() Config {
 	return Config{
 		K: 3, MaxCalled: 64, CallMin: 150, CallMax: 1500, LateFor: 3000, RetryMin: 100, RetryMax: 2000, PassFor: 30_000,

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -22,9 +23,10 @@ type tidier struct {
 
 // Badger flushes a table to level 0 for each memtable of writes.
 const (
-	memTable  = 8 << 20      // bytes
-	tidyAfter = 2 * memTable // bytes written between two looks
-	tidyFrom  = 3            // tables at level 0 that are worth a compaction
+	memTable  = 8 << 20          // bytes
+	tidyAfter = 2 * memTable     // bytes written between two looks
+	tidyFrom  = 3                // tables at level 0 that are worth a compaction
+	tidyRetry = 30 * time.Second // after a compaction that failed, as on a full disk
 	// stallAt is how many tables at level 0 make writes wait. A compaction
 	// falls behind only when it fails, and what stops writes then is the lack
 	// of room, with an error.
@@ -45,10 +47,7 @@ func (t *tidier) wrote(n int) {
 		return
 	}
 	t.written.Store(0)
-	select {
-	case t.wake <- struct{}{}:
-	default: // it is about to look anyway
-	}
+	t.look()
 }
 
 func (t *tidier) run() {
@@ -62,8 +61,17 @@ func (t *tidier) run() {
 			continue
 		}
 		if err := t.db.Flatten(1); err != nil {
-			t.log.Warn("compaction of the data folder", "error", err)
+			t.log.Warn("compaction of the data folder; it is tried again in a while", "error", err)
+			time.AfterFunc(tidyRetry, t.look)
 		}
+	}
+}
+
+// look has the goroutine look at the tables.
+func (t *tidier) look() {
+	select {
+	case t.wake <- struct{}{}:
+	default: // it is about to look anyway
 	}
 }
 

@@ -150,7 +150,9 @@ func (l *Leader) Run() error {
 		l.drainEvents()
 		l.step(scheduler.Input{})
 		l.expire()
-		l.leased.Store(l.leases.Len() > 0)
+		if out := l.leases.Len() > 0; l.leased.Swap(out) != out && out {
+			l.need()
+		}
 		l.lookAround(l.now())
 		tick.Reset(l.nextWake())
 	}
@@ -349,7 +351,7 @@ const (
 )
 
 // keepVerified confirms with a majority that this node still leads: no lease is
-// granted on an old word (DESIGN.md section 6). An idle leader asks nobody.
+// granted on an old word. An idle leader asks nobody.
 func (l *Leader) keepVerified() {
 	every := time.NewTicker(verifyEvery)
 	defer every.Stop()
@@ -382,6 +384,9 @@ func (l *Leader) verify() {
 	begin := l.now()
 	if err := l.cfg.Cell.VerifyLeader(ctx); err != nil {
 		return
+	}
+	if l.ctx.Err() != nil || l.cfg.Cell.Term() != l.term {
+		return // it was another term of this node that was confirmed
 	}
 	l.verified.Store(begin)
 	l.post(func(int64) { l.leases.Verified(begin) })

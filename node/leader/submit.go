@@ -61,7 +61,9 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 	}
 	id := IDOf(l.cfg.Cell.ID(), m.Spec)
 	if known, ok := l.known(m.Spec, &spec); ok {
-		l.refresh(known.ID) // the one who submitted it first may not have seen it through
+		if err := l.seeThrough(ctx, known, m); err != nil {
+			return nil, err
+		}
 		return known, nil
 	}
 	held := spec.Keep == workload.KeepAll || Total(m.Blobs) <= workload.KeepAutoLimit
@@ -84,6 +86,21 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 	return &wire.Submitted{ID: res.ID, Held: held}, nil
 }
 
+// seeThrough does for a workload that was accepted before what the submission
+// which had it accepted may not have come to: its answer was an error, or lost.
+func (l *Leader) seeThrough(ctx context.Context, known *wire.Submitted, m *wire.Submit) error {
+	l.refresh(known.ID)
+	lives := false
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		v, ok := s.Workload(known.ID)
+		lives = ok && !v.Phase.Ended()
+	})
+	if !lives || !known.Held {
+		return nil
+	}
+	return l.keepInputs(ctx, known.ID, m, true)
+}
+
 // sharesInputs reports whether a majority of the voters holds all that a
 // workload needs for earlier ones, by. Every voter pins the inputs for this one
 // when it applies its ACCEPT: if the earlier ones are remembered then, no voter
@@ -96,12 +113,13 @@ func (l *Leader) sharesInputs(spec *workload.Spec, m *wire.Submit, held bool) (b
 	return by, shared && l.remembered(by)
 }
 
-// remembered reports whether the cell has not forgotten any of ids.
+// remembered reports whether the cell has not forgotten any of ids, and holds
+// what they need.
 func (l *Leader) remembered(ids []workload.ID) bool {
 	known := true
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for _, id := range ids {
-			if _, ok := s.Workload(id); !ok {
+			if v, ok := s.Workload(id); !ok || !v.Held {
 				known = false
 			}
 		}

@@ -109,7 +109,7 @@ func (w *Worker) unknown(award *wire.AwardMsg) []wire.Awarded {
 }
 
 // claim turns the hold of the bid into grants. The first lease counts from when
-// the bid was sent (DESIGN.md section 6, rule 1), so an award that comes after
+// the bid was sent, so an award that comes after
 // it, or from a term that is over, is refused.
 func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workload.Spec, owner workload.PeerID, fresh []wire.Awarded) *workload.Reason {
 	if w.ctx.Err() != nil {

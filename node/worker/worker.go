@@ -71,7 +71,7 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// HoldFor is how long a bid reserves capacity (DESIGN.md section 4).
+// HoldFor is how long a bid reserves capacity.
 const HoldFor = 2 * time.Second
 
 // Worker sells and runs. Its methods are safe for concurrent use.

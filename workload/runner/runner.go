@@ -114,7 +114,7 @@ type Outcome struct {
 // MaxDetail bounds Outcome.Detail in bytes.
 const MaxDetail = 1024
 
-// Walls, the isolation levels of this version (DESIGN.md section 8).
+// Walls, the isolation levels of this version.
 const (
 	WallNamespaces = "namespaces"
 	WallWasm       = "wasm"
