@@ -2,9 +2,9 @@ package ledger
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
-	"path/filepath"
 	"strings"
 	"testing"
 
