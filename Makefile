@@ -20,7 +20,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/wasm/... ./wo
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
 
-.PHONY: help build shim test race histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race full histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: ## every test that needs no installation
 
 race: ## the tests of what has goroutines, short, under the race detector
 	CGO_ENABLED=1 $(CITEST) -race -short -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
+
+full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads
+	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'Flood|Finished|ManyTasks|MillionTasks|DeletedEntries' ./node ./consensus/store
 
 histories: ## SEEDS (20) histories each of three and five daemons under a nemesis
 	PERRIN_HISTORY_SOAK=$(SEEDS) $(GO) test -timeout 0 -run TestHistories ./simulations/history

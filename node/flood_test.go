@@ -44,7 +44,7 @@ func TestAFloodOfSubmits(t *testing.T) {
 		t.Skip("1,500 clients are too long for a short run")
 	}
 	const clients = 1500
-	each := max(1, full(10_000, 0)/clients)
+	each := max(1, (full(10_000, 0)+clients-1)/clients)
 	socket := filepath.Join(t.TempDir(), "s")
 	n := oneNode(t, Config{
 		Data: t.TempDir(), Cores: 16, Memory: 64 << 30, Socket: socket,

@@ -43,6 +43,24 @@ func TestTheLeaderIsCutOff(t *testing.T) {
 	}
 }
 
+// TestThirtyLoseTheirLeader: thirty nodes on lossy links, whose leader is cut off
+// while they work, go on with another, and it follows when it is back.
+func TestThirtyLoseTheirLeader(t *testing.T) {
+	long(t)
+	live(t, stack.Options{Nodes: 30, Seed: 1, Link: wan(0.02)}, func(t *testing.T, w *world) {
+		lead := w.leader(w.Machines[4])
+		other := w.rest(lead)[0]
+		id := w.submit(other, stack.Spec(120, time.Second))
+		w.until(lead, id, time.Minute, "half of the machines work", func(v *api.Workload) bool { return len(v.Slots) >= 30 })
+		w.Split(lead)
+		next := w.leader(other, lead)
+		w.until(next, w.submit(other, stack.Spec(8, time.Second)), time.Minute, "what comes after ends", ended)
+		w.until(next, id, 3*time.Minute, "what came before ends", ended)
+		w.Heal()
+		w.await(lead, time.Minute, "the old leader follows", func(st *api.Status) bool { return st.Ready })
+	})
+}
+
 // TestAMinorityIsCutOff: two of five voters and two members lose the rest. The
 // majority serves its clients; the minority says that it cannot.
 func TestAMinorityIsCutOff(t *testing.T) {

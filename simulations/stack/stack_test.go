@@ -35,15 +35,18 @@ func TestAMeshForms(t *testing.T) {
 
 // TestLoss: packets that are lost cost time and nothing else.
 func TestLoss(t *testing.T) {
-	for _, loss := range []float64{0.02, 0.1} {
-		t.Run(fmt.Sprint(loss), func(t *testing.T) {
+	for _, c := range []struct {
+		nodes int
+		loss  float64
+	}{{3, 0.02}, {9, 0.02}, {9, 0.1}} {
+		t.Run(fmt.Sprintf("%d nodes, %g", c.nodes, c.loss), func(t *testing.T) {
 			long(t)
-			live(t, stack.Options{Nodes: 9, Seed: 1, Link: wan(loss)}, func(t *testing.T, w *world) {
+			live(t, stack.Options{Nodes: c.nodes, Seed: 1, Link: wan(c.loss)}, func(t *testing.T, w *world) {
 				for i := range 5 {
-					w.submit(w.Machines[2*i], stack.Spec(60, 500*time.Millisecond))
+					w.submit(w.Machines[2*i%c.nodes], stack.Spec(60, 500*time.Millisecond))
 				}
 				for _, p := range w.promised {
-					w.until(w.Machines[8], p.id, 2*time.Minute, "it ends", ended)
+					w.until(w.Machines[c.nodes-1], p.id, 2*time.Minute, "it ends", ended)
 				}
 			})
 		})
