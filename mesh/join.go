@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -34,6 +35,10 @@ const (
 	// second: each may cost a write to disk.
 	joinRate  = 5
 	joinBurst = 20
+	// A machine that is told to come back does so after joinPause and up to as
+	// much again, for joinPatience.
+	joinPause    = 500 * time.Millisecond
+	joinPatience = 30 * time.Second
 )
 
 // ServeIssuer answers machines that want to join and members whose
@@ -68,7 +73,7 @@ func (d *door) serve(s network.Stream) {
 func (d *door) answer(s network.Stream) admission.JoinAnswer {
 	from, err := fromLibp2p(s.Conn().RemotePeer())
 	if err != nil || !d.rate.Allow() {
-		return admission.JoinAnswer{Code: "busy"}
+		return admission.Refuse(admission.ErrBusy)
 	}
 	req, err := readJoin(s)
 	if err != nil {
@@ -191,14 +196,8 @@ func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, 
 		return Joined{}, err
 	}
 	pi := peer.AddrInfo{ID: toLibp2p(issuer), Addrs: list}
-	if err := reachIssuer(ctx, base, pi, req.Mesh, lan); err != nil {
-		return Joined{}, err
-	}
-	answer, err := ask(ctx, base, pi.ID, req)
+	answer, err := askInTurn(ctx, base, pi, req, lan)
 	if err != nil {
-		return Joined{}, fmt.Errorf("join at %s: %w", issuer.Short(), err)
-	}
-	if err := answer.Err(); err != nil {
 		return Joined{}, err
 	}
 	if _, err := answer.Bundle.Verify(req.Mesh, keyID(key), time.Now()); err != nil {
@@ -210,6 +209,28 @@ func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, 
 		peers = append([]string{at[0].RemoteMultiaddr().String() + "/p2p/" + issuer.String()}, peers...)
 	}
 	return Joined{Bundle: *answer.Bundle, Peers: peers}, nil
+}
+
+// askInTurn asks the issuer, and again for a while when it has others to see to.
+func askInTurn(ctx context.Context, base host.Host, pi peer.AddrInfo, req admission.JoinRequest, lan bool) (admission.JoinAnswer, error) {
+	for end := time.Now().Add(joinPatience); ; {
+		if err := reachIssuer(ctx, base, pi, req.Mesh, lan); err != nil {
+			return admission.JoinAnswer{}, err
+		}
+		answer, err := ask(ctx, base, pi.ID, req)
+		if err != nil {
+			return answer, fmt.Errorf("join at %s: %w", pi.ID.ShortString(), err)
+		}
+		err = answer.Err()
+		if !errors.Is(err, admission.ErrBusy) || time.Now().After(end) {
+			return answer, err
+		}
+		select {
+		case <-time.After(joinPause + rand.N(joinPause)):
+		case <-ctx.Done():
+			return answer, errors.Join(err, ctx.Err())
+		}
+	}
 }
 
 func guest(key ed25519.PrivateKey, opts ...Option) (host.Host, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -165,6 +166,33 @@ func bare(n *meshtest.Node) []string {
 		out = append(out, a.String())
 	}
 	return out
+}
+
+// TestManyJoinAtOnce: an issuer lets in some at a time, and the others come back
+// by themselves.
+func TestManyJoinAtOnce(t *testing.T) {
+	t.Parallel()
+	a := meshtest.NewAuthority(t)
+	n := meshtest.Start(t, a.Config(t, "first"))
+	const machines = 26 // more than the issuer takes in one burst
+	inv, err := issuer(t, a, n).Invite(machines, time.Hour, bare(n), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := meshtest.Within(t, 60*time.Second)
+	joined := make(chan error, machines)
+	for i := range machines {
+		key := meshtest.Key(t)
+		go func() {
+			_, err := mesh.Join(ctx, key, inv, fmt.Sprintf("n%d", i), false)
+			joined <- err
+		}()
+	}
+	for range machines {
+		if err := <-joined; err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestJoinThenTalkThenRenew(t *testing.T) {

@@ -28,6 +28,9 @@ var (
 	ErrTokenUnknown = errors.New("invitation is not known to this node")
 	// ErrTooMany is returned when an issuer holds as many invitations as it may.
 	ErrTooMany = errors.New("too many invitations at once")
+	// ErrBusy is returned when an issuer was asked by more machines than it lets
+	// in at a time. Asking again a little later helps.
+	ErrBusy = errors.New("the node that was asked lets in others at the moment")
 	// ErrName is returned when a node's name is not 1 to 63 letters, digits, dots, dashes or underscores.
 	ErrName = errors.New("name must be 1 to 63 letters, digits, '.', '-' or '_'")
 	// ErrKeyFile is returned when a key file cannot be trusted or read.
@@ -49,6 +52,7 @@ var hints = []struct {
 	{ErrExpired, "check both clocks (`date -u`); a node that was away for long joins again with a new invitation"},
 	{ErrForged, "the peer's certificates are damaged or made up; join again with a new invitation"},
 	{ErrNotAdmitted, "join the mesh first: `perrin invite` there, `perrin join TOKEN` here"},
+	{ErrBusy, "try again in some seconds"},
 	{ErrTooMany, "wait until some expire, or use one invitation with --uses N"},
 	{ErrName, "choose another name with --name"},
 	{ErrKeyFile, "keys are files of mode 0600 in a folder of mode 0700, owned by you"},

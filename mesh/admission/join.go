@@ -48,6 +48,7 @@ var refusals = []struct {
 	{"cert-expired", ErrExpired},
 	{"cert-forged", ErrForged},
 	{"not-admitted", ErrNotAdmitted},
+	{"busy", ErrBusy},
 }
 
 // errIssuer is what a joiner sees of a failure that is the issuer's own.
