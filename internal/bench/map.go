@@ -62,6 +62,10 @@ func oneMap(ctx context.Context, b *bench) error {
 			pick(func(r mapRound) float64 { return millis(r.closed) }), pick(func(r mapRound) float64 { return millis(r.took) })))
 	b.out.add(atLeast("the same, as many times as xargs in the same round", "x", pick(func(r mapRound) float64 { return r.rate() / r.xargs }), 1).
 		noting("xargs -P2 of %s: %.0f/s", native, pick(func(r mapRound) float64 { return r.xargs })))
+	if usual, err := xargsOf(ctx, "/bin/true", count); err == nil {
+		b.out.add(atLeast("the same, as many times as xargs of the machine's own /bin/true", "x", pick(mapRound.rate)/usual, 0).
+			noting("xargs -P2 of /bin/true: %.0f/s", usual))
+	}
 	b.out.cpu("the same: CPU of all five daemons a task", pick(func(r mapRound) float64 { return millis(r.cpu) / float64(count) }))
 	return nil
 }

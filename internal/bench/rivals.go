@@ -34,6 +34,10 @@ func xargs(ctx context.Context, b *bench, count int) (rate float64, err error) {
 			return 0, err
 		}
 	}
+	return xargsOf(ctx, path, count)
+}
+
+func xargsOf(ctx context.Context, path string, count int) (rate float64, err error) {
 	var in strings.Builder
 	for i := range count {
 		in.WriteString(strconv.Itoa(i) + "\n")
