@@ -41,7 +41,7 @@ var closed = []struct{ folder, why string }{
 }
 
 // testOnly folders are imported by tests alone.
-var testOnly = []string{"mesh/meshtest", "node/api/apitest", "workload/runner/runnertest", "workload/unit/unittest"}
+var testOnly = []string{"mesh/meshtest", "node/api/apitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range modulePackages(t) {

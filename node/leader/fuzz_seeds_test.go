@@ -6,6 +6,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -51,17 +52,17 @@ func fuzzBase(t testing.TB) []byte {
 	commit := func(cmd *ledger.Command) {
 		t.Helper()
 		at += 100
-		cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, at, peerID(asLeader)
+		cmd.Version, cmd.At, cmd.Leader = ledger.CommandVersion, at, fuzzpeers.ID(asLeader)
 		if res, err := cell.Propose(t.Context(), cmd); err != nil || res.Reject != nil {
 			t.Fatal(err, res.Reject)
 		}
 	}
 	commit(&ledger.Command{Genesis: &ledger.Genesis{Mesh: duelMesh, Cell: duelCell, Epoch: 1, MaxSize: 8}})
 	for n := asWorker; n < peers; n++ {
-		commit(&ledger.Command{MemberAdd: &ledger.MemberAdd{Node: peerID(n), Name: fmt.Sprint("n", n)}})
+		commit(&ledger.Command{MemberAdd: &ledger.MemberAdd{Node: fuzzpeers.ID(n), Name: fmt.Sprint("n", n)}})
 	}
 	for _, nonce := range []byte{runs, waits, pending, stopped} {
-		commit(&ledger.Command{Accept: &ledger.Accept{ID: duelID(nonce), Spec: baseSpecs()[nonce], Home: peerID(asHome), Held: true}})
+		commit(&ledger.Command{Accept: &ledger.Accept{ID: duelID(nonce), Spec: baseSpecs()[nonce], Home: fuzzpeers.ID(asHome), Held: true}})
 	}
 	commit(&ledger.Command{Award: baseAward()})
 	commit(&ledger.Command{Take: &ledger.Take{Workload: duelID(runs), Slot: 1, Fence: baseFence, Count: 10, Seq: 1}})
@@ -69,7 +70,7 @@ func fuzzBase(t testing.TB) []byte {
 		Workload: duelID(runs), Slot: 1, Fence: baseFence, Segment: workload.Ref{Digest: workload.DigestOf([]byte("old")), Size: 3},
 		Done: []workload.Range{{From: 0, Count: 1, Attempt: 1}}, Usage: workload.Usage{WallMs: 900},
 	}})
-	commit(&ledger.Command{Stop: &ledger.Stop{ID: duelID(stopped), By: peerID(asHome)}})
+	commit(&ledger.Command{Stop: &ledger.Stop{ID: duelID(stopped), By: fuzzpeers.ID(asHome)}})
 	return wire.MustMarshal(cell.state.Snapshot())
 }
 
@@ -77,9 +78,9 @@ func baseAward() *ledger.Award {
 	a := &ledger.Award{Workload: duelID(runs), Auction: workload.AuctionID{1}, Wanted: 3, First: 4}
 	var bids []workload.Bid
 	for _, n := range []int{asWorker, asOther} {
-		bid := workload.Bid{Auction: a.Auction, Node: peerID(n), Asks: []int64{5, 7}}
+		bid := workload.Bid{Auction: a.Auction, Node: fuzzpeers.ID(n), Asks: []int64{5, 7}}
 		bids = append(bids, bid)
-		a.Bids = append(a.Bids, workload.Sign(workload.DomainBid, wire.MustMarshal(bid), peerKeys(n)))
+		a.Bids = append(a.Bids, workload.Sign(workload.DomainBid, wire.MustMarshal(bid), fuzzpeers.Key(n)))
 		a.Scores = append(a.Scores, workload.Score{RTTMicros: 1000})
 	}
 	a.Slots = scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
@@ -87,33 +88,33 @@ func baseAward() *ledger.Award {
 }
 
 // fuzzSteps are real messages, some of them in the order in which they come.
-func fuzzSteps(t testing.TB) (scripts [][]fuzzStep) {
+func fuzzSteps(t testing.TB) (scripts [][]fuzzpeers.Step) {
 	t.Helper()
 	kind := func(proto string) byte {
 		for i, h := range fuzzHandlers() {
-			if h.proto == proto {
+			if h.Proto == proto {
 				return byte(stepHandlers + i)
 			}
 		}
 		t.Fatalf("%s is not served", proto)
 		return 0
 	}
-	send := func(proto string, from byte, m any) fuzzStep {
-		return fuzzStep{kind: kind(proto), from: from, body: wire.MustMarshal(m)}
+	send := func(proto string, from byte, m any) fuzzpeers.Step {
+		return fuzzpeers.Step{Kind: kind(proto), From: from, Body: wire.MustMarshal(m)}
 	}
 	ref := wire.SlotRef{Workload: duelID(runs), Slot: 1, Fence: baseFence}
 	other := wire.SlotRef{Workload: duelID(runs), Slot: 2, Fence: baseFence}
 	results := func(slot wire.SlotRef, from int, results ...workload.TaskResult) wire.CloseMsg {
-		return wire.CloseMsg{Ref: slot, Segment: wire.MustMarshal(workload.Segment{Workload: slot.Workload, Slot: slot.Slot, Node: peerID(from), Results: results})}
+		return wire.CloseMsg{Ref: slot, Segment: wire.MustMarshal(workload.Segment{Workload: slot.Workload, Slot: slot.Slot, Node: fuzzpeers.ID(from), Results: results})}
 	}
 	task := uint32(2)
-	offer := fuzzStep{kind: stepOffer, from: asWorker, body: wire.MustMarshal(duelOffer())}
-	bid := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.CallAnswer{Bid: &workload.Signed{Payload: wire.MustMarshal(workload.Bid{Asks: []int64{3, 4}, HoldMs: 2000, HasMs: 9000})}})}
-	decline := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.CallAnswer{Decline: &workload.Decline{Reasons: []workload.Reason{{Code: workload.NoCores, Want: 1}}}})}
-	accepted := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.AwardAnswer{})}
-	refused := fuzzStep{kind: stepAnswer, body: wire.MustMarshal(wire.AwardAnswer{Refused: []workload.SlotID{1, 2}, Reasons: []workload.Reason{{Code: workload.HoldGone}}})}
-	second := fuzzStep{kind: stepTime, body: make([]byte, 4)}
-	scripts = [][]fuzzStep{
+	offer := fuzzpeers.Step{Kind: stepOffer, From: asWorker, Body: wire.MustMarshal(duelOffer())}
+	bid := fuzzpeers.Step{Kind: stepAnswer, Body: wire.MustMarshal(wire.CallAnswer{Bid: &workload.Signed{Payload: wire.MustMarshal(workload.Bid{Asks: []int64{3, 4}, HoldMs: 2000, HasMs: 9000})}})}
+	decline := fuzzpeers.Step{Kind: stepAnswer, Body: wire.MustMarshal(wire.CallAnswer{Decline: &workload.Decline{Reasons: []workload.Reason{{Code: workload.NoCores, Want: 1}}}})}
+	accepted := fuzzpeers.Step{Kind: stepAnswer, Body: wire.MustMarshal(wire.AwardAnswer{})}
+	refused := fuzzpeers.Step{Kind: stepAnswer, Body: wire.MustMarshal(wire.AwardAnswer{Refused: []workload.SlotID{1, 2}, Reasons: []workload.Reason{{Code: workload.HoldGone}}})}
+	second := fuzzpeers.Step{Kind: stepTime, Body: make([]byte, 4)}
+	scripts = [][]fuzzpeers.Step{
 		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('n', nil), Blobs: []workload.Ref{{Size: 10}}, Inline: []wire.Inline{{Data: []byte("in")}}})},
 		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: baseSpecs()[runs]})},
 		{send(wire.ProtoSubmit, asHome, wire.Submit{Spec: duelSpec('o', nil), Blobs: []workload.Ref{{Size: 1 << 62}, {Size: 1 << 62}, {Size: 3}}})},
@@ -128,12 +129,12 @@ func fuzzSteps(t testing.TB) (scripts [][]fuzzStep) {
 		{send(wire.ProtoStop, asHome, wire.StopMsg{ID: duelID(runs)}), send(wire.ProtoStop, asStranger, wire.StopMsg{ID: duelID(pending), Order: workload.Signed{Sig: []byte{1}}})},
 		{send(wire.ProtoSuited, asStranger, wire.SuitedMsg{Shape: workload.DefaultResources(), Kind: workload.Process, Wanted: 3, Where: `arch == "amd64"`})},
 		{offer, bid, bid, accepted, second, second},
-		{offer, decline, second, second, {kind: stepGone, from: asWorker}},
+		{offer, decline, second, second, {Kind: stepGone, From: asWorker}},
 		{offer, bid, refused, second, second, second},
 		{offer, bid, bid, accepted, second, send(wire.ProtoClose, asWorker, results(wire.SlotRef{Workload: duelID(pending), Slot: 1, Fence: baseFence}, asWorker, workload.TaskResult{Attempt: 1, Exit: workload.Exited})), second},
-		{send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{{Slot: 9}}}), {kind: stepTime, body: make([]byte, 80)},
+		{send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{{Slot: 9}}}), {Kind: stepTime, Body: make([]byte, 80)},
 			send(wire.ProtoRenew, asWorker, wire.RenewMsg{Cell: duelCell, Slots: []wire.SlotRef{{Slot: 9}}}), second},
-		{{kind: stepTime, body: make([]byte, 60)}},
+		{{Kind: stepTime, Body: make([]byte, 60)}},
 	}
 	for _, q := range []wire.QueryMsg{
 		{Op: QueryInspect, ID: duelID(runs)}, {Op: QueryWait, ID: duelID(runs), Since: 1 << 40, TimeoutMs: 100}, {Op: QueryList, All: true},
@@ -141,7 +142,7 @@ func fuzzSteps(t testing.TB) (scripts [][]fuzzStep) {
 		{Op: QueryWhy, ID: duelID(waits)}, {Op: QueryPlaces, ID: duelID(runs), From: 1, Count: 9}, {Op: QuerySegments, ID: duelID(runs)},
 		{Op: QueryOffers}, {Op: QueryStats}, {Op: "nonsense"},
 	} {
-		scripts = append(scripts, []fuzzStep{send(wire.ProtoQuery, asHome, q)})
+		scripts = append(scripts, []fuzzpeers.Step{send(wire.ProtoQuery, asHome, q)})
 	}
 	return scripts
 }

@@ -3,9 +3,7 @@ package leader
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
@@ -31,17 +30,17 @@ import (
 func FuzzLeader(f *testing.F) {
 	base := fuzzBase(f)
 	for _, steps := range fuzzSteps(f) {
-		f.Add(script(steps...))
+		f.Add(fuzzpeers.Script(steps...))
 	}
-	var all []fuzzStep
+	var all []fuzzpeers.Step
 	for _, steps := range fuzzSteps(f) {
 		all = append(all, steps...)
 	}
-	f.Add(script(all[:min(len(all), maxSteps)]...))
+	f.Add(fuzzpeers.Script(all[:min(len(all), maxSteps)]...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			d := newDuel(t, base)
-			for _, s := range readScript(data) {
+			for _, s := range fuzzpeers.Read(data, peers, maxSteps) {
 				d.take(s)
 			}
 			d.end()
@@ -59,28 +58,11 @@ const (
 	peers
 )
 
-// peerKeys are the same in every run, so that saved inputs stay good.
-func peerKeys(n int) ed25519.PrivateKey {
-	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(n + 1)}, ed25519.SeedSize))
-}
-
-func peerID(n int) workload.PeerID {
-	return workload.PeerIDOf(peerKeys(n).Public().(ed25519.PublicKey))
-}
-
 var (
-	ownerKey = peerKeys(100)
+	ownerKey = fuzzpeers.Key(100)
 	duelMesh = workload.MeshID{'m'}
 	duelCell = workload.CellID{'c'}
 )
-
-// fuzzStep is one message: of which kind, from whom, whether its signatures are
-// made good before it is sent (a fuzzer cannot make one), and its bytes.
-type fuzzStep struct {
-	kind, from byte
-	raw        bool
-	body       []byte
-}
 
 // Besides the handlers there are these kinds of steps.
 const (
@@ -93,48 +75,6 @@ const (
 
 const maxSteps = 24
 
-// script encodes steps, readScript reads any bytes as steps.
-func script(steps ...fuzzStep) (out []byte) {
-	for _, s := range steps {
-		from := s.from
-		if s.raw {
-			from |= 0x80
-		}
-		out = append(out, s.kind, from)
-		out = append(binary.BigEndian.AppendUint16(out, uint16(len(s.body))), s.body...)
-	}
-	return out
-}
-
-func readScript(data []byte) (steps []fuzzStep) {
-	for len(data) >= 4 && len(steps) < maxSteps {
-		n := min(int(binary.BigEndian.Uint16(data[2:])), len(data)-4)
-		steps = append(steps, fuzzStep{kind: data[0], from: data[1] & 0x7f % peers, raw: data[1]&0x80 != 0, body: data[4 : 4+n]})
-		data = data[4+n:]
-	}
-	return steps
-}
-
-// handler is one protocol of the leader: proto names it, serve decodes a body,
-// makes its signatures good and hands it over.
-type handler struct {
-	proto string
-	serve func(d *duel, ctx context.Context, from int, body []byte, raw bool) (any, error)
-}
-
-func handles[Req, Resp any](proto string, good func(from int, req *Req), fn func(*Leader, context.Context, workload.PeerID, *Req) (*Resp, error)) handler {
-	return handler{proto, func(d *duel, ctx context.Context, from int, body []byte, raw bool) (any, error) {
-		req := new(Req)
-		if err := wire.Unmarshal(body, req); err != nil {
-			return nil, err
-		}
-		if !raw && good != nil {
-			good(from, req)
-		}
-		return fn(d.leader, ctx, peerID(from), req)
-	}}
-}
-
 func quiet[Req any](fn func(*Leader, context.Context, workload.PeerID, *Req) error) func(*Leader, context.Context, workload.PeerID, *Req) (*wire.Ack, error) {
 	return func(l *Leader, ctx context.Context, from workload.PeerID, req *Req) (*wire.Ack, error) {
 		return &wire.Ack{}, fn(l, ctx, from, req)
@@ -142,19 +82,19 @@ func quiet[Req any](fn func(*Leader, context.Context, workload.PeerID, *Req) err
 }
 
 // fuzzHandlers are the protocols that a leader serves.
-func fuzzHandlers() []handler {
-	return []handler{
-		handles(wire.ProtoSubmit, goodSubmit, (*Leader).HandleSubmit),
-		handles(wire.ProtoTake, nil, (*Leader).HandleTake),
-		handles(wire.ProtoReturn, nil, quiet((*Leader).HandleReturn)),
-		handles(wire.ProtoClose, goodClose, (*Leader).HandleClose),
-		handles(wire.ProtoDone, nil, quiet((*Leader).HandleDone)),
-		handles(wire.ProtoRenew, nil, (*Leader).HandleRenew),
-		handles(wire.ProtoStop, goodStop, quiet((*Leader).HandleStop)),
-		handles(wire.ProtoQuery, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+func fuzzHandlers() []fuzzpeers.Handler[*Leader] {
+	return []fuzzpeers.Handler[*Leader]{
+		fuzzpeers.Handle(wire.ProtoSubmit, goodSubmit, (*Leader).HandleSubmit),
+		fuzzpeers.Handle(wire.ProtoTake, nil, (*Leader).HandleTake),
+		fuzzpeers.Handle(wire.ProtoReturn, nil, quiet((*Leader).HandleReturn)),
+		fuzzpeers.Handle(wire.ProtoClose, goodClose, (*Leader).HandleClose),
+		fuzzpeers.Handle(wire.ProtoDone, nil, quiet((*Leader).HandleDone)),
+		fuzzpeers.Handle(wire.ProtoRenew, nil, (*Leader).HandleRenew),
+		fuzzpeers.Handle(wire.ProtoStop, goodStop, quiet((*Leader).HandleStop)),
+		fuzzpeers.Handle(wire.ProtoQuery, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
 			return l.HandleQuery(ctx, m)
 		}),
-		handles(wire.ProtoSuited, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.SuitedMsg) (*wire.SuitedOffers, error) {
+		fuzzpeers.Handle(wire.ProtoSuited, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.SuitedMsg) (*wire.SuitedOffers, error) {
 			_, err := l.HandleSuited(ctx, m)
 			return &wire.SuitedOffers{}, err
 		}),
@@ -162,13 +102,13 @@ func fuzzHandlers() []handler {
 }
 
 func goodSubmit(from int, m *wire.Submit) {
-	m.Home = peerID(from)
+	m.Home = fuzzpeers.ID(from)
 	m.Spec = workload.Sign(workload.DomainSpec, m.Spec.Payload, ownerKey)
 }
 
 func goodClose(from int, m *wire.CloseMsg) {
 	statement := wire.Statement{Ref: m.Ref, Segment: blob.RefOf(m.Segment)}
-	m.Sig = workload.Sign(workload.DomainResult, wire.MustMarshal(statement), peerKeys(from))
+	m.Sig = workload.Sign(workload.DomainResult, wire.MustMarshal(statement), fuzzpeers.Key(from))
 }
 
 func goodStop(_ int, m *wire.StopMsg) {
@@ -212,7 +152,7 @@ type duelCellOf struct {
 
 func (c *duelCellOf) ID() workload.CellID                { return duelCell }
 func (c *duelCellOf) Term() uint64                       { return 3 }
-func (c *duelCellOf) Voters() []workload.PeerID          { return []workload.PeerID{peerID(asLeader)} }
+func (c *duelCellOf) Voters() []workload.PeerID          { return []workload.PeerID{fuzzpeers.ID(asLeader)} }
 func (c *duelCellOf) VerifyLeader(context.Context) error { return nil }
 
 func (c *duelCellOf) Read(f func(*ledger.State)) {
@@ -243,7 +183,7 @@ type duel struct {
 	cell    *duelCellOf
 	memo    *workload.Memo
 	leader  *Leader
-	served  []handler
+	served  []fuzzpeers.Handler[*Leader]
 	stop    context.CancelFunc
 	stopped chan struct{}
 
@@ -267,7 +207,7 @@ func newDuel(t *testing.T, base []byte) *duel {
 	began := time.Now()
 	d.stop = stop
 	d.leader = New(ctx, Config{
-		Self: peerID(asLeader), Key: peerKeys(asLeader), Memo: d.memo, Mesh: duelMesh, Cell: d.cell, Caller: d, Siblings: d, Store: d,
+		Self: fuzzpeers.ID(asLeader), Key: fuzzpeers.Key(asLeader), Memo: d.memo, Mesh: duelMesh, Cell: d.cell, Caller: d, Siblings: d, Store: d,
 		Desk: scheduler.DefaultConfig(), Lease: lease.Default(), Log: slog.New(slog.DiscardHandler),
 		Clock: func() time.Duration { return time.Since(began) },
 	})
@@ -337,8 +277,8 @@ func (d *duel) signBid(to workload.PeerID, call *workload.Call, s *workload.Sign
 	}
 	bid.Auction, bid.Node = call.Auction, to
 	for n := range peers {
-		if peerID(n) == to {
-			*s = workload.Sign(workload.DomainBid, wire.MustMarshal(bid), peerKeys(n))
+		if fuzzpeers.ID(n) == to {
+			*s = workload.Sign(workload.DomainBid, wire.MustMarshal(bid), fuzzpeers.Key(n))
 		}
 	}
 }
@@ -347,22 +287,22 @@ func (d *duel) signBid(to workload.PeerID, call *workload.Call, s *workload.Sign
 // done by then.
 const handleWithin = 5 * time.Second
 
-func (d *duel) take(s fuzzStep) {
-	switch kind := int(s.kind) % (stepHandlers + len(d.served)); kind {
+func (d *duel) take(s fuzzpeers.Step) {
+	switch kind := int(s.Kind) % (stepHandlers + len(d.served)); kind {
 	case stepOffer:
 		var o workload.Offer
-		if wire.Unmarshal(s.body, &o) == nil {
-			o.Node = peerID(int(s.from))
+		if wire.Unmarshal(s.Body, &o) == nil {
+			o.Node = fuzzpeers.ID(int(s.From))
 			d.leader.Offer(o)
 		}
 	case stepAnswer:
 		d.mu.Lock()
-		d.answers = append(d.answers, s.body)
+		d.answers = append(d.answers, s.Body)
 		d.mu.Unlock()
 	case stepTime:
-		time.Sleep(time.Duration(len(s.body)%64) * 256 * time.Millisecond)
+		time.Sleep(time.Duration(len(s.Body)%64) * 256 * time.Millisecond) // virtual time
 	case stepGone:
-		d.leader.Gone(peerID(int(s.from)))
+		d.leader.Gone(fuzzpeers.ID(int(s.From)))
 	default:
 		d.handle(&d.served[kind-stepHandlers], &s)
 	}
@@ -370,28 +310,28 @@ func (d *duel) take(s fuzzStep) {
 	d.check()
 }
 
-func (d *duel) handle(h *handler, s *fuzzStep) {
+func (d *duel) handle(h *fuzzpeers.Handler[*Leader], s *fuzzpeers.Step) {
 	var submit wire.Submit
 	var spec workload.Spec
-	if h.proto == wire.ProtoSubmit && wire.Unmarshal(s.body, &submit) == nil && wire.Unmarshal(submit.Spec.Payload, &spec) == nil {
+	if h.Proto == wire.ProtoSubmit && wire.Unmarshal(s.Body, &submit) == nil && wire.Unmarshal(submit.Spec.Payload, &spec) == nil {
 		d.keepsAll = d.keepsAll || spec.Keep == workload.KeepAll
 	}
 	before := d.sum()
 	ctx, cancel := context.WithTimeout(d.t.Context(), handleWithin)
 	defer cancel()
 	began := time.Now()
-	_, err := h.serve(d, ctx, int(s.from), s.body, s.raw)
+	_, err := h.Serve(d.leader, ctx, s)
 	took := time.Since(began)
 	if took > handleWithin {
-		d.t.Errorf("%s took %s", h.proto, took)
+		d.t.Errorf("%s took %s", h.Proto, took)
 	}
 	if err != nil && wire.FromError(err).Kind == wire.Internal {
-		d.t.Errorf("%s failed by itself: %v", h.proto, err)
+		d.t.Errorf("%s failed by itself: %v", h.Proto, err)
 	}
 	synctest.Wait()
 	refused := errors.Is(err, wire.Malformed) || errors.Is(err, wire.Unauthorized) || errors.Is(err, wire.NotFound) || errors.Is(err, wire.ErrMalformed)
 	if refused && took == 0 && d.sum() != before {
-		d.t.Errorf("%s was refused and has changed the ledger: %v", h.proto, err)
+		d.t.Errorf("%s was refused and has changed the ledger: %v", h.Proto, err)
 	}
 }
 

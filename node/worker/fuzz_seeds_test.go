@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -23,7 +24,7 @@ func benchAward(n byte, cell workload.CellID, spec *workload.Spec, after ...wire
 	fence := workload.Fence{Generation: 1, Epoch: 1}
 	msg := wire.AwardMsg{
 		Cell: cell, Term: 1, Workload: workload.ID{Cell: cell, Random: [16]byte{n}}, Auction: auctionOf(n), GrantMs: 9000,
-		Home: peerID(asHome), After: after, Holders: []workload.PeerID{peerID(asHome)},
+		Home: fuzzpeers.ID(asHome), After: after, Holders: []workload.PeerID{fuzzpeers.ID(asHome)},
 		Slots: []wire.Awarded{
 			{Slot: 1, Fence: fence, Rate: 5, Ranges: []workload.Range{{From: 0, Count: 1, Attempt: 1}}},
 			{Slot: 2, Fence: fence, Rate: 5, Ranges: []workload.Range{{From: 1, Count: 1, Attempt: 1}}},
@@ -45,25 +46,25 @@ func benchSpec(edit func(*workload.Spec)) *workload.Spec {
 }
 
 // workerSteps are real messages in the order in which they come.
-func workerSteps(t testing.TB, s *shop) (scripts [][]step) {
+func workerSteps(t testing.TB, s *shop) (scripts [][]fuzzpeers.Step) {
 	t.Helper()
-	send := func(proto string, from byte, m any) step {
+	send := func(proto string, from byte, m any) fuzzpeers.Step {
 		for i, h := range workerHandlers() {
-			if h.proto == proto {
-				return step{kind: byte(stepHandlers + i), from: from, body: wire.MustMarshal(m)}
+			if h.Proto == proto {
+				return fuzzpeers.Step{Kind: byte(stepHandlers + i), From: from, Body: wire.MustMarshal(m)}
 			}
 		}
 		t.Fatalf("%s is not served", proto)
-		return step{}
+		return fuzzpeers.Step{}
 	}
-	wait := func(n int) step { return step{kind: stepTime, body: make([]byte, n)} }
-	answer := func(m any) step { return step{kind: stepAnswer, body: wire.MustMarshal(m)} }
-	attach := func(from byte, m wire.AttachMsg, said ...byte) step {
+	wait := func(n int) fuzzpeers.Step { return fuzzpeers.Step{Kind: stepTime, Body: make([]byte, n)} }
+	answer := func(m any) fuzzpeers.Step { return fuzzpeers.Step{Kind: stepAnswer, Body: wire.MustMarshal(m)} }
+	attach := func(from byte, m wire.AttachMsg, said ...byte) fuzzpeers.Step {
 		raw := wire.MustMarshal(m)
-		return step{kind: stepAttach, from: from, body: append(append([]byte{byte(len(raw))}, raw...), said...)}
+		return fuzzpeers.Step{Kind: stepAttach, From: from, Body: append(append([]byte{byte(len(raw))}, raw...), said...)}
 	}
-	run := func(n byte, from byte, cell workload.CellID, spec *workload.Spec, after ...wire.AfterOutputs) []step {
-		return []step{send(wire.ProtoCall, from, benchCall(n, cell, spec)), send(wire.ProtoAward, from, benchAward(n, cell, spec, after...))}
+	run := func(n byte, from byte, cell workload.CellID, spec *workload.Spec, after ...wire.AfterOutputs) []fuzzpeers.Step {
+		return []fuzzpeers.Step{send(wire.ProtoCall, from, benchCall(n, cell, spec)), send(wire.ProtoAward, from, benchAward(n, cell, spec, after...))}
 	}
 	two := func(s *workload.Spec) { s.Tasks.Count = 2 }
 	ref := wire.SlotRef{Workload: workload.ID{Cell: homeCell, Random: [16]byte{1}}, Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}}
@@ -76,7 +77,7 @@ func workerSteps(t testing.TB, s *shop) (scripts [][]step) {
 	msg.Slots[1].Slot = 1
 	doubled.Award.Payload = wire.MustMarshal(msg)
 	plain := benchSpec(nil)
-	return [][]step{
+	return [][]fuzzpeers.Step{
 		append(run(1, asLeader, homeCell, plain), wait(9)),
 		append(run(1, asSibling, otherCell, benchSpec(two)), wait(9)),
 		append(run(1, asLeader, homeCell, benchSpec(two)), wait(1), send(wire.ProtoLive, asStranger, wire.LiveMsg{Workload: id}),
@@ -98,7 +99,7 @@ func workerSteps(t testing.TB, s *shop) (scripts [][]step) {
 		run(1, asSibling, otherCell, plain, wire.AfterOutputs{Name: "x/../../../escape", Segments: []workload.Ref{s.segment}}),
 		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.Tasks.Count = 9 })),
 			answer(wire.Taken{Ranges: []workload.Range{{From: 2, Count: 2, Attempt: 1}}}), answer(wire.Closed{Over: true}), wait(30)),
-		append([]step{answer(wire.Taken{Ranges: []workload.Range{{From: 2, Count: 0, Attempt: 1}}})}, append(run(1, asLeader, homeCell, benchSpec(two)), wait(30))...),
+		append([]fuzzpeers.Step{answer(wire.Taken{Ranges: []workload.Range{{From: 2, Count: 0, Attempt: 1}}})}, append(run(1, asLeader, homeCell, benchSpec(two)), wait(30))...),
 		append(run(1, asLeader, homeCell, benchSpec(func(b *workload.Spec) { b.Interactive = true })),
 			attach(asHome, wire.AttachMsg{Workload: id, Stdin: true, Follow: true}, FrameStdin, 0, 0, 0, 2, 'h', 'i', FrameStdinEnd, 0, 0, 0, 0), wait(1),
 			attach(asStranger, wire.AttachMsg{Workload: id, Follow: true}), attach(asStranger, wire.AttachMsg{Workload: id, Stdin: true}), wait(20)),

@@ -3,8 +3,6 @@ package worker
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
-	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,6 +16,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
 	"github.com/perrin-mesh/perrin/scheduler/capacity"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
@@ -33,16 +32,16 @@ import (
 // its slots, and once it is closed all capacity is free and every session closed.
 func FuzzWorker(f *testing.F) {
 	shop := openShop(f)
-	var all []step
+	var all []fuzzpeers.Step
 	for _, steps := range workerSteps(f, shop) {
-		f.Add(script(steps...))
+		f.Add(fuzzpeers.Script(steps...))
 		all = append(all, steps...)
 	}
-	f.Add(script(all[:min(len(all), maxSteps)]...))
+	f.Add(fuzzpeers.Script(all[:min(len(all), maxSteps)]...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			b := openBench(t, shop)
-			for _, s := range readScript(data) {
+			for _, s := range fuzzpeers.Read(data, peers, maxSteps) {
 				b.take(s)
 			}
 			b.end()
@@ -60,25 +59,11 @@ const (
 	peers
 )
 
-func peerKey(n int) ed25519.PrivateKey {
-	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(n + 1)}, ed25519.SeedSize))
-}
-
-func peerID(n int) workload.PeerID { return workload.PeerIDOf(peerKey(n).Public().(ed25519.PublicKey)) }
-
 var (
-	ownerKey  = peerKey(100)
+	ownerKey  = fuzzpeers.Key(100)
 	homeCell  = workload.CellID{'c'}
 	otherCell = workload.CellID{'o'}
 )
-
-// step is one message: of which kind, from whom, whether its signatures are made
-// good before it is sent (a fuzzer cannot make one), and its bytes.
-type step struct {
-	kind, from byte
-	raw        bool
-	body       []byte
-}
 
 // Besides the handlers there are these kinds of steps.
 const (
@@ -90,59 +75,19 @@ const (
 
 const maxSteps = 16
 
-func script(steps ...step) (out []byte) {
-	for _, s := range steps {
-		from := s.from
-		if s.raw {
-			from |= 0x80
-		}
-		out = append(out, s.kind, from)
-		out = append(binary.BigEndian.AppendUint16(out, uint16(len(s.body))), s.body...)
-	}
-	return out
-}
-
-func readScript(data []byte) (steps []step) {
-	for len(data) >= 4 && len(steps) < maxSteps {
-		n := min(int(binary.BigEndian.Uint16(data[2:])), len(data)-4)
-		steps = append(steps, step{kind: data[0], from: data[1] & 0x7f % peers, raw: data[1]&0x80 != 0, body: data[4 : 4+n]})
-		data = data[4+n:]
-	}
-	return steps
-}
-
-// handler is one protocol of the worker.
-type handler struct {
-	proto string
-	serve func(w *Worker, ctx context.Context, s *step) (any, error)
-}
-
-func handles[Req, Resp any](proto string, good func(from int, req *Req), fn func(*Worker, context.Context, workload.PeerID, *Req) (*Resp, error)) handler {
-	return handler{proto, func(w *Worker, ctx context.Context, s *step) (any, error) {
-		req := new(Req)
-		if err := wire.Unmarshal(s.body, req); err != nil {
-			return nil, err
-		}
-		if !s.raw && good != nil {
-			good(int(s.from), req)
-		}
-		return fn(w, ctx, peerID(int(s.from)), req)
-	}}
-}
-
 // workerHandlers are the protocols that a worker serves.
-func workerHandlers() []handler {
-	return []handler{
-		handles(wire.ProtoCall, func(from int, m *wire.CallMsg) { m.Call.Leader = peerID(from) }, (*Worker).HandleCall),
-		handles(wire.ProtoRelease, nil, (*Worker).HandleRelease),
-		handles(wire.ProtoAward, goodAward, (*Worker).HandleAward),
-		handles(wire.ProtoHalt, nil, (*Worker).HandleHalt),
-		handles(wire.ProtoLive, nil, (*Worker).HandleLive),
+func workerHandlers() []fuzzpeers.Handler[*Worker] {
+	return []fuzzpeers.Handler[*Worker]{
+		fuzzpeers.Handle(wire.ProtoCall, func(from int, m *wire.CallMsg) { m.Call.Leader = fuzzpeers.ID(from) }, (*Worker).HandleCall),
+		fuzzpeers.Handle(wire.ProtoRelease, nil, (*Worker).HandleRelease),
+		fuzzpeers.Handle(wire.ProtoAward, goodAward, (*Worker).HandleAward),
+		fuzzpeers.Handle(wire.ProtoHalt, nil, (*Worker).HandleHalt),
+		fuzzpeers.Handle(wire.ProtoLive, nil, (*Worker).HandleLive),
 	}
 }
 
 func goodAward(from int, m *wire.SignedAward) {
-	m.Award = workload.Sign(workload.DomainAward, m.Award.Payload, peerKey(from))
+	m.Award = workload.Sign(workload.DomainAward, m.Award.Payload, fuzzpeers.Key(from))
 	m.Spec = workload.Sign(workload.DomainSpec, m.Spec.Payload, ownerKey)
 }
 
@@ -203,7 +148,7 @@ type bench struct {
 	shop   *shop
 	w      *Worker
 	alloc  *capacity.Allocator
-	served []handler
+	served []fuzzpeers.Handler[*Worker]
 
 	mu      sync.Mutex
 	answers [][]byte
@@ -220,7 +165,7 @@ func openBench(t *testing.T, shop *shop) *bench {
 	began := time.Now()
 	kinds := []workload.Kind{workload.Process, workload.Wasm}
 	b.w, err = New(Config{
-		Self: peerID(asSelf), Key: peerKey(asSelf), Cell: func() workload.CellID { return homeCell }, Dir: filepath.Join(shop.dir, "slots"), Boot: 1,
+		Self: fuzzpeers.ID(asSelf), Key: fuzzpeers.Key(asSelf), Cell: func() workload.CellID { return homeCell }, Dir: filepath.Join(shop.dir, "slots"), Boot: 1,
 		Machine: workload.Machine{Name: "n", Arch: "amd64", OS: "linux", SMT: 2, Total: b.alloc.Total(), Kinds: kinds, Labels: map[string]string{"zone": "z"}},
 		Alloc:   b.alloc, Disk: func() int64 { return 64 << 30 }, Prices: pricing.Default(),
 		Runners: map[workload.Kind]runner.Runner{workload.Process: actors{b, workload.Process}, workload.Wasm: actors{b, workload.Wasm}},
@@ -261,7 +206,7 @@ func (b *bench) Forget(string) error { return nil }
 
 // MayLead implements Leaders.
 func (b *bench) MayLead(cell workload.CellID, peer workload.PeerID) bool {
-	return cell == homeCell && peer == peerID(asLeader) || cell == otherCell && peer == peerID(asSibling)
+	return cell == homeCell && peer == fuzzpeers.ID(asLeader) || cell == otherCell && peer == fuzzpeers.ID(asSibling)
 }
 
 // CallLeader implements Leaders: the next answer of the script is decoded as
@@ -394,25 +339,25 @@ func (s *actor) Park(runner.Guard) ([]string, error) { return nil, nil }
 // Reopen implements runner.Reusable.
 func (s *actor) Reopen(slot runner.Slot) error { s.spec = slot.Spec; return nil }
 
-func (b *bench) take(s step) {
-	switch kind := int(s.kind) % (stepHandlers + len(b.served)); kind {
+func (b *bench) take(s fuzzpeers.Step) {
+	switch kind := int(s.Kind) % (stepHandlers + len(b.served)); kind {
 	case stepAnswer:
 		b.mu.Lock()
-		b.answers = append(b.answers, s.body)
+		b.answers = append(b.answers, s.Body)
 		b.mu.Unlock()
 	case stepTime:
-		time.Sleep(time.Duration(len(s.body)%64) * 100 * time.Millisecond)
+		time.Sleep(time.Duration(len(s.Body)%64) * 100 * time.Millisecond) // virtual time
 	case stepAttach:
 		b.attach(&s)
 	default:
 		h := &b.served[kind-stepHandlers]
 		began := time.Now()
-		_, err := h.serve(b.w, b.t.Context(), &s)
+		_, err := h.Serve(b.w, b.t.Context(), &s)
 		if took := time.Since(began); took > 0 {
-			b.t.Errorf("%s took %s", h.proto, took)
+			b.t.Errorf("%s took %s", h.Proto, took)
 		}
 		if err != nil && wire.FromError(err).Kind == wire.Internal {
-			b.t.Errorf("%s failed by itself: %v", h.proto, err)
+			b.t.Errorf("%s failed by itself: %v", h.Proto, err)
 		}
 	}
 	synctest.Wait()
@@ -420,16 +365,16 @@ func (b *bench) take(s step) {
 
 // attach opens a stream, whose first byte is the length of an AttachMsg and
 // whose rest is what the peer says on it.
-func (b *bench) attach(s *step) {
-	if len(s.body) == 0 {
+func (b *bench) attach(s *fuzzpeers.Step) {
+	if len(s.Body) == 0 {
 		return
 	}
-	n := min(int(s.body[0]), len(s.body)-1)
+	n := min(int(s.Body[0]), len(s.Body)-1)
 	var m wire.AttachMsg
-	if wire.Unmarshal(s.body[1:1+n], &m) != nil {
+	if wire.Unmarshal(s.Body[1:1+n], &m) != nil {
 		return
 	}
-	b.streams.Go(func() { b.w.HandleAttach(peerID(int(s.from)), &m, &stream{in: bytes.NewReader(s.body[1+n:])}) })
+	b.streams.Go(func() { b.w.HandleAttach(fuzzpeers.ID(int(s.From)), &m, &stream{in: bytes.NewReader(s.Body[1+n:])}) })
 }
 
 // stream is one end of a connection that takes everything.
@@ -442,8 +387,8 @@ func (s *stream) Write(p []byte) (int, error) { return len(p), nil }
 func (b *bench) end() {
 	b.w.Close()
 	b.streams.Wait()
-	time.Sleep(HoldFor + 2*parkFor)
-	b.w.Offer(time.Second) // drops the holds whose time is over
+	time.Sleep(HoldFor + 2*parkFor) // virtual time
+	b.w.Offer(time.Second)          // drops the holds whose time is over
 	if free, total := b.alloc.Available(), b.alloc.Total(); free != total {
 		b.t.Errorf("%+v is free in the end, of %+v", free, total)
 	}
