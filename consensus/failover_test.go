@@ -78,9 +78,6 @@ func TestVerifyLeaderCountsFreshAnswersOfVotersOnly(t *testing.T) {
 	if err != nil || at.Before(before) || at.After(time.Now()) {
 		t.Fatalf("verify = %v, %v, want a time since %v", at, err, before)
 	}
-	if at, err := leader.group.LastVerified(); err != nil || at.After(time.Now()) {
-		t.Fatalf("last verified = %v, %v", at, err)
-	}
 	for _, n := range c.others(leader) {
 		if n != standby {
 			c.net.isolate(n.id, true)

@@ -178,19 +178,3 @@ func (g *Group) verify(ctx context.Context, in *instance) (time.Time, error) {
 func (in *instance) leads(term uint64) bool {
 	return in.raft.State() == raft.Leader && in.raft.CurrentTerm() == term
 }
-
-// LastVerified returns the latest time at which the ordinary heartbeats prove
-// that this server led, as VerifyLeader would, without sending anything. It
-// lags by up to a fifth of the heartbeat timeout.
-func (g *Group) LastVerified() (time.Time, error) {
-	in := g.current()
-	if in == nil {
-		return time.Time{}, ErrStopped
-	}
-	now, term := time.Now(), in.raft.CurrentTerm()
-	at, ok := in.trans.contacts.majority(g.members.current().Voters(), g.cfg.Self, term, now)
-	if !ok || !in.leads(term) {
-		return time.Time{}, g.notLeader(in)
-	}
-	return at, nil
-}

@@ -62,7 +62,8 @@ func (c *repeat) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// Read reads what the other side wrote.
+// Read reads what the other side wrote. A stream that ends within a write is
+// io.ErrUnexpectedEOF.
 func (c *repeat) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -79,6 +80,9 @@ func (c *repeat) Read(p []byte) (int, error) {
 	}
 	n, err := c.in.Read(p[:min(uint64(len(p)), c.left)])
 	c.left -= uint64(n)
+	if err == io.EOF && c.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
 	if c.heard != nil {
 		c.heard = append(c.heard, p[:n]...)
 	}
@@ -89,8 +93,6 @@ func (c *repeat) Read(p []byte) (int, error) {
 func (c *repeat) next() error {
 	n, err := binary.ReadUvarint(c.in)
 	switch {
-	case err == io.ErrUnexpectedEOF:
-		return io.EOF
 	case err != nil:
 		return err
 	case n > 0 && n <= repeatMost:

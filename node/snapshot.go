@@ -53,7 +53,8 @@ func (s snapshot) write(w io.Writer) (int64, error) {
 	if err == nil {
 		err = out.WriteByte(0)
 	}
-	return count.n, errors.Join(err, out.Flush())
+	err = errors.Join(err, out.Flush())
+	return count.n, err
 }
 
 func writePart(w io.Writer, v any) error {

@@ -4,9 +4,11 @@ import (
 	"go/ast"
 	exact "go/constant"
 	"go/types"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,22 +92,8 @@ type bound struct {
 
 func boundsOfCode(t *testing.T) map[string]bound {
 	t.Helper()
-	var paths []string
-	for p := range bounded {
-		paths = append(paths, "./"+p)
-	}
-	loaded, err := packages.Load(&packages.Config{
-		Dir: root, Mode: packages.NeedName | packages.NeedImports | packages.NeedDeps | packages.NeedExportFile |
-			packages.NeedTypes | packages.NeedSyntax | packages.NeedTypesInfo,
-	}, paths...)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := map[string]bound{}
-	for _, p := range loaded {
-		for _, e := range p.Errors {
-			t.Error(e)
-		}
+	for _, p := range load(t, slices.Collect(maps.Keys(bounded))) {
 		all := bounded[strings.TrimPrefix(p.PkgPath, module+"/")]
 		for _, name := range p.Types.Scope().Names() {
 			if c, ok := p.Types.Scope().Lookup(name).(*types.Const); ok {

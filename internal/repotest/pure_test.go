@@ -39,8 +39,22 @@ var mayLock = map[string]string{
 }
 
 func TestPurePackagesArePure(t *testing.T) {
+	loaded := load(t, pure)
+	if len(loaded) != len(pure) {
+		t.Fatalf("%d of %d packages", len(loaded), len(pure))
+	}
+	for _, p := range loaded {
+		for _, f := range p.Syntax {
+			lint(t, p, f)
+		}
+	}
+}
+
+// load reads the types and syntax of packages of this module.
+func load(t *testing.T, folders []string) []*packages.Package {
+	t.Helper()
 	var paths []string
-	for _, p := range pure {
+	for _, p := range folders {
 		paths = append(paths, "./"+p)
 	}
 	loaded, err := packages.Load(&packages.Config{
@@ -50,17 +64,12 @@ func TestPurePackagesArePure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(loaded) != len(pure) {
-		t.Fatalf("%d of %d packages", len(loaded), len(pure))
-	}
 	for _, p := range loaded {
 		for _, e := range p.Errors {
 			t.Error(e)
 		}
-		for _, f := range p.Syntax {
-			lint(t, p, f)
-		}
 	}
+	return loaded
 }
 
 func lint(t *testing.T, p *packages.Package, f *ast.File) {

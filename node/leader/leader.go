@@ -379,14 +379,9 @@ func (l *Leader) keepVerified() {
 
 // verify lets a majority confirm the leader, for leases to be granted on.
 func (l *Leader) verify() {
-	ctx, cancel := context.WithTimeout(l.ctx, confirmWithin)
-	defer cancel()
 	begin := l.now()
-	if err := l.cfg.Cell.VerifyLeader(ctx); err != nil {
+	if err := l.confirm(l.ctx); err != nil {
 		return
-	}
-	if l.ctx.Err() != nil || l.cfg.Cell.Term() != l.term {
-		return // it was another term of this node that was confirmed
 	}
 	l.verified.Store(begin)
 	l.post(func(int64) { l.leases.Verified(begin) })

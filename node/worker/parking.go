@@ -63,6 +63,7 @@ func (w *Worker) park(s *slot, session runner.Session) bool {
 		delete(w.parking, p)
 		return false
 	}
+	w.expiring.Add(1)
 	p.timer = time.AfterFunc(parkFor, func() { w.expireParked(p) })
 	return true
 }
@@ -114,7 +115,7 @@ func (w *Worker) fitting(kind string) *parked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for p := range w.parking {
-		if p.kind == kind && p.timer != nil && p.timer.Stop() {
+		if p.kind == kind && w.keepFromExpiring(p) {
 			delete(w.parking, p)
 			return p
 		}
@@ -157,6 +158,7 @@ func (w *Worker) expireParked(p *parked) {
 	if still {
 		w.closeParked(p)
 	}
+	w.expiring.Done()
 }
 
 // closeParked ends a session that nobody wants, and removes its folder.
@@ -172,7 +174,7 @@ func (w *Worker) closeParking() {
 	w.mu.Lock()
 	var all []*parked
 	for p := range w.parking {
-		if p.timer == nil || p.timer.Stop() { // else expireParked has it
+		if w.keepFromExpiring(p) {
 			all = append(all, p)
 			delete(w.parking, p)
 		}
@@ -181,4 +183,15 @@ func (w *Worker) closeParking() {
 	for _, p := range all {
 		w.closeParked(p)
 	}
+	w.expiring.Wait()
+}
+
+// keepFromExpiring stops p's timer. It is false while p is still on its way to
+// wait, and once expireParked has it. The caller holds w.mu.
+func (w *Worker) keepFromExpiring(p *parked) bool {
+	if p.timer == nil || !p.timer.Stop() {
+		return false
+	}
+	w.expiring.Done()
+	return true
 }

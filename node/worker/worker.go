@@ -99,6 +99,7 @@ type Worker struct {
 	terms    map[workload.CellID]uint64
 	drain    bool
 	parking  map[*parked]struct{} // sessions that wait for another slot
+	expiring sync.WaitGroup       // of them, those whose timer runs
 	stats    Stats
 }
 
