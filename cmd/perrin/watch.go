@@ -144,13 +144,11 @@ func waitAll(ctx context.Context, b *backend, texts []string) ([]*api.Workload, 
 }
 
 func untilEnded(ctx context.Context, b api.Backend, id workload.ID) (*api.Workload, error) {
-	var version uint64
 	for {
-		w, err := b.Wait(ctx, id, version, waitStep)
+		w, err := b.Wait(ctx, id, api.UntilEnd, waitStep)
 		if err != nil || w.Phase.Ended() {
 			return w, err
 		}
-		version = w.Version
 	}
 }
 

@@ -149,8 +149,8 @@ func takeProfile(ctx context.Context, socket, file string, seconds int) error {
 
 // ended waits until a workload has, and fails when it has not succeeded.
 func ended(ctx context.Context, c api.Backend, id workload.ID) (*api.Workload, error) {
-	for since := uint64(0); ; {
-		w, err := c.Wait(ctx, id, since, 20*time.Second)
+	for {
+		w, err := c.Wait(ctx, id, api.UntilEnd, 20*time.Second)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +160,6 @@ func ended(ctx context.Context, c api.Backend, id workload.ID) (*api.Workload, e
 			}
 			return w, nil
 		}
-		since = w.Version
 	}
 }
 

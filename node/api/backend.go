@@ -3,10 +3,14 @@ package api
 import (
 	"context"
 	"io"
+	"math"
 	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
+
+// UntilEnd makes Wait tell the end alone: no version is above it.
+const UntilEnd = math.MaxUint64
 
 // Backend is what the server serves: a node. Its methods may be called from
 // any goroutine, return when ctx ends, and return errors that are *Error when
@@ -30,7 +34,8 @@ type Backend interface {
 	List(ctx context.Context, all bool, labels map[string]string) ([]Workload, error)
 	Inspect(ctx context.Context, id workload.ID) (*Workload, error)
 	// Wait returns when the workload's version is above since, it has ended, or
-	// timeout has passed.
+	// timeout has passed. With UntilEnd for since, changes before the end are
+	// not told.
 	Wait(ctx context.Context, id workload.ID, since uint64, timeout time.Duration) (*Workload, error)
 	Tasks(ctx context.Context, id workload.ID, from, count uint32) ([]Task, error)
 	Why(ctx context.Context, id workload.ID, task *uint32) (*Why, error)

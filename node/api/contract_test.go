@@ -86,7 +86,7 @@ func finished(t *testing.T, b api.Backend, s workload.Spec) workload.ID {
 		t.Fatal(err)
 	}
 	for w := (&api.Workload{}); !w.Phase.Ended(); {
-		if w, err = b.Wait(t.Context(), sub.ID, w.Version, time.Minute); err != nil {
+		if w, err = b.Wait(t.Context(), sub.ID, api.UntilEnd, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -61,5 +62,26 @@ func TestADeposedLeaderSaysNothing(t *testing.T) {
 		if err := ask(l); !errors.Is(err, wire.NotLeader) {
 			t.Errorf("%s, of one that is deposed: %v", name, err)
 		}
+	}
+}
+
+// TestAnEndNeedsNoMajority: a workload that has ended stays ended, so even a
+// leader that cannot reach anybody says so; of one that runs it says nothing.
+func TestAnEndNeedsNoMajority(t *testing.T) {
+	var snap ledger.Snapshot
+	if err := wire.UnmarshalBulk(fuzzBase(t), &snap); err != nil {
+		t.Fatal(err)
+	}
+	state, err := ledger.Restore(duelRules(nil), &snap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(t.Context(), Config{Cell: &aCell{state: state, deposed: true}, Caller: &duel{}, Log: slog.New(slog.DiscardHandler)})
+	w, err := l.awaited(t.Context(), &wire.QueryMsg{Op: QueryWait, ID: duelID(stopped), Since: api.UntilEnd, TimeoutMs: 60_000})
+	if err != nil || w.Phase != workload.Stopped {
+		t.Errorf("of one that has ended: %+v, %v", w, err)
+	}
+	if _, err = l.awaited(t.Context(), &wire.QueryMsg{Op: QueryWait, ID: duelID(runs), TimeoutMs: 1}); !errors.Is(err, wire.NotLeader) {
+		t.Errorf("of one that runs: %v", err)
 	}
 }

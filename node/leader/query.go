@@ -49,19 +49,17 @@ func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.Query
 }
 
 func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
-	if m.Op != QueryOffers { // hints
-		if err := l.confirm(ctx); err != nil {
-			return nil, err
-		}
+	switch m.Op {
+	case QueryOffers: // hints
+		return l.Offers(ctx)
+	case QueryWait:
+		return l.awaited(ctx, m)
+	}
+	if err := l.confirm(ctx); err != nil {
+		return nil, err
 	}
 	switch m.Op {
 	case QueryInspect:
-		return l.inspect(m.ID)
-	case QueryWait:
-		if err := l.withWorkload(m.ID, func(*ledger.State, *ledger.View) {}); err != nil {
-			return nil, err
-		}
-		l.await(ctx, m.ID, m.Since, time.Duration(m.TimeoutMs)*time.Millisecond)
 		return l.inspect(m.ID)
 	case QueryList:
 		return l.list(m), nil
@@ -76,14 +74,32 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 		err := l.withWorkload(m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
 		from := min(int(m.From), len(segments))
 		return segments[from:min(from+SegmentPage, len(segments))], err
-	case QueryOffers:
-		return l.Offers(ctx)
 	case QueryStats:
 		var stats ledger.Stats
 		l.cfg.Cell.Read(func(s *ledger.State) { stats = s.Stats() })
 		return stats, nil
 	}
 	return nil, wire.Errorf(wire.NotFound, "query %.32q is not known", m.Op)
+}
+
+// awaited answers when a workload has changed, or ended. That one has ended, and
+// holds no slot, is true for ever and whoever leads: nobody need confirm it.
+func (l *Leader) awaited(ctx context.Context, m *wire.QueryMsg) (*api.Workload, error) {
+	if _, known := l.phase(m.ID); known {
+		l.await(ctx, m.ID, m.Since, time.Duration(m.TimeoutMs)*time.Millisecond)
+		if w, err := l.inspect(m.ID); err == nil && w.Phase.Ended() && len(w.Slots) == 0 {
+			return w, nil
+		}
+	}
+	if err := l.confirm(ctx); err != nil {
+		return nil, err
+	}
+	return l.inspect(m.ID)
+}
+
+func (l *Leader) phase(id workload.ID) (phase workload.Phase, known bool) {
+	l.cfg.Cell.Read(func(s *ledger.State) { phase, known = s.Phase(id) })
+	return phase, known
 }
 
 func (l *Leader) inspect(id workload.ID) (w *api.Workload, err error) {

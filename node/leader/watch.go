@@ -77,14 +77,14 @@ func (l *Leader) watch(id workload.ID) <-chan struct{} {
 // maxWait bounds how long a query may wait for a change.
 const maxWait = 60 * time.Second
 
-// await returns when the workload has changed since a version, or after
-// timeout.
+// await returns when the workload has changed since a version, when it has
+// ended, or after timeout.
 func (l *Leader) await(ctx context.Context, id workload.ID, since uint64, timeout time.Duration) {
 	timer := time.NewTimer(min(max(timeout, 0), maxWait))
 	defer timer.Stop()
 	for {
 		change := l.watch(id)
-		if l.version(id) > since {
+		if phase, _ := l.phase(id); phase.Ended() || l.version(id) > since {
 			return
 		}
 		select {
