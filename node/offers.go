@@ -17,7 +17,7 @@ import (
 // one is valid for offerValid.
 const (
 	offerEvery = 5 * time.Second
-	offerPause = 10 * time.Millisecond
+	offerPause = 50 * time.Millisecond
 	offerValid = 12 * time.Second
 )
 

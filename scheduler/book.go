@@ -29,10 +29,11 @@ type entry struct {
 	terms   uint64 // changes with the machine or the asks
 
 	held       workload.Capacity // of calls that are open
-	spent      workload.Capacity // awarded since the offer, until spentUntil
+	spent      workload.Capacity // awarded since the offer, less what became free, until spentUntil
 	spentUntil int64
-	doubt      mark // nobody calls it meanwhile
-	freed      bool // it is on the desk's list of nodes that may have more to give
+	news       uint64 // changes with an offer, and when something becomes free
+	doubt      mark   // nobody calls it meanwhile
+	freed      bool   // it is on the desk's list of nodes that may have more to give
 }
 
 // book holds the last offer of each node.
@@ -66,6 +67,9 @@ func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
 	b.restamp(e, &in.Offer)
 	if in.Offer.Seq > e.offer.Seq {
 		e.spent = workload.Capacity{}
+	}
+	if in.Offer.Seq != e.offer.Seq {
+		e.news++
 	}
 	e.offer, e.rtt, e.risk, e.dht = in.Offer, in.RTTMicros, in.RiskPPM, dht
 	e.offer.Free = atLeastNothing(in.Offer.Free)
@@ -150,8 +154,18 @@ func (e *entry) spend(shape workload.Resources, n uint32, now, until int64) {
 	if now >= e.spentUntil {
 		e.spent = workload.Capacity{}
 	}
-	n = min(n, fits(e.offer.Free, shape))
+	n = min(n, max(fits(e.offer.Free, shape), fits(plus(e.offer.Free, e.spent, -1), shape)))
 	e.spent, e.spentUntil = plus(e.spent, e.need(shape, n), 1), until
+}
+
+// refund adds a slot that has become free to what the node offers until its next
+// offer says so itself, or for a while.
+func (e *entry) refund(shape workload.Resources, now, until int64) {
+	if now >= e.spentUntil {
+		e.spent = workload.Capacity{}
+	}
+	e.spent, e.spentUntil = plus(e.spent, e.need(shape, 1), -1), until
+	e.news++
 }
 
 // left is what the node offers beyond what it was called for or awarded.

@@ -97,7 +97,7 @@ func (r *rule) unsuited(e *entry) []workload.Reason {
 type lapse uint8
 
 const (
-	atOffer lapse = iota // the node's next offer
+	atOffer lapse = iota // the node's next offer, or something there becomes free
 	atTerms              // new asks, or another machine
 	atTime               // nothing
 )
@@ -107,7 +107,7 @@ type mark struct {
 	until   int64 // ms; 0 is never marked
 	backoff int64 // ms
 	lapse   lapse
-	seq     uint64 // of the offer that it is about
+	news    uint64 // of the entry that it is about
 	terms   uint64
 	reasons []workload.Reason
 }
@@ -119,7 +119,7 @@ func (m mark) again(now int64, e *entry, how lapse, least, most int64, reasons [
 	if now <= m.until+most {
 		backoff = min(max(2*m.backoff, least), most)
 	}
-	return mark{until: now + backoff, backoff: backoff, lapse: how, seq: e.offer.Seq, terms: e.terms, reasons: reasons}
+	return mark{until: now + backoff, backoff: backoff, lapse: how, news: e.news, terms: e.terms, reasons: reasons}
 }
 
 func (m *mark) holds(e *entry, now int64) bool {
@@ -127,7 +127,7 @@ func (m *mark) holds(e *entry, now int64) bool {
 	case now >= m.until:
 		return false
 	case m.lapse == atOffer:
-		return m.seq == e.offer.Seq
+		return m.news == e.news
 	case m.lapse == atTerms:
 		return m.terms == e.terms
 	}

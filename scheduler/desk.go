@@ -59,6 +59,7 @@ func (c Config) Validate() error {
 type Input struct {
 	Offer     *OfferIn
 	Gone      *workload.PeerID // the node left or was given up
+	Freed     *Freed           // a slot there has ended
 	Lot       *Lot             // what a workload wants now; Wanted 0 takes it off the desk
 	Bid       *BidIn
 	Decline   *Decline
@@ -82,6 +83,14 @@ type OfferIn struct {
 type BidIn struct {
 	Bid    workload.Bid
 	Signed workload.Signed
+}
+
+// Freed says that a node has the capacity of a slot again, since its offer Seq:
+// what a later offer says of it counts and this does not.
+type Freed struct {
+	Node  workload.PeerID
+	Shape workload.Resources
+	Seq   uint64
 }
 
 // SiblingsIn answers AskSiblings: offers of nodes of other cells.
@@ -181,6 +190,8 @@ func (d *Desk) take(now int64, in Input) []Output {
 		d.free(d.book.post(in.Offer, false, false, now))
 	case in.Gone != nil:
 		return d.lose(now, *in.Gone)
+	case in.Freed != nil:
+		d.takeFreed(now, in.Freed)
 	case in.Lot != nil:
 		return d.setLot(*in.Lot)
 	case in.Bid != nil:
@@ -198,6 +209,13 @@ func (d *Desk) take(now int64, in Input) []Output {
 func (d *Desk) takeSiblings(now int64, in *SiblingsIn) {
 	for i := range in.Offers {
 		d.free(d.book.post(&in.Offers[i], true, in.DHT, now))
+	}
+}
+
+func (d *Desk) takeFreed(now int64, in *Freed) {
+	if e := d.book.nodes[in.Node]; e != nil && e.offer.Seq <= in.Seq {
+		e.refund(in.Shape, now, now+d.cfg.RetryMax)
+		d.free(e)
 	}
 }
 

@@ -7,7 +7,7 @@
 // Lots of the same shape and rules form a class and queue in it, the oldest
 // first. When the book of offers holds no node that fits a class, the class is
 // blocked as a whole: none of its lots is looked at again until a node's offer
-// comes that fits it, an open call gives capacity back, or RetryMin to RetryMax
+// comes that fits it, a slot of such a node ends, an open call gives capacity back, or RetryMin to RetryMax
 // ms have passed. So an input costs what it changes, not what waits.
 //
 //   - A lot at the head of its class opens an auction: a call for bids to the

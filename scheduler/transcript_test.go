@@ -115,6 +115,8 @@ func (st *story) input(verb string, a args) Input {
 	case "gone":
 		p := peer(a.plain[0])
 		return Input{Gone: &p}
+	case "freed":
+		return Input{Freed: &Freed{Node: peer(a.plain[0]), Shape: lotOf(args{plain: []string{"any"}}, 0).Shape, Seq: uint64(a.num("seq", int64(st.seq)))}}
 	case "lot":
 		lot := lotOf(a, st.now)
 		return Input{Lot: &lot}

@@ -189,6 +189,7 @@ type CloseMsg struct {
 	Ref     SlotRef         `cbor:"1,keyasint"`
 	Segment []byte          `cbor:"2,keyasint" max:"4194304"`
 	Sig     workload.Signed `cbor:"3,keyasint"`
+	Offer   uint64          `cbor:"4,keyasint,omitempty"` // of its slot nothing runs any more, and its capacity is free since that offer
 }
 
 // Statement is what a worker signs about its results.
@@ -206,7 +207,8 @@ type Closed struct {
 
 // DoneMsg ends a slot.
 type DoneMsg struct {
-	Ref SlotRef `cbor:"1,keyasint"`
+	Ref   SlotRef `cbor:"1,keyasint"`
+	Offer uint64  `cbor:"2,keyasint,omitempty"` // its capacity is free since that offer of the node's
 }
 
 // RenewMsg renews every lease that a node has with a cell, and says what it runs.

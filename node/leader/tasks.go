@@ -88,9 +88,24 @@ func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.D
 	if err != nil {
 		return err
 	}
-	err = l.endSlot(ctx, m.Ref, &slot)
+	if err = l.endSlot(ctx, m.Ref, &slot); err == nil {
+		l.freed(from, m.Ref.Workload, m.Offer)
+	}
 	l.idle(from)
 	return err
+}
+
+// freed tells the desk that a slot has ended whose capacity its node sells again
+// since an offer; without one that is not known.
+func (l *Leader) freed(node workload.PeerID, id workload.ID, offer uint64) {
+	if offer == 0 {
+		return
+	}
+	in := scheduler.Freed{Node: node, Seq: offer}
+	err := l.withWorkload(id, func(_ *ledger.State, v *ledger.View) { in.Shape = v.Spec.Resources })
+	if err == nil { // compacted: the next offer will say
+		l.feed(scheduler.Input{Freed: &in})
+	}
 }
 
 // endSlot ends a slot that nobody runs any more. What it holds still, as after
@@ -133,7 +148,11 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 		return nil, err
 	}
 	_, err = l.holds(from, m.Ref)
-	return &wire.Closed{Held: cmd.Held, Over: errors.Is(err, wire.NotFound)}, nil
+	over := errors.Is(err, wire.NotFound)
+	if over {
+		l.freed(from, m.Ref.Workload, m.Offer)
+	}
+	return &wire.Closed{Held: cmd.Held, Over: over}, nil
 }
 
 // keepResults brings a segment, and up to a bound all that it refers to, to a

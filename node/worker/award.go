@@ -97,11 +97,12 @@ func within(ranges []workload.Range, tasks uint32) bool {
 	})
 }
 
-// unknown returns the slots that do not run here yet.
+// unknown returns the slots that do not run here, and have not just ended.
 func (w *Worker) unknown(award *wire.AwardMsg) []wire.Awarded {
 	var fresh []wire.Awarded
 	for _, a := range award.Slots {
-		if w.slots[slotKey{Workload: award.Workload, Slot: a.Slot}] == nil {
+		key := slotKey{Workload: award.Workload, Slot: a.Slot}
+		if w.slots[key] == nil && w.ending[key] == nil {
 			fresh = append(fresh, a)
 		}
 	}
@@ -186,5 +187,14 @@ func (w *Worker) freeSlot(s *slot) {
 	defer w.mu.Unlock()
 	delete(w.slots, s.key)
 	w.cfg.Alloc.Free(s.key)
+	s.freed = w.offerSeq()
 	w.poke()
+}
+
+// freedSince is the node's last offer before the slot's capacity was free, 0
+// while it is not.
+func (s *slot) freedSince() uint64 {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.freed
 }

@@ -124,9 +124,9 @@ func (w *Worker) dropExpired(c *cellLease, held []*slot) {
 // node knows of them still. The caller holds mu.
 func (w *Worker) endingOf(cell workload.CellID) []wire.SlotRef {
 	var out []wire.SlotRef
-	for _, ref := range w.ending {
-		if ref.Workload.Cell == cell {
-			out = append(out, ref)
+	for _, s := range w.ending {
+		if s.cell == cell {
+			out = append(out, s.ref)
 		}
 	}
 	return out
@@ -137,7 +137,7 @@ func (w *Worker) endingOf(cell workload.CellID) []wire.SlotRef {
 func (w *Worker) end(s *slot) (told func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ending[s.key] = s.ref
+	w.ending[s.key] = s
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()

@@ -129,6 +129,7 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref})
 	msg := wire.CloseMsg{
 		Ref: r.s.ref, Segment: payload, Sig: r.s.w.cfg.Memo.Sign(workload.DomainResult, statement, r.s.w.cfg.Key),
+		Offer: r.s.freedSince(),
 	}
 	for {
 		ctx, cancel := context.WithTimeout(r.s.ctx, 30*time.Second)

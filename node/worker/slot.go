@@ -52,6 +52,8 @@ type slot struct {
 	halted  bool
 	lost    string // why the slot is no longer this node's; nothing more is reported
 	closed  bool   // the cell has ended the slot with its last results
+
+	freed uint64 // freedSince; under w.mu
 }
 
 type takenRanges struct {
@@ -220,8 +222,14 @@ func (s *slot) failAll(err error) {
 }
 
 // finish reports what is left to report, gives back what was not started and
-// ends the slot.
+// ends the slot. What it ran on is free before the cell hears of its last
+// results, and is then sold again at once.
 func (s *slot) finish() {
+	told := s.w.end(s)
+	defer told()
+	if s.next == nil {
+		s.cleanUp()
+	}
 	s.report.flush()
 	s.report.wait()
 	if s.isLost() {
@@ -233,14 +241,12 @@ func (s *slot) finish() {
 	if s.isClosed() {
 		return
 	}
-	told := s.w.end(s)
-	defer told()
-	s.cleanUp() // the capacity is free before the leader hears of it
+	s.cleanUp()
 	if len(s.queue) > 0 {
 		msg := wire.ReturnMsg{Ref: s.ref, Ranges: s.queue}
 		s.tell(wire.ProtoReturn, &msg)
 	}
-	s.tell(wire.ProtoDone, &wire.DoneMsg{Ref: s.ref})
+	s.tell(wire.ProtoDone, &wire.DoneMsg{Ref: s.ref, Offer: s.freedSince()})
 }
 
 func (s *slot) tell(proto string, msg any) {

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,8 +95,8 @@ type Worker struct {
 	answered map[workload.AuctionID]int64
 	sweepAt  int64 // when answered is looked through next
 	slots    map[slotKey]*slot
-	ending   map[slotKey]wire.SlotRef // run nothing any more, and the leader is being told
-	fresh    bool                     // the home cell was told that this daemon runs nothing of an earlier one's
+	ending   map[slotKey]*slot // run nothing any more, and the leader is being told
+	fresh    bool              // the home cell was told that this daemon runs nothing of an earlier one's
 	cells    map[workload.CellID]*cellLease
 	terms    map[workload.CellID]uint64
 	drain    bool
@@ -133,7 +135,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, clock: clock.New(cfg.Clock), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
 		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
-		ending: map[slotKey]wire.SlotRef{}, parking: map[*parked]struct{}{},
+		ending: map[slotKey]*slot{}, parking: map[*parked]struct{}{},
 		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},
 	}
 	w.price()
@@ -168,11 +170,14 @@ func (w *Worker) Offer(valid time.Duration) workload.Signed {
 	w.price()
 	w.seq++
 	o := workload.Offer{
-		Node: w.cfg.Self, Cell: w.cfg.Cell(), Seq: w.cfg.Boot<<20 + w.seq, Machine: w.cfg.Machine,
+		Node: w.cfg.Self, Cell: w.cfg.Cell(), Seq: w.offerSeq(), Machine: w.cfg.Machine,
 		Free: w.free(), Asks: w.asks, Drain: w.drain, ValidMs: valid.Milliseconds(), Running: int32(len(w.slots)),
 	}
 	return w.cfg.Memo.Sign(workload.DomainOffer, wire.MustMarshal(o), w.cfg.Key)
 }
+
+// offerSeq numbers the latest offer. The caller holds mu.
+func (w *Worker) offerSeq() uint64 { return w.cfg.Boot<<20 + w.seq }
 
 func (w *Worker) free() workload.Capacity {
 	c := w.cfg.Alloc.Available()
@@ -213,7 +218,10 @@ func (w *Worker) Leave(ctx context.Context) {
 	w.mu.Lock()
 	w.drain = true
 	cells := map[workload.CellID]bool{}
-	for _, s := range w.slots {
+	for _, s := range w.list(func(*slot) bool { return true }) {
+		cells[s.cell] = true
+	}
+	for _, s := range w.ending {
 		cells[s.cell] = true
 	}
 	w.mu.Unlock()
@@ -225,11 +233,11 @@ func (w *Worker) Leave(ctx context.Context) {
 	}
 }
 
-// Idle waits until nothing runs here.
+// Idle waits until nothing runs here and all results are told.
 func (w *Worker) Idle(ctx context.Context) error {
 	for {
 		w.mu.Lock()
-		slots := w.list(func(*slot) bool { return true })
+		slots := slices.AppendSeq(w.list(func(*slot) bool { return true }), maps.Values(w.ending))
 		w.mu.Unlock()
 		if len(slots) == 0 {
 			return nil
