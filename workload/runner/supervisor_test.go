@@ -65,7 +65,9 @@ func newSupervisor(t *testing.T, h *sandbox.Host) (*runner.Supervisor, chan runn
 func TestSupervisorRecordsWhatRan(t *testing.T) {
 	h := runnertest.Host(t)
 	path := filepath.Join(t.TempDir(), "attempts")
-	sup, err := runner.StartSupervisor(runner.SupervisorConfig{Roots: h.Roots(), Journal: path, Logger: quiet})
+	ended := make(chan struct{}, 16)
+	sup, err := runner.StartSupervisor(runner.SupervisorConfig{Roots: h.Roots(), Journal: path, Logger: quiet,
+		OnKilled: func(runner.Killed) { ended <- struct{}{} }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +80,7 @@ func TestSupervisorRecordsWhatRan(t *testing.T) {
 	slot.Do("noop")
 	between := runner.Now()
 	slot.Do("spin")
+	<-ended // the daemon may see it dead before the supervisor does
 	a := other.Attempt("spin")
 	a.Stdout = runnertest.NewWhenReady(func() { sup.Close() })
 	other.Run(a)

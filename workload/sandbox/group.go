@@ -18,6 +18,9 @@ type Limits struct {
 	Pids   int64 // processes and threads
 	CPUs   []int // logical CPUs; empty: not pinned
 	Disk   int64 // bytes of one file; see Watch for all of them
+	// Owner is who the programs are of. What costs much to make and nothing can
+	// be left in (nets) serves one owner again; "" shares nothing.
+	Owner string
 }
 
 // Group is what one session's programs share, one after another: a user of
@@ -27,8 +30,13 @@ type Group struct {
 	limits Limits
 	uid    int
 	dirs   map[string]string // controller to folder; "" is the unified one
-	peak   *os.File          // memory.peak, kept open because a reset belongs to the descriptor
+	procs  []*os.File        // cgroup.procs of each, to be joined through
+	counts counts
+	peak   *os.File // memory.peak, kept open because a reset belongs to the descriptor
 }
+
+// counts is what the group's cgroups bound and count.
+type counts struct{ memory, pids, cpus, cpu bool }
 
 // NewGroup makes the cgroups. name must be unique on this node while the group
 // is open; it is bounded and cleaned here.
@@ -41,9 +49,13 @@ func (h *Host) NewGroup(name string, l Limits) (*Group, error) {
 			err = g.makeIn(m.claim(h.prefix, h.log), name)
 		}
 	}
+	if err == nil {
+		g.procs, err = g.open()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cgroup %s: %w", name, err), g.Close())
 	}
+	g.counts = g.controllers()
 	return g, nil
 }
 
@@ -168,6 +180,10 @@ func (g *Group) has(controller string) bool {
 	return err == nil
 }
 
+func (g *Group) controllers() counts {
+	return counts{g.has(ctlMemory), g.has(ctlPids), g.has(ctlCPUSet), g.has(ctlCPUAcct)}
+}
+
 // UID is the host user that the group's programs run as.
 func (g *Group) UID() int { return g.uid }
 
@@ -213,22 +229,21 @@ func closeFiles(files []*os.File) {
 // the controllers that are missing too.
 func (g *Group) insideLimits() inside.Limits {
 	l := inside.Limits{FileSize: g.limits.Disk, Files: openFiles, CPUs: g.limits.CPUs, TmpSize: max(g.limits.Memory, 1<<20)}
-	if !g.has(ctlMemory) && g.limits.Memory > 0 {
-		l.Resident = g.limits.Memory
+	if !g.counts.memory && g.limits.Memory > 0 {
 		l.Data = 2*g.limits.Memory + dataSlack
 		l.TmpSize = max(g.limits.Memory/4, 1<<20) // nothing else counts it
 	}
-	if !g.has(ctlPids) {
+	if !g.counts.pids {
 		l.Procs = g.limits.Pids + initThreads
 	}
-	l.Pinned = g.has(ctlCPUSet)
+	l.Pinned = g.counts.cpus
 	return l
 }
 
 const (
 	openFiles   = 4096
 	dataSlack   = 128 << 20 // what a Go or Python runtime maps before it uses it
-	initThreads = 16        // the init counts where RLIMIT_NPROC counts
+	initThreads = 16        // pid 1 counts where RLIMIT_NPROC counts
 )
 
 // Meter is a reading of what a group has used so far.
@@ -314,6 +329,8 @@ func (g *Group) Kill() {
 // Close kills what is left and removes the cgroups. It is idempotent.
 func (g *Group) Close() error {
 	var errs []error
+	closeFiles(g.procs)
+	g.procs = nil
 	for _, dir := range g.dirs {
 		errs = append(errs, cgroup.Remove(dir))
 	}

@@ -25,8 +25,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/perrin-mesh/perrin/workload/shim"
 )
 
@@ -48,6 +46,10 @@ type Host struct {
 	prefix string
 	tree   hierarchy
 	users  *userRange
+
+	root     bool // this process may mount as it is
+	launcher *launcher
+	nets     *nets
 }
 
 // NewHost looks at the machine, makes the node's folders of cgroups where it
@@ -68,6 +70,8 @@ func NewHost(cfg Config) (*Host, error) {
 		return nil, fmt.Errorf("sandbox: %w: %w", ErrUnavailable, err)
 	}
 	h := &Host{log: cfg.Logger, prefix: cfg.Prefix, tree: m.claim(cfg.Prefix, cfg.Logger), users: users}
+	h.root = mayMount()
+	h.launcher, h.nets = &launcher{host: true, root: h.root}, &nets{may: h.root}
 	cfg.Logger.Info("sandbox", "cgroups", h.Cgroups(), "own_users", users.own())
 	return h, nil
 }
@@ -92,8 +96,13 @@ func (h *Host) Roots() []string {
 	return out
 }
 
-// Close kills whatever still runs in the node's cgroups and removes them.
-func (h *Host) Close() error { return Sweep(h.prefix) }
+// Close kills whatever still runs in the node's cgroups and removes them. No
+// sandbox can be started any more.
+func (h *Host) Close() error {
+	h.launcher.close()
+	h.nets.close()
+	return Sweep(h.prefix)
+}
 
 // userRange hands out host users for sandboxes.
 type userRange struct {
@@ -148,8 +157,3 @@ func (r *userRange) next() int {
 	r.turn++
 	return r.base + r.turn%r.count
 }
-
-// namespaces are all but the cgroup namespace, which the entry makes once it
-// is in its cgroups.
-const namespaces = unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET |
-	unix.CLONE_NEWIPC | unix.CLONE_NEWUTS

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -56,13 +56,13 @@ func (e *NoExecError) Error() string { return e.Reason }
 // Proc is one sandbox with one program in it. Its methods are safe for
 // concurrent use.
 type Proc struct {
-	cmd     *exec.Cmd
-	pidfd   *os.File
-	control *os.File
-	status  *os.File
-	wait    func() (End, error)
+	*born
+	wait func() (End, error)
+	done chan struct{} // closed when nothing of it is left
+	give func()        // gives its network namespace back, nil for one of its own
 
 	uncounted         bool // no cgroup counts CPU time
+	resident          atomic.Bool
 	killCPU, killPeak atomic.Int64
 }
 
@@ -77,20 +77,22 @@ type End struct {
 }
 
 // Start starts p in a sandbox of g. guard, when set, is called with a pidfd of
-// the init when the sandbox can already be killed and nothing of the program
-// runs; its error keeps the program from running and is returned. Start returns
-// when the program has been executed; a *NoExecError says that it could not be.
+// the sandbox's first process when the sandbox can already be killed and nothing
+// of the program runs; its error keeps the program from running and is returned.
+// Start returns when the program has been executed; a *NoExecError says that it
+// could not be.
 func (g *Group) Start(p Program, guard func(init *os.File) error) (*Proc, error) {
-	proc, cfg, release, err := g.launch(p)
+	b, err := g.host.launcher.take()
 	if err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
-	release() // or the end of the init would not be the end of its pipes
+	proc := &Proc{born: b, done: make(chan struct{}), uncounted: !g.counts.cpu}
+	proc.wait = sync.OnceValues(proc.collect)
 	if guard != nil {
-		err = guard(proc.pidfd)
+		err = guard(b.pidfd)
 	}
 	if err == nil {
-		err = proc.begin(cfg)
+		err = g.begin(proc, p)
 	}
 	if err != nil {
 		proc.Kill()
@@ -98,61 +100,44 @@ func (g *Group) Start(p Program, guard func(init *os.File) error) (*Proc, error)
 		proc.Close()
 		return nil, err
 	}
+	if limit := g.limits.Memory; limit > 0 && !g.counts.memory {
+		go proc.watchResident(limit)
+	}
 	return proc, nil
 }
 
-// launch starts the init, which waits for its Config. release closes what only
-// the init needs.
-func (g *Group) launch(p Program) (proc *Proc, cfg *inside.Config, release func(), err error) {
-	var files fileSet
-	defer func() {
-		if err != nil {
-			files.close()
-		}
-	}()
-	controlR, controlW, err := os.Pipe()
+// begin says to the sandbox what to run and waits until it is executed.
+func (g *Group) begin(proc *Proc, p Program) error {
+	var own []*os.File // only needed until they are sent
+	cfg, err := g.config(proc, p, &own)
+	defer func() { closeFiles(own) }()
 	if err != nil {
-		return nil, nil, nil, err
+		return fmt.Errorf("start sandbox: %w", err)
 	}
-	files.theirs(controlR)
-	statusR, statusW, err := os.Pipe()
-	if err != nil {
-		controlW.Close()
-		return nil, nil, nil, err
-	}
-	files.theirs(statusW)
-	proc = &Proc{control: controlW, status: statusR, uncounted: !g.has(ctlCPUAcct)}
-	if cfg, err = g.config(p, &files); err == nil {
-		err = g.startInit(proc, p, &files)
+	plan, fds, err := inside.ProgramPlan(cfg)
+	if err == nil {
+		err = plan.Send(proc.sock, fds)
 	}
 	if err != nil {
-		proc.Close()
-		return nil, nil, nil, err
+		return fmt.Errorf("start sandbox: %w", err)
 	}
-	proc.wait = sync.OnceValues(proc.collect)
-	return proc, cfg, files.close, nil
+	s, err := inside.ReadStatus(proc.sock)
+	if err != nil {
+		return fmt.Errorf("start sandbox: it broke off: %w", err)
+	}
+	if s.Kind == inside.Started {
+		return nil
+	}
+	err = plan.Err(s)
+	if ne := (*inside.NoExecError)(nil); errors.As(err, &ne) {
+		return &NoExecError{Errno: ne.Errno, Reason: ne.Error()}
+	}
+	return fmt.Errorf("start sandbox: %w", err)
 }
 
-// fileSet numbers the descriptors that a child gets from inside.ControlFD on.
-type fileSet struct{ all, owned []*os.File }
-
-// theirs adds a file that the child gets and this process then closes.
-func (s *fileSet) theirs(f *os.File) int {
-	s.owned = append(s.owned, f)
-	return s.ours(f)
-}
-
-// ours adds a file that this process keeps.
-func (s *fileSet) ours(f *os.File) int {
-	s.all = append(s.all, f)
-	return inside.ControlFD + len(s.all) - 1
-}
-
-func (s *fileSet) close() { closeFiles(s.owned) }
-
-// config says to the init what p and the group ask for.
-func (g *Group) config(p Program, files *fileSet) (*inside.Config, error) {
-	cfg := &inside.Config{Host: p.Host || shim.Dynamic(), Limits: g.insideLimits(), Path: p.Path, Args: p.Args, Env: p.Env, Dir: p.Dir}
+// config describes what p and the group ask for.
+func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, error) {
+	cfg := &inside.Config{View: proc.view, Limits: g.insideLimits(), User: g.user(), Path: p.Path, Args: p.Args, Env: p.Env, Dir: p.Dir}
 	if cfg.Dir == "" {
 		cfg.Dir = "/work"
 	}
@@ -165,23 +150,37 @@ func (g *Group) config(p Program, files *fileSet) (*inside.Config, error) {
 	if p.Disk > 0 {
 		cfg.Limits.FileSize = p.Disk
 	}
-	if err := g.addMounts(cfg, p, files); err != nil {
+	if err := g.addMounts(cfg, p, own); err != nil {
 		return nil, err
 	}
-	procs, err := g.open()
-	if err != nil {
-		return nil, fmt.Errorf("open cgroups: %w", err)
+	if err := g.chooseView(cfg, proc, p.Host || shim.Dynamic()); err != nil {
+		return nil, err
 	}
-	for _, f := range procs {
-		cfg.Cgroups = append(cfg.Cgroups, files.theirs(f))
+	if err := g.addStreams(cfg, p); err != nil {
+		return nil, err
+	}
+	for _, f := range g.procs {
+		cfg.Cgroups = append(cfg.Cgroups, int(f.Fd()))
 	}
 	for _, f := range p.Keep {
-		cfg.Keep = append(cfg.Keep, files.ours(f))
+		cfg.Keep = append(cfg.Keep, int(f.Fd()))
+	}
+	if net := g.host.nets.take(g.limits.Owner); net != nil {
+		cfg.NetFD, proc.give = int(net.Fd()), func() { g.host.nets.give(g.limits.Owner, net) }
 	}
 	return cfg, nil
 }
 
-func (g *Group) addMounts(cfg *inside.Config, p Program, files *fileSet) error {
+// chooseView takes what the launcher has built where it is what is asked for.
+func (g *Group) chooseView(cfg *inside.Config, proc *Proc, host bool) (err error) {
+	cfg.Built = proc.built && host && !slices.ContainsFunc(cfg.Mounts, func(m inside.Mount) bool { return !inside.Fits(m.Target) })
+	if !host {
+		cfg.View, err = inside.NewView(false)
+	}
+	return err
+}
+
+func (g *Group) addMounts(cfg *inside.Config, p Program, own *[]*os.File) error {
 	mounts := p.Mounts
 	for _, m := range []Mount{{Source: p.Work, Target: "/work", Write: true}, {Source: p.Out, Target: "/out", Write: true}} {
 		if m.Source == "" {
@@ -194,123 +193,71 @@ func (g *Group) addMounts(cfg *inside.Config, p Program, files *fileSet) error {
 	}
 	for _, m := range mounts {
 		im := inside.Mount{Source: m.Source, Target: m.Target, Write: m.Write}
-		// The sandbox's user may not be able to walk to the source, root is.
-		if os.Geteuid() == 0 {
+		if g.host.root { // the sandbox cannot walk to the source any more
 			fd, dir, err := inside.Detach(im)
 			if err != nil {
 				return fmt.Errorf("mount %q at %q: %w", m.Source, m.Target, err)
 			}
-			im.FD, im.Dir = files.theirs(os.NewFile(uintptr(fd), m.Target)), dir
+			*own = append(*own, os.NewFile(uintptr(fd), m.Target))
+			im.FD, im.Dir = fd, dir
+		} else {
+			info, err := os.Stat(m.Source)
+			if err != nil {
+				return fmt.Errorf("mount at %q: %w", m.Target, err)
+			}
+			im.Dir = info.IsDir()
 		}
 		cfg.Mounts = append(cfg.Mounts, im)
 	}
 	return nil
 }
 
-// The init keeps what it needs to build the view and to drop the rest.
-var initCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP}
-
-func (g *Group) startInit(proc *Proc, p Program, files *fileSet) error {
-	cmd, err := shim.Command(inside.RoleInit)
-	if err != nil {
-		return err
-	}
-	if err := g.streams(cmd, p); err != nil {
-		return err
-	}
-	if len(files.all) > shim.MaxFiles {
-		return fmt.Errorf("%d mounts, at most %d", len(files.all), shim.MaxFiles)
-	}
-	pidfd := -1
-	cmd.ExtraFiles, cmd.Dir = files.all, "/"
-	own := g.host.users.own()
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: namespaces, PidFD: &pidfd, Setsid: true, AmbientCaps: initCaps,
-		UidMappings:                []syscall.SysProcIDMap{{ContainerID: inside.UID, HostID: g.uid, Size: 1}},
-		GidMappings:                []syscall.SysProcIDMap{{ContainerID: inside.GID, HostID: g.gid(), Size: 1}},
-		GidMappingsEnableSetgroups: own,
-		Credential:                 &syscall.Credential{Uid: inside.UID, Gid: inside.GID, NoSetGroups: !own},
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	proc.cmd = cmd
-	if pidfd < 0 {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return fmt.Errorf("%w: the kernel gives no pidfd", ErrUnavailable)
-	}
-	proc.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
-	return nil
-}
-
-func (g *Group) gid() int {
-	if g.host.users.own() {
-		return g.uid
-	}
-	return os.Getegid()
-}
-
-// streams connects the program's streams; as root the pipes are given to its
+// addStreams connects the program's streams; as root the pipes are given to its
 // user, so that it can open /dev/stdout.
-func (g *Group) streams(cmd *exec.Cmd, p Program) error {
-	for _, f := range []*os.File{p.Stdin, p.Stdout, p.Stderr} {
-		if f == nil || !g.host.users.own() {
+func (g *Group) addStreams(cfg *inside.Config, p Program) error {
+	for i, f := range []*os.File{p.Stdin, p.Stdout, p.Stderr} {
+		if f == nil {
 			continue
 		}
-		if err := f.Chown(g.uid, g.uid); err != nil {
-			return fmt.Errorf("stream: %w", err)
+		if g.host.users.own() {
+			if err := f.Chown(g.uid, g.uid); err != nil {
+				return fmt.Errorf("stream: %w", err)
+			}
 		}
-	}
-	if p.Stdin != nil {
-		cmd.Stdin = p.Stdin
-	}
-	if p.Stdout != nil {
-		cmd.Stdout = p.Stdout
-	}
-	if p.Stderr != nil {
-		cmd.Stderr = p.Stderr
+		cfg.Streams[i] = int(f.Fd())
 	}
 	return nil
 }
 
-// begin sends the Config and waits until the program has been executed.
-func (p *Proc) begin(cfg *inside.Config) error {
-	if err := inside.Write(p.control, cfg); err != nil {
-		return fmt.Errorf("start sandbox: tell the init: %w", err)
+// user is who the group's programs are.
+func (g *Group) user() inside.User {
+	own := g.host.users.own()
+	u := inside.User{UID: g.uid, GID: g.uid, Drop: own}
+	if !own {
+		u.GID = os.Getegid()
 	}
-	var s inside.Status
-	if err := inside.Read(p.status, &s); err != nil {
-		return fmt.Errorf("start sandbox: the init broke off: %w", err)
-	}
-	switch {
-	case s.NoExec != "":
-		return &NoExecError{Errno: syscall.Errno(s.Errno), Reason: s.NoExec}
-	case s.Error != "":
-		return fmt.Errorf("start sandbox: %s", s.Error)
-	}
-	return nil
+	return u
 }
 
-// Pidfd refers to the init. It is open until Close.
+// Pidfd refers to the first process of the sandbox. It is open until Close.
 func (p *Proc) Pidfd() *os.File { return p.pidfd }
 
 // Terminate sends SIGTERM to the program.
-func (p *Proc) Terminate() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
+func (p *Proc) Terminate() { _, _ = p.sock.Write([]byte{inside.Terminate}) }
 
 // Kill ends everything in the sandbox at once.
 func (p *Proc) Kill() {
 	if p.uncounted {
-		cpu, peak := treeUsage(p.cmd.Process.Pid)
+		cpu, peak := treeUsage(p.pid)
 		p.killCPU.Store(cpu)
 		p.killPeak.Store(peak)
 	}
-	_ = p.cmd.Process.Kill()
+	_ = unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may be gone already
 }
 
 // broken is the End of a sandbox that was killed as a whole.
 func (p *Proc) broken() End {
-	return End{Signal: syscall.SIGKILL, Broken: true, CPUMs: p.killCPU.Load(), MaxRSS: p.killPeak.Load()}
+	return End{Signal: syscall.SIGKILL, Broken: true, Resident: p.resident.Load(), CPUMs: p.killCPU.Load(), MaxRSS: p.killPeak.Load()}
 }
 
 // Wait returns how the program ended, once nothing of the sandbox is left. It
@@ -318,25 +265,30 @@ func (p *Proc) broken() End {
 func (p *Proc) Wait() (End, error) { return p.wait() }
 
 func (p *Proc) collect() (End, error) {
-	var s inside.Status
-	readErr := inside.Read(p.status, &s)
-	_ = p.cmd.Wait() // the init's own end says nothing
-	switch {
-	case errors.Is(readErr, io.EOF):
-		return p.broken(), nil
-	case readErr != nil:
-		return End{}, fmt.Errorf("sandbox: %w", readErr)
-	case !s.Ended:
-		return End{}, fmt.Errorf("sandbox: %s", s.Error)
+	s, err := inside.ReadStatus(p.sock)
+	reap(p.pid) // its own end says nothing
+	close(p.done)
+	if p.give != nil {
+		p.give()
 	}
-	return End{Code: s.Code, Signal: syscall.Signal(s.Signal), CPUMs: s.CPUMs, MaxRSS: s.MaxRSS, Resident: s.Resident}, nil
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
+		return p.broken(), nil
+	case err != nil:
+		return End{}, fmt.Errorf("sandbox: %w", err)
+	case s.Kind != inside.Ended:
+		return End{}, fmt.Errorf("sandbox: %w: kind %d", inside.ErrStatus, s.Kind)
+	}
+	ws := syscall.WaitStatus(s.Value)
+	e := End{CPUMs: int64(s.CPUUs / 1000), MaxRSS: int64(s.MaxRSS), Code: ws.ExitStatus()}
+	if ws.Signaled() {
+		e.Code, e.Signal = 0, ws.Signal()
+	}
+	return e, nil
 }
 
 // Close releases the handles. The program must have been waited for.
 func (p *Proc) Close() {
-	for _, f := range []*os.File{p.control, p.status, p.pidfd} {
-		if f != nil {
-			f.Close()
-		}
-	}
+	p.sock.Close()
+	p.pidfd.Close()
 }

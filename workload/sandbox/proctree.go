@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ticksPerSecond is what /proc counts CPU time in (USER_HZ, 100 on every
@@ -86,4 +87,47 @@ func processPeak(pid int) int64 {
 		}
 	}
 	return 0
+}
+
+// residentEvery is how often memory is measured where no cgroup can limit it.
+const residentEvery = 20 * time.Millisecond
+
+// watchResident kills the sandbox as soon as everything in it but its first
+// process together holds more than limit bytes.
+func (p *Proc) watchResident(limit int64) {
+	tick := time.NewTicker(residentEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-tick.C:
+		}
+		if residentBytes(p.pid) > limit {
+			p.resident.Store(true)
+			p.Kill()
+			return
+		}
+	}
+}
+
+// residentBytes sums the resident memory of the living descendants of pid that
+// they do not share with files.
+func residentBytes(pid int) int64 {
+	todo := children(pid)
+	var sum int64
+	for n := 0; len(todo) > 0 && n < maxTree; n++ {
+		p := todo[len(todo)-1]
+		todo = append(todo[:len(todo)-1], children(p)...)
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p))
+		if err != nil {
+			continue // it has ended
+		}
+		if f := strings.Fields(string(text)); len(f) > 2 {
+			pages, _ := strconv.ParseInt(f[1], 10, 64)
+			shared, _ := strconv.ParseInt(f[2], 10, 64)
+			sum += (pages - shared) * int64(os.Getpagesize())
+		}
+	}
+	return sum
 }

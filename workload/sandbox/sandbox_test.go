@@ -91,11 +91,12 @@ func TestUnifiedLimitsAndReadings(t *testing.T) {
 	if got, want := g.Read(), (Meter{CPUMs: 2, PeakMem: 4096, OOMKills: 2}); got != want {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
-	if l := g.insideLimits(); l.Resident != 0 || l.Procs != 0 || !l.Pinned {
+	g.counts = g.controllers()
+	if l := g.insideLimits(); l.Data != 0 || l.Procs != 0 || !l.Pinned || !g.counts.memory || !g.counts.cpu {
 		t.Errorf("rlimits beside cgroups: %+v", l)
 	}
 	none := &Group{limits: g.limits, dirs: map[string]string{}}
-	if l := none.insideLimits(); l.Resident != 64<<20 || l.Procs == 0 || l.Data == 0 || l.Pinned {
+	if l := none.insideLimits(); none.controllers() != (counts{}) || l.Procs == 0 || l.Data == 0 || l.Pinned {
 		t.Errorf("rlimits in place of cgroups: %+v", l)
 	}
 	if got := none.Read(); got.CPUMs != -1 || got.PeakMem != -1 {

@@ -1,203 +1,205 @@
 package inside
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"runtime"
-	"syscall"
-	"unsafe"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// Descriptors of the entry.
-const (
-	entryConfigFD = 3
-	entryErrorFD  = 4
-)
+// ProgramPlan is for a sandbox that the launcher has made: it gets its view,
+// network and user, and the program is started in it. fds are the descriptors
+// to send along.
+func ProgramPlan(cfg *Config) (p *Plan, fds []int, err error) {
+	mounts, err := cleanTargets(cfg.Mounts)
+	if err != nil {
+		return nil, nil, err
+	}
+	filter, err := seccompFilter(cfg.Limits.Pinned || len(cfg.Limits.CPUs) == 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	p = &Plan{}
+	given := func(fd int) arg { fds = append(fds, fd); return p.slot() }
+	keep := each(cfg.Keep, given) // first: they get the numbers from 3 on, which the program sees
+	var streams [3]arg
+	for i, fd := range cfg.Streams {
+		if fd != 0 {
+			streams[i] = given(fd)
+		}
+	}
+	cgroups := each(cfg.Cgroups, given)
 
-// Enter gives up every privilege and becomes the program. It returns only when
-// that failed, after telling the init.
-func Enter() int {
-	// Credentials, Landlock and seccomp belong to a thread: everything up to
-	// the execve happens on this one.
-	runtime.LockOSThread()
-	config, report := os.NewFile(entryConfigFD, "config"), os.NewFile(entryErrorFD, "error")
-	if config == nil || report == nil {
-		return 2
+	p.do("set the host name", unix.SYS_SETHOSTNAME, p.str(hostname), num(len(hostname)))
+	if cfg.User.Drop { // what is made from here on is the program's
+		p.do("group of files", unix.SYS_SETFSGID, num(cfg.User.GID))
+		p.do("user of files", unix.SYS_SETFSUID, num(cfg.User.UID))
 	}
-	var cfg Config
-	if err := Read(config, &cfg); err != nil {
-		return 2
-	}
-	err := enter(&cfg)
-	runtime.KeepAlive(config) // its number must not be taken before execve
-	s := Status{Error: err.Error()}
-	if ne := (*noExecError)(nil); errors.As(err, &ne) {
-		s = Status{NoExec: ne.path, Errno: int(ne.errno)}
-	}
-	_ = Write(report, s)
-	return 1
+	p.network(cfg, given)
+	p.buildView(cfg, mounts, given)
+	p.becomeUser(&cfg.User)
+
+	child := p.slot()
+	fork := p.step(stepFork)
+	fork.save = child.value + 1
+	at := len(p.ops) - 1
+	p.arrangeFiles(cfg, keep, streams)
+	p.enter(cfg, cgroups, filter)
+	p.ops[at].args[0] = uint64(len(p.ops))
+	p.guard(child)
+	return p, fds, nil
 }
 
-func enter(cfg *Config) error {
-	if err := unix.Chdir(cfg.Dir); err != nil {
-		return fmt.Errorf("enter %q: %w", cfg.Dir, err)
+func each(fds []int, f func(int) arg) []arg {
+	var out []arg
+	for _, fd := range fds {
+		out = append(out, f(fd))
 	}
+	return out
+}
+
+func (p *Plan) network(cfg *Config, given func(int) arg) {
+	if cfg.NetFD == 0 {
+		p.do("make a network namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWNET))
+		return
+	}
+	fd := given(cfg.NetFD)
+	p.do("enter the network namespace", unix.SYS_SETNS, fd, num(unix.CLONE_NEWNET))
+	p.close(fd)
+}
+
+// buildView shows the mounts, /tmp and /proc, in the launcher's root or in one
+// of its own.
+func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
+	var own []tree
+	for _, m := range mounts {
+		if m.FD != 0 {
+			own = append(own, tree{fd: given(m.FD), target: m.Target, dir: m.Dir})
+		} else {
+			own = append(own, p.openTree(m))
+		}
+	}
+	root, trees := here, []tree(nil)
+	if !cfg.Built {
+		root, trees = p.newRoot(cfg.View, &cfg.User)
+	}
+	tmp := p.tmpfs("/tmp", max(cfg.Limits.TmpSize, 1), 0, "0777", &cfg.User)
+	trees = append(trees, tree{fd: tmp, target: "/tmp", dir: true})
+	for _, t := range append(trees, own...) {
+		p.place(root, t)
+	}
+	p.place(root, p.proc())
+	if !cfg.Built {
+		p.pivot(root)
+	}
+}
+
+// becomeUser gives up what the launcher is on the host, and makes the user
+// namespace in which the program is UID and GID and owns nothing.
+func (p *Plan) becomeUser(u *User) {
+	if u.Drop {
+		p.do("leave all groups", unix.SYS_SETGROUPS, num(0), num(0))
+		p.do("change the group", unix.SYS_SETRESGID, num(u.GID), num(u.GID), num(u.GID))
+		p.do("change the user", unix.SYS_SETRESUID, num(u.UID), num(u.UID), num(u.UID))
+	}
+	p.do("make a user namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER))
+	p.do("set dumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1)) // or its files in /proc are root's
+	for _, f := range [][2]string{
+		{"setgroups", "deny"}, {"uid_map", idMap(UID, u.UID)}, {"gid_map", idMap(GID, u.GID)},
+	} {
+		fd := p.get("open "+f[0], unix.SYS_OPENAT, here, p.str("/proc/self/"+f[0]), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0))
+		p.do("write "+f[0]+" "+f[1], unix.SYS_WRITE, fd, p.bytes([]byte(f[1])), num(len(f[1])))
+		p.close(fd)
+	}
+	p.do("set undumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
+}
+
+func idMap(inside, host int) string { return strconv.Itoa(inside) + " " + strconv.Itoa(host) + " 1" }
+
+// arrangeFiles leaves the program 0, 1, 2 and what Keep names; everything else
+// closes at execve.
+func (p *Plan) arrangeFiles(cfg *Config, keep []arg, streams [3]arg) {
+	for i, s := range streams {
+		if cfg.Streams[i] != 0 {
+			p.do("streams", unix.SYS_DUP3, s, num(i), num(0))
+		}
+	}
+	p.do("mark descriptors", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	for _, s := range keep {
+		p.do("keep a descriptor", unix.SYS_FCNTL, s, num(unix.F_SETFD), num(0))
+	}
+}
+
+// enter sets the limits, gives up every privilege and executes the program. It
+// happens in the program's own process.
+func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
+	p.do("start a session", unix.SYS_SETSID)
+	p.do(fmt.Sprintf("enter %q", cfg.Dir), unix.SYS_CHDIR, p.str(cfg.Dir))
+	ruleset, rules := p.landlockRuleset()
+	p.setLimits(&cfg.Limits)
+	for _, fd := range cgroups {
+		p.do("join a cgroup", unix.SYS_WRITE, fd, p.str("0"), num(1)) // the writer itself
+	}
+	p.do("hide the cgroup", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
+	p.dropPrivileges()
+	if rules {
+		p.do("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, num(0))
+	}
+	p.step(stepDefaults)
+	p.do("unblock signals", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), p.words(0), num(0), num(8))
 	path := cfg.Path
 	if cfg.Self {
 		path = "/proc/self/exe"
 	}
-	filter, err := seccompFilter(cfg.Limits.Pinned || len(cfg.Limits.CPUs) == 0)
-	if err != nil {
-		return err
-	}
-	ruleset, err := landlockRuleset()
-	if err != nil {
-		return err
-	}
-	if err := setLimits(&cfg.Limits); err != nil {
-		return err
-	}
-	if err := arrangeFiles(cfg); err != nil {
-		return err
-	}
-	// From here on the program's own limits hold, so nothing starts a thread.
-	if err := joinCgroups(cfg.Cgroups); err != nil {
-		return err
-	}
-	if err := dropPrivileges(); err != nil {
-		return err
-	}
-	if err := landlockEnforce(ruleset); err != nil {
-		return err
-	}
-	if err := seccompEnforce(filter); err != nil {
-		return err
-	}
-	defaultSignals()
-	err = syscall.Exec(path, cfg.Args, cfg.Env)
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
-		return &noExecError{errno: errno, path: path}
-	}
-	return err
+	exec := []arg{p.str(path), p.list(cfg.Args), p.list(cfg.Env)}
+	p.seccompEnforce(filter)
+	p.exec = len(p.ops)
+	p.do(path, unix.SYS_EXECVE, exec...)
 }
 
-// defaultSignals undoes what the daemon ignores, as under nohup, which would
-// outlast execve. What this process catches, execve resets.
-func defaultSignals() {
-	var action [4]uint64                      // the kernel's struct sigaction, all zero: SIG_DFL
-	for sig := uintptr(1); sig <= 64; sig++ { // real-time ones too: GNU make ignores 32 and 33
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0) // SIGKILL and SIGSTOP cannot be set
-	}
-}
-
-// joinCgroups moves this process, which the descriptors were opened for, and
-// then hides where in the hierarchy it is.
-func joinCgroups(fds []int) error {
-	for _, fd := range fds {
-		if _, err := unix.Write(fd, []byte("0")); err != nil {
-			return fmt.Errorf("join a cgroup: %w", err)
-		}
-	}
-	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
-		return fmt.Errorf("hide the cgroup: %w", err)
-	}
-	return nil
+// guard leaves pid 1 with nothing that it does not need, and has it watch.
+func (p *Plan) guard(child arg) {
+	p.do("close", unix.SYS_CLOSE_RANGE, num(3), num(sandboxFD-1), num(0))
+	p.do("close", unix.SYS_CLOSE_RANGE, num(sandboxFD+1), num(^uint32(0)), num(0))
+	p.dropCapabilities()
+	p.step(stepReport, num(Started))
+	p.step(stepWatch, child)
 }
 
 // setLimits sets what rlimits and affinity can bound.
-func setLimits(l *Limits) error {
-	limits := []struct {
+func (p *Plan) setLimits(l *Limits) {
+	for _, lim := range []struct {
 		which int
 		max   int64
 	}{
 		{unix.RLIMIT_FSIZE, l.FileSize}, {unix.RLIMIT_NOFILE, l.Files}, {unix.RLIMIT_NPROC, l.Procs}, {unix.RLIMIT_DATA, l.Data},
-	}
-	for _, lim := range limits {
-		if lim.max == 0 {
-			continue
-		}
-		if err := setLimit(lim.which, uint64(lim.max)); err != nil {
-			return err
+	} {
+		if lim.max != 0 {
+			p.setLimit(lim.which, uint64(lim.max))
 		}
 	}
 	for _, which := range []int{unix.RLIMIT_CORE, unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RTPRIO, unix.RLIMIT_NICE} {
-		if err := setLimit(which, 0); err != nil {
-			return err
-		}
+		p.setLimit(which, 0)
 	}
-	return setAffinity(l.CPUs)
-}
-
-// setLimit lowers one limit for the program, hard and soft.
-func setLimit(which int, limit uint64) error {
-	var old unix.Rlimit
-	if err := unix.Getrlimit(which, &old); err != nil {
-		return fmt.Errorf("read limit %d: %w", which, err)
-	}
-	limit = min(limit, old.Max)
-	if err := unix.Setrlimit(which, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
-		return fmt.Errorf("set limit %d: %w", which, err)
-	}
-	return nil
-}
-
-func setAffinity(cpus []int) error {
-	if len(cpus) == 0 {
-		return nil
+	if len(l.CPUs) == 0 {
+		return
 	}
 	var set unix.CPUSet
-	for _, c := range cpus {
+	for _, c := range l.CPUs {
 		set.Set(c)
 	}
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("pin to CPUs %v: %w", cpus, err)
+	mask := make([]uint64, len(set))
+	for i, w := range set {
+		mask[i] = uint64(w)
 	}
-	return nil
+	p.do(fmt.Sprintf("pin to CPUs %v", l.CPUs), unix.SYS_SCHED_SETAFFINITY, num(0), num(len(mask)*8), p.words(mask...))
 }
 
-// arrangeFiles leaves the program 0, 1, 2 and what Keep names, as 3, 4, …;
-// everything else, the error pipe included, closes at execve.
-func arrangeFiles(cfg *Config) error {
-	if err := unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("mark descriptors: %w", err)
+// setLimit lowers one limit for the program, hard and soft; it raises none.
+func (p *Plan) setLimit(which int, limit uint64) {
+	var old unix.Rlimit
+	if unix.Getrlimit(which, &old) == nil { // the launcher has the same as the daemon
+		limit = min(limit, old.Max)
 	}
-	if len(cfg.Keep) == 0 {
-		return nil
-	}
-	// The places 3 and 4 are taken; the error pipe must live on elsewhere.
-	return keepFiles(cfg)
-}
-
-// keepBase is above every descriptor that the entry can hold.
-const keepBase = 200
-
-func keepFiles(cfg *Config) error {
-	if err := unix.Dup3(entryErrorFD, keepBase, unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("move the error pipe: %w", err)
-	}
-	for i, fd := range cfg.Cgroups {
-		if err := unix.Dup3(fd, keepBase+1+i, unix.O_CLOEXEC); err != nil {
-			return fmt.Errorf("move a cgroup: %w", err)
-		}
-		cfg.Cgroups[i] = keepBase + 1 + i
-	}
-	for i, fd := range cfg.Keep {
-		if fd < 3+i {
-			return errors.New("kept descriptors are out of order")
-		}
-		if fd == 3+i {
-			_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if err := unix.Dup3(fd, 3+i, 0); err != nil {
-			return fmt.Errorf("place a kept descriptor: %w", err)
-		}
-	}
-	return nil
+	p.do(fmt.Sprintf("set limit %d", which), unix.SYS_PRLIMIT64, num(0), num(which), p.words(limit, limit), num(0))
 }

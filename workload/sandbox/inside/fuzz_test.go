@@ -2,45 +2,43 @@ package inside
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
-	"reflect"
 	"testing"
 )
 
-// FuzzMessages reads arbitrary bytes as what the daemon tells the init of a
-// sandbox, and as what the init, beside which a stranger's program runs, reports.
-func FuzzMessages(f *testing.F) {
-	for _, v := range []any{
-		Config{Args: []string{"true"}, Mounts: []Mount{{Source: "/usr", Target: "/usr", Dir: true}}, Limits: Limits{Files: 9, CPUs: []int{1}}},
-		Status{Started: true}, Status{Ended: true, Code: 3, CPUMs: 5}, Status{Error: "no"},
-	} {
-		var raw bytes.Buffer
-		if err := Write(&raw, v); err != nil {
-			f.Fatal(err)
+// FuzzStatus reads arbitrary bytes as what a sandbox reports, beside whose first
+// process a stranger's program runs.
+func FuzzStatus(f *testing.F) {
+	status := func(words ...uint64) []byte {
+		var b []byte
+		for _, w := range words {
+			b = binary.NativeEndian.AppendUint64(b, w)
 		}
-		f.Add(raw.Bytes())
+		return b
 	}
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
-	f.Add([]byte{0, 0, 0, 2, '{'})
+	f.Add(status(Started, 0, 0, 0, 0))
+	f.Add(status(Ended, 0, 256, 5000, 1<<20))
+	f.Add(status(Failed, 1, 2, 0, 0))
+	f.Add(status(99, 0, 0, 0, 0))
+	f.Add([]byte("short"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, v := range []any{&Config{}, &Status{}} {
-			in := bytes.NewReader(raw)
-			err := Read(in, v)
-			if err != nil && !errors.Is(err, ErrMessage) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("%v, want ErrMessage", err)
+		p := &Plan{}
+		p.do("only", 1)
+		in := bytes.NewReader(raw)
+		s, err := ReadStatus(in)
+		if err != nil {
+			if !errors.Is(err, ErrStatus) && !errors.Is(err, io.EOF) {
+				t.Errorf("%v, want ErrStatus", err)
 			}
-			if err != nil {
-				continue
-			}
-			var again bytes.Buffer
-			if err := Write(&again, v); err != nil {
-				t.Fatal(err)
-			}
-			back := reflect.New(reflect.TypeOf(v).Elem()).Interface()
-			if err := Read(&again, back); err != nil {
-				t.Errorf("%+v does not survive: %v", v, err)
-			}
+			return
+		}
+		if s.Kind < Failed || s.Kind > Made || in.Len() != len(raw)-statusWords*8 {
+			t.Errorf("%+v of %d bytes, %d left", s, len(raw), in.Len())
+		}
+		if err := p.Err(s); err == nil {
+			t.Error("a failure without a word")
 		}
 	})
 }

@@ -1,10 +1,10 @@
 package inside
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
-	"io"
-	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -88,23 +88,92 @@ func TestSeccompFilter(t *testing.T) {
 	}
 }
 
-func TestMessages(t *testing.T) {
-	want := Config{Host: true, Args: []string{"a", "b"}, Dir: "/work", Mounts: []Mount{{Source: "/x", Target: "/y"}}, Limits: Limits{CPUs: []int{1}}}
-	var buf bytes.Buffer
-	if err := Write(&buf, want); err != nil {
+// TestPlanMemory checks how a plan is laid out for the machine, which reads it
+// without a word of explanation.
+func TestPlanMemory(t *testing.T) {
+	p := &Plan{}
+	fd := p.slot()
+	p.do("first", 1, num(7), p.str("name"), fd)
+	p.do("second", 2, p.list([]string{"a", "b"})).okay = 17
+	b, err := p.encode(1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	whole := bytes.Clone(buf.Bytes())
-	var got Config
-	if err := Read(&buf, &got); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("%+v, %v", got, err)
+	var words []uint64
+	for i := 0; i < len(b); i += 8 {
+		words = append(words, binary.NativeEndian.Uint64(b[i:]))
 	}
-	if err := Read(&buf, &got); err != io.EOF {
-		t.Errorf("at the end: %v", err)
+	letter := func(s string) uint64 {
+		var b [8]byte
+		copy(b[:], s)
+		return binary.NativeEndian.Uint64(b[:])
 	}
-	for _, bad := range [][]byte{{0xff, 0xff, 0xff, 0xff}, whole[:len(whole)-1], {0, 0, 0, 1, '{'}} {
-		if err := Read(bytes.NewReader(bad), &got); !errors.Is(err, ErrMessage) {
-			t.Errorf("%x: %v", bad[:4], err)
+	want := []uint64{1, 1, 2, 6, 2, // descriptors, slots, ops, words, fixups
+		1, kindData<<4 | kindSlot<<8, 0, 0, 0, 7, 0, 0, 0, 0, 0,
+		2, kindData, 0, 17, 0, 24, 0, 0, 0, 0, 0,
+		letter("name"), letter("a"), letter("b"), 8, 16, 0,
+		3, 4}
+	if !slices.Equal(words, want) {
+		t.Errorf("\n got %v\nwant %v", words, want)
+	}
+	if _, err := p.encode(2); !errors.Is(err, errPlan) {
+		t.Errorf("more descriptors than slots: %v", err)
+	}
+	p.bytes(make([]byte, 8*memoryWords))
+	if _, err := p.encode(1); !errors.Is(err, errPlan) {
+		t.Errorf("too much for the machine: %v", err)
+	}
+}
+
+func TestPlanErrors(t *testing.T) {
+	p := &Plan{}
+	p.do("open the door", 1)
+	p.exec = len(p.ops)
+	p.do("/bin/no", 2)
+	if err := p.Err(Status{Kind: Failed, Value: uint64(unix.EPERM)}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "open the door") {
+		t.Error(err)
+	}
+	var ne *NoExecError
+	if err := p.Err(Status{Kind: Failed, Op: 1, Value: uint64(unix.ENOENT)}); !errors.As(err, &ne) || ne.Errno != unix.ENOENT || ne.Path != "/bin/no" {
+		t.Error(err)
+	}
+	if err := p.Err(Status{Kind: Failed, Op: 2}); !errors.Is(err, ErrStatus) {
+		t.Error(err)
+	}
+}
+
+// TestProgramPlanOrder holds what must come before what.
+func TestProgramPlanOrder(t *testing.T) {
+	v, err := NewView(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, built := range []bool{true, false} {
+		cfg := &Config{View: v, Built: built, User: User{UID: 5, GID: 6, Drop: true}, Cgroups: []int{20}, Keep: []int{21},
+			Mounts: []Mount{{FD: 22, Target: "/work", Write: true, Dir: true}}, Path: "/bin/true", Args: []string{"true"}, Dir: "/work"}
+		p, fds, err := ProgramPlan(cfg)
+		if err != nil || len(fds) != 3 || fds[0] != 21 {
+			t.Fatalf("descriptors %v, %v: the kept one comes first", fds, err)
+		}
+		last := -1
+		for _, what := range []string{"make a network namespace", "mount \"/work\"", "mount \"/proc\"", "leave all groups", "change the user",
+			"make a user namespace", "join a cgroup", "hide the cgroup", "drop capabilities", "set no_new_privs", "landlock", "seccomp", "/bin/true"} {
+			at := slices.Index(p.labels, what)
+			if what == "landlock" && landlockVersion() == 0 {
+				continue
+			}
+			if at <= last {
+				t.Errorf("built %t: %q is step %d, after %d", built, what, at, last)
+			}
+			last = at
+		}
+		if last != p.exec || p.labels[last-1] != "seccomp" {
+			t.Errorf("built %t: something comes between seccomp and the program", built)
+		}
+	}
+	for _, bad := range []string{"/", "relative", "/work/..", ""} {
+		if _, _, err := ProgramPlan(&Config{View: v, Mounts: []Mount{{FD: 3, Target: bad}}}); err == nil {
+			t.Errorf("target %q was accepted", bad)
 		}
 	}
 }

@@ -1,9 +1,7 @@
 package inside
 
 import (
-	"errors"
-	"fmt"
-	"unsafe"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +15,8 @@ const (
 	landlockNever = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
 	landlockDev   = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 )
+
+var landlockVersion = sync.OnceValue(landlockABI)
 
 // landlockABI returns the version the kernel speaks, 0 for none.
 func landlockABI() int {
@@ -52,61 +52,32 @@ func landlockAttr(abi int) (attr unix.LandlockRulesetAttr, write uint64) {
 }
 
 // landlockRuleset makes the rules of every sandbox: read and execute anywhere
-// in the view, write only where writing is meant, no TCP. It returns -1 where
+// in the view, write only where writing is meant, no TCP. It reports false where
 // the kernel has no Landlock: the view itself is the wall, this is the second.
-func landlockRuleset() (int, error) {
-	abi := landlockABI()
+func (p *Plan) landlockRuleset() (arg, bool) {
+	abi := landlockVersion()
 	if abi == 0 {
-		return -1, nil
+		return arg{}, false
 	}
 	attr, write := landlockAttr(abi)
-	size := uintptr(24) // an older kernel refuses fields that it does not know
+	size := 24 // an older kernel refuses fields that it does not know
 	if abi < 4 {
 		size = 8
 	} else if abi < 6 {
 		size = 16
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), size, 0)
-	if errno != 0 {
-		return -1, fmt.Errorf("landlock ruleset: %w", errno)
-	}
-	rules := []struct {
+	rules := p.get("landlock ruleset", unix.SYS_LANDLOCK_CREATE_RULESET,
+		p.words(attr.Handled_access_fs, attr.Handled_access_net, attr.Scoped), num(size), num(0))
+	for _, r := range []struct {
 		path   string
 		access uint64
-	}{{"/", landlockRead}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}}
-	for _, r := range rules {
-		if err := landlockAllow(int(fd), r.path, r.access&attr.Handled_access_fs); err != nil {
-			return -1, err
-		}
+	}{{"/", landlockRead}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}} {
+		what := "landlock rule for " + r.path
+		fd := p.get(what, unix.SYS_OPENAT, here, p.str(r.path), num(unix.O_PATH|unix.O_CLOEXEC), num(0))
+		rule := p.words(r.access&attr.Handled_access_fs, 0) // struct landlock_path_beneath_attr
+		p.step(stepPut32, num(rule.value/8+1), fd)
+		p.do(what, unix.SYS_LANDLOCK_ADD_RULE, rules, num(unix.LANDLOCK_RULE_PATH_BENEATH), rule, num(0))
+		p.close(fd)
 	}
-	return int(fd), nil
-}
-
-func landlockAllow(ruleset int, path string, access uint64) error {
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("landlock rule for %s: %w", path, err)
-	}
-	defer unix.Close(fd)
-	rule := unix.LandlockPathBeneathAttr{Allowed_access: access, Parent_fd: int32(fd)}
-	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(ruleset), unix.LANDLOCK_RULE_PATH_BENEATH,
-		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("landlock rule for %s: %w", path, errno)
-	}
-	return nil
-}
-
-// landlockEnforce confines the calling thread; no_new_privs must be set.
-func landlockEnforce(ruleset int) error {
-	if ruleset < 0 {
-		return nil
-	}
-	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(ruleset), 0, 0); errno != 0 {
-		return fmt.Errorf("landlock: %w", errno)
-	}
-	return nil
+	return rules, true
 }

@@ -1,8 +1,8 @@
 package inside
 
 import (
+	"encoding/binary"
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,12 +131,17 @@ func (p *program) argumentRules() {
 	p.onCall(unix.SYS_PRLIMIT64, prlimit)
 }
 
-// seccompEnforce confines the calling thread; no_new_privs must be set.
-func seccompEnforce(filter []unix.SockFilter) error {
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return fmt.Errorf("seccomp: %w", errno)
+// seccompEnforce confines the process; no_new_privs must be set.
+func (p *Plan) seccompEnforce(filter []unix.SockFilter) {
+	insns := make([]uint64, len(filter))
+	for i, f := range filter { // struct sock_filter
+		var b [8]byte
+		binary.NativeEndian.PutUint16(b[:], f.Code)
+		b[2], b[3] = f.Jt, f.Jf
+		binary.NativeEndian.PutUint32(b[4:], f.K)
+		insns[i] = binary.NativeEndian.Uint64(b[:])
 	}
-	return nil
+	prog := p.words(uint64(len(filter)), p.words(insns...).value) // struct sock_fprog
+	p.pointer(prog, 1)
+	p.do("seccomp", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(0), prog)
 }

@@ -3,21 +3,97 @@ package inside
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// tree is a detached mount that waits for its place.
-type tree struct {
-	fd     int
-	target string
-	dir    bool
+// View is what every sandbox of a kind sees beside its own mounts.
+type View struct {
+	host   bool
+	mounts []Mount
+	links  [][2]string // name without the slash, target
+	files  []uint64    // device and inode of each of the host's mounts
 }
+
+// NewView looks at the machine: devices and, with host, /usr and what belongs
+// to it.
+func NewView(host bool) (*View, error) {
+	v := &View{host: host, mounts: deviceMounts(), links: slices.Clone(deviceLinks)}
+	if !host {
+		return v, nil
+	}
+	for _, m := range hostMounts {
+		info, err := os.Stat(m)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		v.mounts = append(v.mounts, Mount{Source: m, Target: m, Dir: info.IsDir()})
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			v.files = append(v.files, st.Dev, st.Ino)
+		}
+	}
+	for _, p := range mergedDirs {
+		if to, err := os.Readlink(p); err == nil {
+			v.links = append(v.links, [2]string{p[1:], to})
+		} else if info, err := os.Lstat(p); err == nil && info.IsDir() {
+			v.mounts = append(v.mounts, Mount{Source: p, Target: p, Dir: true})
+		}
+	}
+	slices.SortStableFunc(v.mounts, byTarget)
+	return v, nil
+}
+
+func byTarget(a, b Mount) int { return strings.Compare(a.Target, b.Target) }
+
+// Same reports whether the machine still has what the view was made of: a file
+// may be replaced, as ldconfig does, and a mount would show the old one.
+func (v *View) Same(of *View) bool {
+	return slices.Equal(v.mounts, of.mounts) && slices.Equal(v.links, of.links) && slices.Equal(v.files, of.files)
+}
+
+// deviceMounts are the devices of the view. They keep no state of anyone.
+func deviceMounts() []Mount {
+	var out []Mount
+	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
+		out = append(out, Mount{Source: "/dev/" + name, Target: "/dev/" + name, Device: true})
+	}
+	return out
+}
+
+var deviceLinks = [][2]string{
+	{"dev/fd", "/proc/self/fd"}, {"dev/stdin", "/proc/self/fd/0"},
+	{"dev/stdout", "/proc/self/fd/1"}, {"dev/stderr", "/proc/self/fd/2"}, {"dev/shm", "/tmp"},
+}
+
+// hostMounts are the parts of the host that native programs need: /usr and the
+// public configuration of its linker and of TLS.
+var hostMounts = []string{
+	"/usr", "/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/localtime",
+}
+
+// mergedDirs are folders that most systems link into /usr.
+var mergedDirs = []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
+
+var etcFiles = [][2]string{
+	{"passwd", "root:x:0:0:root:/:/sbin/nologin\nperrin:x:1000:1000:perrin:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n"},
+	{"group", "root:x:0:\nperrin:x:1000:\nnogroup:x:65534:\n"},
+	{"hosts", "127.0.0.1 localhost perrin\n::1 localhost perrin\n"},
+	{"nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"},
+	{"resolv.conf", ""},
+	{"hostname", hostname + "\n"},
+}
+
+const hostname = "perrin"
 
 // rootSize and rootInodes bound the root file system, which holds only folders
 // and a few small files and becomes read-only before the program runs.
@@ -26,62 +102,122 @@ const (
 	rootInodes = 65536
 )
 
-// buildView makes the new root, pivots into it and leaves nothing of the old.
-func buildView(cfg *Config) error {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	// Every source is taken before anything is covered.
-	trees, err := openTrees(cfg)
-	if err != nil {
-		return err
-	}
-	root, at, err := newRoot()
-	if err != nil {
-		return err
-	}
-	if err := fillRoot(root, cfg); err != nil {
-		return err
+// rootDirs are in every root, and commonTargets are where the mounts of most
+// sandboxes go: a root that many share has a place for these, and no other.
+var (
+	rootDirs      = []string{"dev", "etc", "proc", "tmp", "out", "work", "perrin"}
+	commonTargets = []string{"/perrin/program", "/perrin/unit.sock"}
+)
+
+// Fits reports whether a mount at target has its place in a view that was built
+// before: below what is the sandbox's own, or at a common target.
+func Fits(target string) bool {
+	target = path.Clean(target)
+	return target == "/work" || target == "/out" || strings.HasPrefix(target, "/work/") || slices.Contains(commonTargets, target)
+}
+
+// LaunchPlan is for the launcher, as root: it gets a mount namespace with the
+// view as its root, which every sandbox copies, and serves.
+func LaunchPlan(v *View) *Plan {
+	p := &Plan{}
+	p.seal(unix.CLONE_NEWNS | unix.CLONE_NEWNET)
+	root, trees := p.newRoot(v, nil)
+	for _, target := range commonTargets {
+		p.close(p.mountPoint(root, target, false, "/perrin/"))
 	}
 	for _, t := range trees {
-		if err := place(root, t); err != nil {
-			return fmt.Errorf("mount %q: %w", t.target, err)
-		}
+		p.place(root, t)
 	}
-	if err := mountProc(root); err != nil {
-		return err
-	}
-	return enterRoot(root, at)
+	p.pivot(root)
+	p.serve()
+	return p
 }
 
-// openTrees returns a detached mount for each part of the view, in an order in
-// which a folder comes before what is mounted below it.
-func openTrees(cfg *Config) ([]tree, error) {
-	mounts := slices.Concat(deviceMounts(), cfg.Mounts)
-	if cfg.Host {
-		mounts = append(mounts, hostMounts()...)
-	}
-	var trees []tree
-	for _, m := range mounts {
-		t, err := openTree(m)
-		if m.Optional && errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open %q for %q: %w", m.Source, m.Target, err)
-		}
-		trees = append(trees, t)
-	}
-	slices.SortStableFunc(trees, func(a, b tree) int { return strings.Compare(a.target, b.target) })
-	return trees, nil
+// PlainPlan is for a launcher that may do nothing but serve: every sandbox
+// builds its own view.
+func PlainPlan() *Plan {
+	p := &Plan{}
+	p.seal(unix.CLONE_NEWNS)
+	p.serve()
+	return p
 }
 
-func openTree(m Mount) (tree, error) {
-	if m.FD != 0 {
-		return tree{fd: m.FD, target: m.Target, dir: m.Dir}, nil
+// seal leaves the launcher without anything to look at, in namespaces of its own.
+func (p *Plan) seal(namespaces int) {
+	p.do("set undumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
+	p.do("leave the host's namespaces", unix.SYS_UNSHARE, num(namespaces))
+	p.do("make mounts private", unix.SYS_MOUNT, p.str("none"), p.str("/"), num(0), num(unix.MS_REC|unix.MS_PRIVATE), num(0))
+	p.do("set the file mode mask", unix.SYS_UMASK, num(0o022))
+	p.do("enter /", unix.SYS_CHDIR, p.str("/"))
+}
+
+func (p *Plan) serve() {
+	p.step(stepReport, num(Ready))
+	p.step(stepServe)
+}
+
+func (p *Plan) step(nr int, args ...arg) *op { return p.do("step", nr, args...) }
+
+// tree is a detached mount that waits for its place.
+type tree struct {
+	fd     arg
+	target string
+	dir    bool
+}
+
+// newRoot opens what v shows, every source before anything is covered, and
+// makes a root with v's folders, links and files, which is user's.
+func (p *Plan) newRoot(v *View, user *User) (root arg, trees []tree) {
+	for _, m := range v.mounts {
+		trees = append(trees, p.openTree(m))
 	}
-	fd, dir, err := Detach(m)
-	return tree{fd: fd, target: m.Target, dir: dir}, err
+	root = p.tmpfs("the root file system", rootSize, rootInodes, "0755", user)
+	p.do("mount the root file system", unix.SYS_MOVE_MOUNT, root, p.str(""), here, p.str(rootAt), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	for _, dir := range rootDirs {
+		p.do("mkdir /"+dir, unix.SYS_MKDIRAT, root, p.str(dir), num(0o755))
+	}
+	for _, l := range v.links {
+		p.do("link /"+l[0], unix.SYS_SYMLINKAT, p.str(l[1]), root, p.str(l[0]))
+	}
+	for _, f := range etcFiles {
+		what := "write /etc/" + f[0]
+		fd := p.get(what, unix.SYS_OPENAT, root, p.str("etc/"+f[0]), num(unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC), num(0o644))
+		if f[1] != "" {
+			p.do(what, unix.SYS_WRITE, fd, p.bytes([]byte(f[1])), num(len(f[1])))
+		}
+		p.close(fd)
+	}
+	return root, trees
+}
+
+// rootAt is a folder that every machine has, and that the root covers until it
+// is the only one.
+const rootAt = "/usr"
+
+// openTree returns a mount of m.Source that is attached nowhere, with the flags
+// that m asks for.
+func (p *Plan) openTree(m Mount) tree {
+	what := fmt.Sprintf("open %q for %q", m.Source, m.Target)
+	fd := p.get(what, unix.SYS_OPEN_TREE, here, p.str(m.Source), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+	attr := mountAttr(m)
+	p.setattr(what, fd, unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, attr)
+	return tree{fd: fd, target: m.Target, dir: m.Dir}
+}
+
+func (p *Plan) setattr(what string, fd arg, flags int, attr unix.MountAttr) {
+	const size = 32 // MOUNT_ATTR_SIZE_VER0
+	p.do(what, unix.SYS_MOUNT_SETATTR, fd, p.str(""), num(flags), p.words(attr.Attr_set, attr.Attr_clr, attr.Propagation, attr.Userns_fd), num(size))
+}
+
+func mountAttr(m Mount) unix.MountAttr {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
+	if m.Device {
+		attr.Attr_set = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
+	}
+	if !m.Write && !m.Device {
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
+	}
+	return attr
 }
 
 // Detach returns a mount of m.Source that is attached nowhere, with the flags
@@ -94,7 +230,8 @@ func Detach(m Mount) (fd int, dir bool, err error) {
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
-		err = setFlags(fd, m)
+		attr := mountAttr(m)
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -103,235 +240,103 @@ func Detach(m Mount) (fd int, dir bool, err error) {
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-func setFlags(fd int, m Mount) error {
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
-	if m.Device {
-		attr.Attr_set = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC
-	}
-	if !m.Write && !m.Device {
-		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
-	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
-		return fmt.Errorf("set mount flags: %w", err)
-	}
-	return nil
-}
-
-// deviceMounts are the devices of the view. They keep no state of anyone.
-func deviceMounts() []Mount {
-	var out []Mount
-	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
-		out = append(out, Mount{Source: "/dev/" + name, Target: "/dev/" + name, Device: true})
-	}
-	return out
-}
-
-// hostMounts are the parts of the host that native programs need: /usr and the
-// public configuration of its linker and of TLS.
-func hostMounts() []Mount {
-	out := []Mount{{Source: "/usr", Target: "/usr"}}
-	for _, p := range []string{"/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/localtime"} {
-		out = append(out, Mount{Source: p, Target: p, Optional: true})
-	}
-	for _, p := range mergedDirs {
-		if st, err := os.Lstat(p); err == nil && st.IsDir() {
-			out = append(out, Mount{Source: p, Target: p})
-		}
-	}
-	return out
-}
-
-// mergedDirs are folders that most systems link into /usr.
-var mergedDirs = []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
-
-// newRoot mounts an empty root file system over some folder of the private
-// mount namespace and returns a descriptor of it and where it is.
-func newRoot() (fd int, at string, err error) {
-	fd, err = newTmpfs(rootSize, rootInodes, "0755", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
-	if err != nil {
-		return -1, "", fmt.Errorf("root file system: %w", err)
-	}
-	for _, at := range []string{"/tmp", "/usr", "/var", "/etc"} {
-		if err = unix.MoveMount(fd, "", unix.AT_FDCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH); err == nil {
-			return fd, at, nil
-		}
-	}
-	return -1, "", fmt.Errorf("mount the root file system: %w", err)
-}
-
-// newTmpfs returns a detached tmpfs. inodes 0 is the kernel's default.
-func newTmpfs(size int64, inodes int, mode string, attr int) (int, error) {
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("fsopen tmpfs: %w", err)
-	}
-	defer unix.Close(fs)
+// tmpfs makes a detached tmpfs. inodes 0 is the kernel's default; user nil is
+// who makes it.
+func (p *Plan) tmpfs(what string, size int64, inodes int, mode string, user *User) arg {
 	options := [][2]string{{"size", strconv.FormatInt(size, 10)}, {"mode", mode}}
 	if inodes > 0 {
 		options = append(options, [2]string{"nr_inodes", strconv.Itoa(inodes)})
 	}
+	if user != nil {
+		options = append(options, [2]string{"uid", strconv.Itoa(user.UID)}, [2]string{"gid", strconv.Itoa(user.GID)})
+	}
+	return p.fileSystem(what, "tmpfs", options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+}
+
+func (p *Plan) fileSystem(what, kind string, options [][2]string, attr int) arg {
+	fs := p.get(what, unix.SYS_FSOPEN, p.str(kind), num(unix.FSOPEN_CLOEXEC))
 	for _, o := range options {
-		if err := unix.FsconfigSetString(fs, o[0], o[1]); err != nil {
-			return -1, fmt.Errorf("tmpfs %s=%s: %w", o[0], o[1], err)
-		}
+		p.do(what+": "+o[0]+"="+o[1], unix.SYS_FSCONFIG, fs, num(unix.FSCONFIG_SET_STRING), p.str(o[0]), p.str(o[1]), num(0))
 	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, fmt.Errorf("create tmpfs: %w", err)
-	}
-	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attr)
+	p.do(what, unix.SYS_FSCONFIG, fs, num(unix.FSCONFIG_CMD_CREATE), num(0), num(0), num(0))
+	fd := p.get(what, unix.SYS_FSMOUNT, fs, num(unix.FSMOUNT_CLOEXEC), num(attr))
+	p.close(fs)
+	return fd
 }
 
-// fillRoot makes the folders, links and small files of the root.
-func fillRoot(root int, cfg *Config) error {
-	for _, dir := range []string{"dev", "etc", "proc", "tmp", "out", "work", "perrin"} {
-		if err := unix.Mkdirat(root, dir, 0o755); err != nil {
-			return fmt.Errorf("mkdir /%s: %w", dir, err)
-		}
-	}
-	links := map[string]string{
-		"dev/fd": "/proc/self/fd", "dev/stdin": "/proc/self/fd/0",
-		"dev/stdout": "/proc/self/fd/1", "dev/stderr": "/proc/self/fd/2", "dev/shm": "/tmp",
-	}
-	if cfg.Host {
-		for _, p := range mergedDirs {
-			if to, err := os.Readlink(p); err == nil {
-				links[p[1:]] = to
-			}
-		}
-	}
-	for name, to := range links {
-		if err := unix.Symlinkat(to, root, name); err != nil {
-			return fmt.Errorf("link /%s: %w", name, err)
-		}
-	}
-	for name, text := range etcFiles {
-		if err := writeAt(root, "etc/"+name, text); err != nil {
-			return fmt.Errorf("write /etc/%s: %w", name, err)
-		}
-	}
-	tmp, err := newTmpfs(cfg.Limits.TmpSize, 0, "0777", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
-	if err != nil {
-		return fmt.Errorf("/tmp: %w", err)
-	}
-	return place(root, tree{fd: tmp, target: "/tmp", dir: true})
-}
-
-var etcFiles = map[string]string{
-	"passwd":        "root:x:0:0:root:/:/sbin/nologin\nperrin:x:1000:1000:perrin:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
-	"group":         "root:x:0:\nperrin:x:1000:\nnogroup:x:65534:\n",
-	"hosts":         "127.0.0.1 localhost perrin\n::1 localhost perrin\n",
-	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
-	"resolv.conf":   "",
-	"hostname":      hostname + "\n",
-}
-
-const hostname = "perrin"
-
-func writeAt(root int, name, text string) error {
-	fd, err := unix.Openat(root, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if text == "" {
-		return nil
-	}
-	_, err = unix.Write(fd, []byte(text))
-	return err
+// proc is the process folder of the new pid namespace, without the kernel-wide
+// part (/proc/sys, kcore, keys, sysrq-trigger and the rest).
+func (p *Plan) proc() tree {
+	fd := p.fileSystem("a private /proc", "proc", [][2]string{{"subset", "pid"}},
+		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	return tree{fd: fd, target: "/proc", dir: true}
 }
 
 // place makes the mount point of t below root, following no symlink, and moves
 // t onto it.
-func place(root int, t tree) error {
-	defer unix.Close(t.fd)
-	at, err := mountPoint(root, strings.TrimPrefix(path.Clean(t.target), "/"), t.dir)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(at)
-	return unix.MoveMount(t.fd, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+func (p *Plan) place(root arg, t tree) {
+	what := fmt.Sprintf("mount %q", t.target)
+	at := p.mountPoint(root, t.target, t.dir, "/")
+	p.do(what, unix.SYS_MOVE_MOUNT, t.fd, p.str(""), at, p.str(""), num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	p.close(at)
+	p.close(t.fd)
 }
 
-// mountPoint returns a descriptor of the folder or empty file name below root
-// and makes what is missing.
-func mountPoint(root int, name string, dir bool) (int, error) {
-	parts := strings.Split(name, "/")
-	at, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
+// mountPoint opens the folder or file target and makes what is missing of it,
+// below the folder there, which ends in a slash.
+func (p *Plan) mountPoint(root arg, target string, dir bool, there string) arg {
+	what := fmt.Sprintf("mount point %q", target)
+	at, opened := root, false
+	rest := strings.TrimPrefix(target, "/")
+	if there != "/" {
+		at, opened = p.beneath(what, root, strings.Trim(there, "/")), true
+		rest = strings.TrimPrefix(target, there)
 	}
+	parts := strings.Split(rest, "/")
 	for i, part := range parts {
-		if part == "" || part == "." || part == ".." {
-			unix.Close(at)
-			return -1, fmt.Errorf("%q is not a clean path", name)
+		name := p.str(part)
+		if dir || i < len(parts)-1 {
+			p.do(what, unix.SYS_MKDIRAT, at, name, num(0o755)).okay = anyErrno // it is there, or opening it says why not
+		} else {
+			p.do(what, unix.SYS_MKNODAT, at, name, num(unix.S_IFREG|0o644), num(0)).okay = anyErrno
 		}
-		next, err := step(at, part, dir || i < len(parts)-1)
-		unix.Close(at)
-		if err != nil {
-			return -1, err
+		next := p.beneath(what, at, part)
+		if opened {
+			p.close(at)
 		}
-		at = next
+		at, opened = next, true
 	}
-	return at, nil
+	return at
 }
 
-// step opens the entry name of the folder at, and makes it when it is missing.
-func step(at int, name string, dir bool) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH}
-	fd, err := unix.Openat2(at, name, &how)
-	if !errors.Is(err, unix.ENOENT) {
-		return fd, err
-	}
-	if dir {
-		err = unix.Mkdirat(at, name, 0o755)
-	} else {
-		err = writeAt(at, name, "")
-	}
-	if err != nil {
-		return -1, fmt.Errorf("make mount point %q: %w", name, err)
-	}
-	return unix.Openat2(at, name, &how)
+// beneath opens the path name of the folder at. No symlink is followed.
+func (p *Plan) beneath(what string, at arg, name string) arg {
+	how := p.words(unix.O_PATH|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_BENEATH)
+	return p.get(what, unix.SYS_OPENAT2, at, p.str(name), how, num(24))
 }
 
-// mountProc mounts the process folder of the new pid namespace, without the
-// kernel-wide part (/proc/sys, kcore, keys, sysrq-trigger and the rest).
-func mountProc(root int) error {
-	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("fsopen proc: %w", err)
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigSetString(fs, "subset", "pid"); err != nil {
-		return fmt.Errorf("proc subset=pid: %w", err)
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return fmt.Errorf("create a private /proc: %w", err)
-	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return fmt.Errorf("mount a private /proc: %w", err)
-	}
-	return place(root, tree{fd: fd, target: "/proc", dir: true})
+// pivot makes the new root the only one and read-only.
+func (p *Plan) pivot(root arg) {
+	p.do("enter the new root", unix.SYS_FCHDIR, root)
+	p.do("pivot_root", unix.SYS_PIVOT_ROOT, p.str("."), p.str("."))
+	p.do("detach the old root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
+	p.do("chdir /", unix.SYS_CHDIR, p.str("/"))
+	p.setattr("make the root read-only", root, unix.AT_EMPTY_PATH, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	p.close(root)
 }
 
-// enterRoot makes the new root the only one and read-only.
-func enterRoot(root int, at string) error {
-	defer unix.Close(root)
-	if err := unix.Fchdir(root); err != nil {
-		return fmt.Errorf("enter the new root at %s: %w", at, err)
+// cleanTargets returns the mounts in an order in which a folder comes before
+// what is mounted below it. Dots in a target lead no further than the root.
+func cleanTargets(mounts []Mount) ([]Mount, error) {
+	out := slices.Clone(mounts)
+	for i := range out {
+		m := &out[i]
+		clean := path.Clean(m.Target)
+		if !path.IsAbs(clean) || clean == "/" {
+			return nil, fmt.Errorf("nothing can be mounted at %q", m.Target)
+		}
+		m.Target = clean
 	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot_root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("detach the old root: %w", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("chdir /: %w", err)
-	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, &attr); err != nil {
-		return fmt.Errorf("make the root read-only: %w", err)
-	}
-	return nil
+	slices.SortStableFunc(out, byTarget)
+	return out, nil
 }

@@ -22,10 +22,8 @@ func Run(args []string) int {
 		return 2
 	}
 	switch args[0] {
-	case inside.RoleInit:
-		return inside.Init()
-	case inside.RoleEnter:
-		return inside.Enter()
+	case inside.RoleLaunch:
+		return inside.Launch()
 	case inside.RoleProbe:
 		return inside.Probe()
 	case watchdog.Role:
