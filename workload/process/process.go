@@ -102,12 +102,19 @@ func (r *Runner) Open(_ context.Context, slot runner.Slot) (runner.Session, erro
 	res := slot.Spec.Resources
 	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
 	s.group, err = r.host.NewGroup(name, sandbox.Limits{
-		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk,
+		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func owner(id workload.PeerID) string {
+	if id == (workload.PeerID{}) {
+		return ""
+	}
+	return string(id[:])
 }
 
 // executable returns a file with the content of path that everyone may

@@ -48,6 +48,7 @@ const (
 type Slot struct {
 	Workload workload.ID
 	Slot     workload.SlotID
+	Owner    workload.PeerID // whose the workload is; zero when nobody says
 	Spec     *workload.Spec
 
 	// Program is the host path of the verified program file; "" when

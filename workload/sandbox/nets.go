@@ -72,10 +72,17 @@ func (n *nets) close() {
 func newNet() *os.File {
 	made := make(chan *os.File, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var f *os.File
-		if unix.Unshare(unix.CLONE_NEWNET) == nil {
-			f, _ = os.Open("/proc/thread-self/ns/net")
+		runtime.LockOSThread()
+		const path = "/proc/thread-self/ns/net"
+		before, err := os.Open(path)
+		if err != nil || unix.Unshare(unix.CLONE_NEWNET) != nil {
+			made <- nil
+			return
+		}
+		defer before.Close()
+		f, _ := os.Open(path)
+		if unix.Setns(int(before.Fd()), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread() // else the thread ends with the goroutine
 		}
 		made <- f
 	}()

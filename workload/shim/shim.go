@@ -1,5 +1,5 @@
 // Package shim finds and starts the shim: the small program that a node runs
-// as sandbox init, wasm worker, supervisor and self-test.
+// as launcher of sandboxes, wasm worker, supervisor and self-test.
 //
 // A release build, with the tag embedshim, carries the shim inside perrin:
 //

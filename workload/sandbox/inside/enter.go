@@ -31,10 +31,6 @@ func ProgramPlan(cfg *Config) (p *Plan, fds []int, err error) {
 	cgroups := each(cfg.Cgroups, given)
 
 	p.do("set the host name", unix.SYS_SETHOSTNAME, p.str(hostname), num(len(hostname)))
-	if cfg.User.Drop { // what is made from here on is the program's
-		p.do("group of files", unix.SYS_SETFSGID, num(cfg.User.GID))
-		p.do("user of files", unix.SYS_SETFSUID, num(cfg.User.UID))
-	}
 	p.network(cfg, given)
 	p.buildView(cfg, mounts, given)
 	p.becomeUser(&cfg.User)
@@ -78,6 +74,10 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 		} else {
 			own = append(own, p.openTree(m))
 		}
+	}
+	if cfg.User.Drop { // what is made from here on is the program's
+		p.do("group of files", unix.SYS_SETFSGID, num(cfg.User.GID))
+		p.do("user of files", unix.SYS_SETFSUID, num(cfg.User.UID))
 	}
 	root, trees := here, []tree(nil)
 	if !cfg.Built {

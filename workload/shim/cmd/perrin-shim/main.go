@@ -1,6 +1,6 @@
 // Command perrin-shim is the part of Perrin that runs in and beside a sandbox:
-// the sandbox's init and entry, the wasm worker, the supervisor and the
-// isolation self-test. It is small because it is started for every attempt.
+// the sandboxes' launcher, the wasm worker, the supervisor and the isolation
+// self-test. It is small because every node runs several.
 package main
 
 import (
