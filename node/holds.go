@@ -43,12 +43,11 @@ func (s peerSource) Chunk(ctx context.Context, ref workload.Ref, i int) ([]byte,
 func (s peerSource) chunk(ctx context.Context, ref workload.Ref, i int) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	var data wire.ChunkData
-	err := (caller{s.n}).Call(ctx, s.peer, wire.ProtoChunk, &wire.Chunk{Blob: ref, Index: int32(i)}, &data)
+	data, err := s.n.host.Call(ctx, s.peer, wire.ProtoChunk, wire.MustMarshal(&wire.Chunk{Blob: ref, Index: int32(i)}), maxAnswer)
 	if errors.Is(err, wire.NotFound) {
 		err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
 	}
-	return data.Data, err
+	return data, err
 }
 
 // Fetch implements worker.Fetcher: it brings a blob here from whoever of the
@@ -69,9 +68,11 @@ func (n *Node) Fetch(ctx context.Context, ref workload.Ref, holders []workload.P
 }
 
 // handleChunk serves a chunk or, for index -1, the manifest of a blob.
-func (n *Node) handleChunk(_ context.Context, _ workload.PeerID, m *wire.Chunk) (*wire.ChunkData, error) {
-	var data []byte
-	var err error
+func (n *Node) handleChunk(_ context.Context, _ workload.PeerID, req []byte) (data []byte, err error) {
+	var m wire.Chunk
+	if err := wire.Unmarshal(req, &m); err != nil {
+		return nil, err
+	}
 	if m.Index < 0 {
 		data, err = n.blobs.Manifest(m.Blob)
 	} else {
@@ -80,7 +81,7 @@ func (n *Node) handleChunk(_ context.Context, _ workload.PeerID, m *wire.Chunk) 
 	if err != nil {
 		return nil, wire.Errorf(wire.NotFound, "chunk %d of %s is not here", m.Index, m.Blob.Digest.Short())
 	}
-	return &wire.ChunkData{Data: data}, nil
+	return data, nil
 }
 
 // handleHold keeps blobs for a workload of the home cell, durably.

@@ -32,7 +32,7 @@ func (n *Node) serve(h mesh.Server) {
 	w := n.worker
 	mesh.HandleTyped(h, wire.ProtoHold, wire.MaxBulk, n.handleHold)
 	mesh.HandleTyped(h, wire.ProtoWhole, wire.MaxSmall, n.handleWhole)
-	mesh.HandleTyped(h, wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
+	h.Handle(wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
 	mesh.HandleTyped(h, wire.ProtoOffer, wire.MaxSmall, n.handleOffer)
 	mesh.HandleTyped(h, wire.ProtoSuited, wire.MaxSmall, n.handleSuited)
 	mesh.HandleTyped(h, wire.ProtoMember, wire.MaxSmall, n.handleMember)

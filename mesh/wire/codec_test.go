@@ -13,7 +13,7 @@ import (
 // messages lists a value of every type that crosses the wire or is signed.
 func messages() []any {
 	return []any{
-		&Submit{}, &Submitted{}, &Hold{}, &Ack{}, &Chunk{}, &ChunkData{}, &OfferMsg{}, &OfferAnswer{}, &CallMsg{},
+		&Submit{}, &Submitted{}, &Hold{}, &Ack{}, &Chunk{}, &OfferMsg{}, &OfferAnswer{}, &CallMsg{},
 		&CallAnswer{}, &ReleaseMsg{}, &AwardMsg{}, &SignedAward{}, &AwardAnswer{}, &TakeMsg{}, &Taken{},
 		&ReturnMsg{}, &CloseMsg{}, &Statement{}, &Closed{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
 		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{}, &LiveMsg{}, &Live{},

@@ -8,7 +8,7 @@ const (
 	ProtoSubmit  = "/perrin/submit/1"  // owner's node -> leader
 	ProtoHold    = "/perrin/hold/1"    // leader -> voter: keep these blobs
 	ProtoWhole   = "/perrin/whole/1"   // leader -> standby: does it hold all that a voter holds?
-	ProtoChunk   = "/perrin/chunk/1"   // anyone -> anyone: a chunk of a blob
+	ProtoChunk   = "/perrin/chunk/2"   // anyone -> anyone: a chunk of a blob
 	ProtoOffer   = "/perrin/offer/1"   // member -> voters
 	ProtoCall    = "/perrin/call/1"    // leader -> node
 	ProtoRelease = "/perrin/release/1" // leader -> node: holds not needed
@@ -81,15 +81,11 @@ type WholeMsg struct {
 // Ack is an answer that says nothing but yes.
 type Ack struct{}
 
-// Chunk asks for the manifest (Index -1) or a chunk of a blob.
+// Chunk asks for the manifest (Index -1) or a chunk of a blob. The answer is
+// those bytes and nothing else, so that no megabyte is copied to be wrapped.
 type Chunk struct {
 	Blob  workload.Ref `cbor:"1,keyasint"`
 	Index int32        `cbor:"2,keyasint"`
-}
-
-// ChunkData answers Chunk.
-type ChunkData struct {
-	Data []byte `cbor:"1,keyasint" max:"4194304"`
 }
 
 // OfferMsg carries a signed workload.Offer.

@@ -341,9 +341,11 @@ func nextData(f *os.File, off int64) int64 {
 // write stores chunk i, which was checked.
 func (p *partial) write(i int, b []byte) error {
 	s, e := p.store, p.entry
-	if _, err := p.file.WriteAt(b, int64(i)*workload.ChunkSize); err != nil {
+	off := int64(i) * workload.ChunkSize
+	if _, err := p.file.WriteAt(b, off); err != nil {
 		return s.ioError("write", e.ref, err)
 	}
+	startSync(p.file, off, len(b))
 	n := blocks(int64(len(b)))
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -222,6 +222,7 @@ func (u *upload) add(b []byte) error {
 	if _, err := u.file.Write(b); err != nil {
 		return fmt.Errorf("store a blob: %w", u.store.diskError(err))
 	}
+	startSync(u.file, u.manifest.Size-int64(len(b)), len(b))
 	u.manifest.Chunks = append(u.manifest.Chunks, workload.DigestOf(b))
 	return nil
 }

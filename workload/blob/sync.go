@@ -102,8 +102,15 @@ func startWriting(name string) error {
 		return err
 	}
 	defer f.Close()
-	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	startSync(f, 0, 0)
 	return nil
+}
+
+// startSync has the kernel begin to write n bytes of a file from off, or with an
+// n of 0 all after it, so that little is left to wait for when the file is
+// synced. It promises nothing.
+func startSync(f *os.File, off int64, n int) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, int64(n), unix.SYNC_FILE_RANGE_WRITE)
 }
 
 func syncFile(name string) error {
