@@ -45,6 +45,16 @@ const (
 // wire.Unavailable when the peer was not reached or did not answer before ctx
 // ended. A call may have been carried out even if it returns an error.
 func (h *Host) Call(ctx context.Context, to workload.PeerID, proto string, req []byte, maxResp int) ([]byte, error) {
+	return h.call(ctx, to, proto, req, maxResp, nil)
+}
+
+// CallInto is Call for an answer that fits into room, and uses it. The node's
+// own answer to itself may be elsewhere.
+func (h *Host) CallInto(ctx context.Context, to workload.PeerID, proto string, req, room []byte) ([]byte, error) {
+	return h.call(ctx, to, proto, req, len(room), room)
+}
+
+func (h *Host) call(ctx context.Context, to workload.PeerID, proto string, req []byte, maxResp int, room []byte) ([]byte, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, DefaultCallTimeout)
@@ -56,7 +66,7 @@ func (h *Host) Call(ctx context.Context, to workload.PeerID, proto string, req [
 	if to == h.id {
 		resp, err = h.callSelf(ctx, proto, req, maxResp)
 	} else {
-		resp, err = h.callPeer(ctx, to, proto, req, maxResp)
+		resp, err = h.callPeer(ctx, to, proto, req, maxResp, room)
 	}
 	if err == nil {
 		return resp, nil
@@ -69,7 +79,7 @@ func (h *Host) Call(ctx context.Context, to workload.PeerID, proto string, req [
 	return nil, err
 }
 
-func (h *Host) callPeer(ctx context.Context, to workload.PeerID, proto string, req []byte, maxResp int) ([]byte, error) {
+func (h *Host) callPeer(ctx context.Context, to workload.PeerID, proto string, req []byte, maxResp int, room []byte) ([]byte, error) {
 	s, err := h.open(ctx, to, proto)
 	if err != nil {
 		return nil, err
@@ -77,7 +87,7 @@ func (h *Host) callPeer(ctx context.Context, to workload.PeerID, proto string, r
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	sent := sendRequest(ctx, s, proto, req)
-	resp, err := readAnswer(s, proto, maxResp)
+	resp, err := readAnswer(s, proto, maxResp, room)
 	if err != nil {
 		_ = s.Reset()
 		return nil, h.callFailed(ctx, to, err, sent)
@@ -142,14 +152,15 @@ func sendRequest(ctx context.Context, w io.Writer, proto string, req []byte) err
 	return err
 }
 
-func readAnswer(r io.Reader, proto string, maxResp int) ([]byte, error) {
+func readAnswer(r io.Reader, proto string, maxResp int, room []byte) ([]byte, error) {
 	if err := readPreface(r, proto); err != nil {
 		return nil, err
 	}
-	return decodeAnswer(r, maxResp)
+	return decodeAnswer(r, maxResp, room)
 }
 
-func decodeAnswer(r io.Reader, maxResp int) ([]byte, error) {
+// decodeAnswer reads an answer into room, or where that is too short into new memory.
+func decodeAnswer(r io.Reader, maxResp int, room []byte) ([]byte, error) {
 	var head [answerHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
@@ -161,7 +172,10 @@ func decodeAnswer(r io.Reader, maxResp int) ([]byte, error) {
 	if uint64(n) > uint64(limit) {
 		return nil, wire.Errorf(wire.TooLarge, "answer of %d bytes, at most %d", n, limit)
 	}
-	b := make([]byte, n)
+	if int(n) > len(room) {
+		room = make([]byte, n)
+	}
+	b := room[:n]
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, err
 	}
@@ -212,6 +226,7 @@ func (h *Host) outward(err error, proto string, from workload.PeerID) *wire.Erro
 // Server is where protocols are registered: a Host, or what stands in for one.
 type Server interface {
 	Handle(proto string, maxReq int, fn Handler)
+	HandleBulk(proto string, maxReq int, fn Handler, sent func(answer []byte))
 	HandleStream(proto string, fn StreamHandler)
 }
 

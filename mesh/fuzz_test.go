@@ -64,7 +64,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{7, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		const limit = 1000
-		body, err := decodeAnswer(bytes.NewReader(raw), limit)
+		body, err := decodeAnswer(bytes.NewReader(raw), limit, nil)
 		if err == nil && (len(body) > limit || raw[0] != statusOK) {
 			t.Errorf("took %d bytes with status %d", len(body), raw[0])
 		}

@@ -32,15 +32,21 @@ type service struct {
 	proto  string
 	maxReq int
 	fn     Handler
+	sent   func(answer []byte) // nil when nobody wants it back
 	limit  limiter
 }
 
 // Handle serves a protocol of requests of at most maxReq bytes. fn runs in a
 // goroutine of its own for each request, and also for the node's calls to
 // itself. A later Handle of the same protocol takes its place.
-func (h *Host) Handle(proto string, maxReq int, fn Handler) {
+func (h *Host) Handle(proto string, maxReq int, fn Handler) { h.HandleBulk(proto, maxReq, fn, nil) }
+
+// HandleBulk is Handle for large answers: sent gets back each that has left, or
+// failed to leave, for another use of its memory. An answer to the node itself
+// is not given back.
+func (h *Host) HandleBulk(proto string, maxReq int, fn Handler, sent func(answer []byte)) {
 	checkProto(proto)
-	sv := &service{proto: proto, maxReq: maxReq, fn: fn}
+	sv := &service{proto: proto, maxReq: maxReq, fn: fn, sent: sent}
 	sv.limit.maxBytes = max(maxBytesHeld, maxReq)
 	h.mu.Lock()
 	h.unary[proto] = sv
@@ -128,7 +134,11 @@ func (h *Host) respond(sv *service, s network.Stream, from workload.PeerID, req 
 	if err != nil {
 		status, resp = statusError, wire.MustMarshal(h.outward(err, sv.proto, from))
 	}
-	if err := writeAnswer(s, status, resp); err != nil {
+	err = writeAnswer(s, status, resp)
+	if sv.sent != nil {
+		sv.sent(resp)
+	}
+	if err != nil {
 		_ = s.Reset()
 		return
 	}

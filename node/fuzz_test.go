@@ -39,6 +39,11 @@ func (s *switchboard) Handle(proto string, maxReq int, fn mesh.Handler) {
 	s.unary[proto], s.most[proto] = fn, maxReq
 }
 
+// HandleBulk implements mesh.Server.
+func (s *switchboard) HandleBulk(proto string, maxReq int, fn mesh.Handler, _ func([]byte)) {
+	s.Handle(proto, maxReq, fn)
+}
+
 // HandleStream implements mesh.Server.
 func (s *switchboard) HandleStream(proto string, fn mesh.StreamHandler) { s.streams[proto] = fn }
 

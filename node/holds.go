@@ -32,18 +32,18 @@ func (s peerSource) Name() string { return s.peer.Short() }
 
 // Manifest implements blob.Source.
 func (s peerSource) Manifest(ctx context.Context, ref workload.Ref) ([]byte, error) {
-	return s.chunk(ctx, ref, -1)
+	return s.ask(ctx, ref, -1, make([]byte, blob.ManifestSize(ref.Size)))
 }
 
 // Chunk implements blob.Source.
-func (s peerSource) Chunk(ctx context.Context, ref workload.Ref, i int) ([]byte, error) {
-	return s.chunk(ctx, ref, i)
+func (s peerSource) Chunk(ctx context.Context, ref workload.Ref, i int, room []byte) ([]byte, error) {
+	return s.ask(ctx, ref, i, room)
 }
 
-func (s peerSource) chunk(ctx context.Context, ref workload.Ref, i int) ([]byte, error) {
+func (s peerSource) ask(ctx context.Context, ref workload.Ref, i int, room []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	data, err := s.n.host.Call(ctx, s.peer, wire.ProtoChunk, wire.MustMarshal(&wire.Chunk{Blob: ref, Index: int32(i)}), maxAnswer)
+	data, err := s.n.host.CallInto(ctx, s.peer, wire.ProtoChunk, wire.MustMarshal(&wire.Chunk{Blob: ref, Index: int32(i)}), room)
 	if errors.Is(err, wire.NotFound) {
 		err = fmt.Errorf("%w: %w", blob.ErrNotFound, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/blob"
 )
 
 // led serves a protocol of the leader: any other node says who that is.
@@ -32,7 +33,7 @@ func (n *Node) serve(h mesh.Server) {
 	w := n.worker
 	mesh.HandleTyped(h, wire.ProtoHold, wire.MaxBulk, n.handleHold)
 	mesh.HandleTyped(h, wire.ProtoWhole, wire.MaxSmall, n.handleWhole)
-	h.Handle(wire.ProtoChunk, wire.MaxSmall, n.handleChunk)
+	h.HandleBulk(wire.ProtoChunk, wire.MaxSmall, n.handleChunk, blob.Recycle)
 	mesh.HandleTyped(h, wire.ProtoOffer, wire.MaxSmall, n.handleOffer)
 	mesh.HandleTyped(h, wire.ProtoSuited, wire.MaxSmall, n.handleSuited)
 	mesh.HandleTyped(h, wire.ProtoMember, wire.MaxSmall, n.handleMember)

@@ -15,7 +15,8 @@ import (
 //
 // Manifest returns the manifest of content larger than a chunk: it must read
 // no more than ManifestSize(ref.Size) bytes from the network. Chunk returns
-// chunk i: it must read no more than workload.ChunkSize bytes. What they return is
+// chunk i: it must read no more than workload.ChunkSize bytes, for which there is
+// room, and must not use room once it has returned. What they return is
 // not trusted. An error that wraps ErrNotFound says that the source does not
 // have it; any other counts against the source, and a few of those in a row end its use.
 // Both may be called concurrently and must return soon after ctx is done. Name
@@ -23,7 +24,7 @@ import (
 type Source interface {
 	Name() string
 	Manifest(ctx context.Context, ref workload.Ref) ([]byte, error)
-	Chunk(ctx context.Context, ref workload.Ref, i int) ([]byte, error)
+	Chunk(ctx context.Context, ref workload.Ref, i int, room []byte) ([]byte, error)
 }
 
 // fetch is one blob on its way in, for everybody who waits for it.
@@ -160,7 +161,9 @@ func (s *Store) bring(ctx context.Context, f *fetch) error {
 	}
 	err = f.swarm.run(ctx, job{
 		items: missing,
-		get:   func(ctx context.Context, src Source, i int) ([]byte, error) { return src.Chunk(ctx, f.ref, i) },
+		get: func(ctx context.Context, src Source, i int, room []byte) ([]byte, error) {
+			return src.Chunk(ctx, f.ref, i, room)
+		},
 		check: func(i int, b []byte) error { return checkChunk(f.ref, m, i, b) },
 		take:  p.write,
 	})
@@ -173,7 +176,9 @@ func (s *Store) bring(ctx context.Context, f *fetch) error {
 func (s *Store) bringSmall(ctx context.Context, f *fetch) error {
 	return f.swarm.run(ctx, job{
 		items: []int{0},
-		get:   func(ctx context.Context, src Source, i int) ([]byte, error) { return src.Chunk(ctx, f.ref, i) },
+		get: func(ctx context.Context, src Source, i int, room []byte) ([]byte, error) {
+			return src.Chunk(ctx, f.ref, i, room)
+		},
 		check: func(i int, b []byte) error { return checkChunk(f.ref, nil, i, b) },
 		take: func(_ int, b []byte) error {
 			s.fetched(len(b))
@@ -193,7 +198,9 @@ func (s *Store) bringManifest(ctx context.Context, f *fetch) (*Manifest, error) 
 	var m Manifest
 	err := f.swarm.run(ctx, job{
 		items: []int{0},
-		get:   func(ctx context.Context, src Source, _ int) ([]byte, error) { return src.Manifest(ctx, f.ref) },
+		get: func(ctx context.Context, src Source, _ int, _ []byte) ([]byte, error) {
+			return src.Manifest(ctx, f.ref)
+		},
 		check: func(_ int, b []byte) error { _, err := checkManifest(f.ref, b); return err },
 		take: func(_ int, b []byte) (err error) {
 			s.fetched(len(b))
@@ -297,6 +304,8 @@ func (p *partial) register(ref workload.Ref, m *Manifest, manifest, content stri
 func (p *partial) missing(ctx context.Context) ([]int, error) {
 	s, ref, m := p.store, p.entry.ref, p.entry.manifest
 	var want []int
+	room := lend()
+	defer Recycle(room)
 	have := blocks(int64(ManifestSize(ref.Size)))
 	data := int64(0) // no data lies between the chunk and here
 	for i := range m.Chunks {
@@ -308,7 +317,7 @@ func (p *partial) missing(ctx context.Context) ([]int, error) {
 			data = nextData(p.file, off)
 		}
 		if data < off+workload.ChunkSize {
-			_, err := readChunkAt(p.file, ref, m, i)
+			_, err := readChunkAt(p.file, ref, m, i, room)
 			if err == nil {
 				have += blocks(int64(chunkLen(ref.Size, i)))
 				continue

@@ -32,7 +32,7 @@ func (o *origin) Manifest(_ context.Context, ref workload.Ref) ([]byte, error) {
 	return o.store.Manifest(ref)
 }
 
-func (o *origin) Chunk(ctx context.Context, ref workload.Ref, i int) ([]byte, error) {
+func (o *origin) Chunk(ctx context.Context, ref workload.Ref, i int, _ []byte) ([]byte, error) {
 	o.chunks.Add(1)
 	b, err := o.store.Chunk(ref, i)
 	if err == nil && o.hook != nil {
@@ -316,7 +316,7 @@ func (v *virtual) Manifest(context.Context, workload.Ref) ([]byte, error) {
 	return m.Encode(), nil
 }
 
-func (v *virtual) Chunk(ctx context.Context, _ workload.Ref, i int) ([]byte, error) {
+func (v *virtual) Chunk(ctx context.Context, _ workload.Ref, i int, _ []byte) ([]byte, error) {
 	v.asked.Add(1)
 	if v.chunk != nil {
 		if err := v.chunk(ctx, i); err != nil {

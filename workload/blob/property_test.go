@@ -157,6 +157,6 @@ func (o *plain) Manifest(_ context.Context, ref workload.Ref) ([]byte, error) {
 	return o.Store.Manifest(ref)
 }
 
-func (o *plain) Chunk(_ context.Context, ref workload.Ref, i int) ([]byte, error) {
+func (o *plain) Chunk(_ context.Context, ref workload.Ref, i int, _ []byte) ([]byte, error) {
 	return o.Store.Chunk(ref, i)
 }

@@ -11,7 +11,26 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, workload.ChunkSize); return &b }}
+var buffers = sync.Pool{New: func() any { return new([workload.ChunkSize]byte) }}
+
+// lend returns room for a chunk, with anything in it.
+func lend() []byte { return buffers.Get().(*[workload.ChunkSize]byte)[:] }
+
+// roomFor returns room for chunk i of ref: its own where that is little.
+func roomFor(ref workload.Ref, i int) []byte {
+	if n := chunkLen(ref.Size, i); n < workload.ChunkSize {
+		return make([]byte, n)
+	}
+	return lend()
+}
+
+// Recycle takes back what Chunk returned, which nobody may use any more. It
+// ignores what has no room for a chunk.
+func Recycle(b []byte) {
+	if cap(b) >= workload.ChunkSize {
+		buffers.Put((*[workload.ChunkSize]byte)(b[:workload.ChunkSize]))
+	}
+}
 
 // Put stores all that r gives and returns its name. It needs two chunks of
 // memory whatever the size. On any error nothing stays on disk. The result may
@@ -22,9 +41,8 @@ func (s *Store) Put(ctx context.Context, r io.Reader) (workload.Ref, error) {
 
 // PutPinned is Put, and pins the blob for owner in the same step.
 func (s *Store) PutPinned(ctx context.Context, owner string, r io.Reader) (workload.Ref, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	b := *buf
+	b := lend()
+	defer Recycle(b)
 	n, err := readChunk(ctx, r, b)
 	if err != nil {
 		return workload.Ref{}, err
@@ -37,9 +55,8 @@ func (s *Store) PutPinned(ctx context.Context, owner string, r io.Reader) (workl
 
 // putRest stores first, a full chunk, and what r has after it.
 func (s *Store) putRest(ctx context.Context, owner string, first []byte, r io.Reader) (workload.Ref, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	next := *buf
+	next := lend()
+	defer Recycle(next)
 	n, err := readChunk(ctx, r, next)
 	if err != nil {
 		return workload.Ref{}, err

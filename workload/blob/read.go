@@ -96,8 +96,10 @@ func (s *Store) verify(e *entry) error {
 		return s.ioError("open", e.ref, err)
 	}
 	defer f.Close()
+	room := roomFor(e.ref, 0)
+	defer Recycle(room)
 	for i := range chunkCount(e.ref.Size) {
-		if _, err := readChunkAt(f, e.ref, m, i); errors.Is(err, ErrCorrupt) {
+		if _, err := readChunkAt(f, e.ref, m, i, room); errors.Is(err, ErrCorrupt) {
 			return s.condemn(e, err)
 		} else if err != nil {
 			return s.ioError("read", e.ref, err)
@@ -158,9 +160,9 @@ func (s *Store) condemn(e *entry, why error) error {
 	return why
 }
 
-// readChunkAt reads chunk i of e's file and verifies it.
-func readChunkAt(f *os.File, ref workload.Ref, m *Manifest, i int) ([]byte, error) {
-	b := make([]byte, chunkLen(ref.Size, i))
+// readChunkAt reads chunk i of a blob's file into room and verifies it.
+func readChunkAt(f *os.File, ref workload.Ref, m *Manifest, i int, room []byte) ([]byte, error) {
+	b := room[:chunkLen(ref.Size, i)]
 	n, err := f.ReadAt(b, int64(i)*workload.ChunkSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -177,6 +179,7 @@ type reader struct {
 	pos      int64
 	have     int // the chunk in chunk, -1 at first
 	chunk    []byte
+	room     []byte // where chunk lies
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -188,7 +191,11 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	i := int(r.pos / workload.ChunkSize)
 	if i != r.have {
-		b, err := readChunkAt(r.file, r.entry.ref, r.manifest, i)
+		if r.room == nil {
+			r.room = make([]byte, min(r.entry.ref.Size, workload.ChunkSize))
+		}
+		r.have = -1
+		b, err := readChunkAt(r.file, r.entry.ref, r.manifest, i, r.room)
 		if err != nil {
 			return 0, r.failed(err)
 		}
@@ -245,7 +252,7 @@ func (s *Store) Manifest(ref workload.Ref) ([]byte, error) {
 // Chunk returns chunk i, verified, of a blob that is here, whole or in part. It
 // is what a node answers a peer's Source.Chunk with: at most
 // workload.ChunkSize bytes, and ErrNotFound for a chunk that is not here.
-// Small content is chunk 0 of itself.
+// Small content is chunk 0 of itself. Recycle may take the result back.
 func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 	if err := checkRef(ref); err != nil {
 		return nil, err
@@ -266,7 +273,7 @@ func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 		return nil, s.ioError("open", ref, err)
 	}
 	defer f.Close()
-	b, err := readChunkAt(f, ref, m, i)
+	b, err := readChunkAt(f, ref, m, i, roomFor(ref, i))
 	switch {
 	case errors.Is(err, ErrCorrupt) && e.partial:
 		return nil, fmt.Errorf("chunk %d of %s: %w", i, ref.Digest.Short(), ErrNotFound)

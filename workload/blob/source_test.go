@@ -24,7 +24,7 @@ func (liar) Name() string { return "liar" }
 func (l liar) Manifest(context.Context, workload.Ref) ([]byte, error) { return l.manifest, nil }
 
 // Chunk implements Source.
-func (l liar) Chunk(context.Context, workload.Ref, int) ([]byte, error) { return l.chunk, nil }
+func (l liar) Chunk(context.Context, workload.Ref, int, []byte) ([]byte, error) { return l.chunk, nil }
 
 // FuzzFetch fetches blobs of arbitrary names from a source that answers with
 // arbitrary bytes. What comes out of the store has its name's digest, or nothing

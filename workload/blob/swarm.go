@@ -53,10 +53,10 @@ type peer struct {
 }
 
 // job is a set of items to bring. check runs in many goroutines; take in one,
-// once for each item, and its error ends the fetch.
+// once for each item, and its error ends the fetch; it may not keep b.
 type job struct {
 	items []int
-	get   func(ctx context.Context, src Source, i int) ([]byte, error)
+	get   func(ctx context.Context, src Source, i int, room []byte) ([]byte, error)
 	check func(i int, b []byte) error
 	take  func(i int, b []byte) error
 }
@@ -66,6 +66,7 @@ type answer struct {
 	peer *peer
 	item int
 	b    []byte
+	room []byte // where b may lie
 	err  error
 	bad  bool // err is check's
 }
@@ -220,16 +221,17 @@ func (r *round) ask(ctx context.Context, p *peer, i int) answer {
 	case <-ctx.Done():
 		return answer{peer: p, item: i, err: ctx.Err()}
 	}
-	b, err := r.get(ctx, p.src, i)
-	if err != nil {
-		return answer{peer: p, item: i, err: err}
+	a := answer{peer: p, item: i, room: roomFor(r.ref, i)}
+	if a.b, a.err = r.get(ctx, p.src, i, a.room); a.err == nil {
+		a.err = r.check(i, a.b)
+		a.bad = a.err != nil
 	}
-	err = r.check(i, b)
-	return answer{peer: p, item: i, b: b, err: err, bad: err != nil}
+	return a
 }
 
 // settle takes an answer in. Its error ends the fetch.
 func (r *round) settle(a answer) error {
+	defer Recycle(a.room)
 	a.peer.open--
 	r.open--
 	if a.err != nil {
