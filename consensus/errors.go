@@ -21,7 +21,8 @@ var (
 	ErrStopped = errors.New("group is stopped")
 	// ErrBusy is returned when Config.MaxPending proposals wait already.
 	ErrBusy = errors.New("too many proposals are waiting")
-	// ErrTooLarge is returned when a proposal is over Config.MaxEntry.
+	// ErrTooLarge is returned when a proposal is over Config.MaxEntry, or what a
+	// peer says over another bound.
 	ErrTooLarge = errors.New("entry is too large")
 	// ErrConfigChanged is returned when a membership change names a previous
 	// configuration that is not the latest any more. Nothing was done.

@@ -98,7 +98,7 @@ func (l *layer) serve(ctx context.Context, from workload.PeerID, raw net.Conn) e
 // own registers a connection, or closes it when there are too many or the layer
 // is closed.
 func (l *layer) own(raw net.Conn, peer workload.PeerID, inbound bool) (*conn, error) {
-	c := &conn{Conn: newRepeat(raw), layer: l, peer: peer, inbound: inbound}
+	c := &conn{Conn: newRepeat(raw), layer: l, peer: peer, inbound: inbound, walker: walker{requests: inbound}}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
@@ -179,13 +179,18 @@ type conn struct {
 	inbound bool
 	once    sync.Once
 	taken   atomic.Int64 // bytes read since the last answer
+	walker  walker       // of the reader
 }
 
-// Read reads, and fails with ErrTooLarge when a message is over the bound.
+// Read reads, and fails with ErrTooLarge when a message or a field of it is over
+// its bound, and with ErrMalformed when it is none.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.inbound && c.taken.Add(int64(n)) > c.layer.cfg.MaxSnapshot+maxHeader {
 		return 0, fmt.Errorf("message from %s: %w", c.peer.Short(), ErrTooLarge)
+	}
+	if wrong := c.walker.walk(p[:n]); wrong != nil {
+		return 0, fmt.Errorf("message from %s: %w", c.peer.Short(), wrong)
 	}
 	if errors.Is(err, net.ErrClosed) {
 		err = io.EOF

@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -45,7 +46,7 @@ func (t *transport) screen() {
 		select {
 		case rpc := <-t.NetworkTransport.Consumer():
 			if err := checkRequest(rpc.Command); err != nil {
-				rpc.Respond(nil, err)
+				go refuse(rpc, err)
 				continue
 			}
 			select {
@@ -57,6 +58,15 @@ func (t *transport) screen() {
 			return
 		}
 	}
+}
+
+// refuse answers with an error once a snapshot that follows the request is read:
+// the next request comes behind it. It ends when the connection does.
+func refuse(rpc raft.RPC, why error) {
+	if rpc.Reader != nil {
+		_, _ = io.Copy(io.Discard, rpc.Reader)
+	}
+	rpc.Respond(nil, why)
 }
 
 // checkRequest refuses what the library would panic on. What is in an entry is
@@ -86,6 +96,9 @@ func checkEntries(req *raft.AppendEntriesRequest) error {
 
 // checkSnapshot refuses a snapshot whose configuration the library would panic on.
 func checkSnapshot(req *raft.InstallSnapshotRequest) error {
+	if req.ProtocolVersion != raft.ProtocolVersionMax {
+		return fmt.Errorf("%w: raft protocol version %d", ErrMalformed, req.ProtocolVersion) // the library would refuse it and not read on
+	}
 	if req.SnapshotVersion < 1 || len(req.Configuration) > maxConfigBytes || req.Size < 0 {
 		return fmt.Errorf("%w: snapshot of version %d, %d bytes, configuration of %d bytes",
 			ErrMalformed, req.SnapshotVersion, req.Size, len(req.Configuration))
