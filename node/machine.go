@@ -23,6 +23,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload/process"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
+	"github.com/perrin-mesh/perrin/workload/sandbox/advice"
 	"github.com/perrin-mesh/perrin/workload/wasm"
 )
 
@@ -32,6 +33,7 @@ type machine struct {
 	alloc      *capacity.Allocator
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
+	advice     []string // what weakens them all on this machine
 	supervisor Supervisor
 	about      workload.Machine
 }
@@ -141,6 +143,10 @@ func (n *Node) openRunners(ctx context.Context) error {
 			n.machine.supervisor = n.cfg.Given.Supervisor
 		}
 		return n.proveRunners(ctx, slices.Collect(maps.Values(n.cfg.Runners)))
+	}
+	n.machine.advice = advice.Of(os.DirFS("/"))
+	for _, a := range n.machine.advice {
+		n.log.Warn("this machine weakens every wall", "what", a)
 	}
 	log := n.log.With("part", "runner")
 	prefix := "perrin-" + n.self.Short()

@@ -109,5 +109,5 @@ func (n *Node) notices() []string {
 	if n.clockSet != 0 {
 		out = append(out, fmt.Sprintf("this machine's clock was set by %s while the daemon ran; certificates and invitations go by it", n.clockSet))
 	}
-	return out
+	return append(out, n.machine.advice...)
 }
