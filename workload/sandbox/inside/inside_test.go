@@ -25,7 +25,8 @@ func verdict(t *testing.T, p []unix.SockFilter, arch, nr uint32, args ...uint64)
 		case unix.BPF_RET | unix.BPF_K:
 			return in.K
 		default:
-			hit := in.Code == unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K && a == in.K ||
+			hit := in.Code == unix.BPF_JMP|unix.BPF_JGE|unix.BPF_K && a >= in.K ||
+				in.Code == unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K && a == in.K ||
 				in.Code == unix.BPF_JMP|unix.BPF_JSET|unix.BPF_K && a&in.K != 0
 			if hit {
 				pc += int(in.Jt)
@@ -79,6 +80,27 @@ func TestSeccompFilter(t *testing.T) {
 	if foreignBit != 0 {
 		if got := verdict(t, p, auditArch, foreignBit|unix.SYS_READ); got != actENOSYS {
 			t.Errorf("x32 read: %#x", got)
+		}
+	}
+	if len(p) > 400 {
+		t.Errorf("the filter has %d instructions, which every start pays for", len(p))
+	}
+	named := map[uint32]bool{}
+	for nr := range argumentRules() {
+		named[nr] = true
+	}
+	for _, nr := range slices.Concat(allowedCalls, archCalls) {
+		if got := verdict(t, p, auditArch, nr); got != actAllow || named[nr] {
+			t.Errorf("allowed call %d: %#x; decided by its arguments, too: %t", nr, got, named[nr])
+		}
+		named[nr] = true
+	}
+	for _, nr := range forbiddenCalls {
+		named[nr] = true
+	}
+	for nr := range uint32(1024) {
+		if got := verdict(t, p, auditArch, nr); !named[nr] && got != actENOSYS {
+			t.Errorf("call %d, which is in no list: %#x", nr, got)
 		}
 	}
 	for _, nr := range forbiddenCalls {

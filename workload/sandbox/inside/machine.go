@@ -68,7 +68,10 @@ func machine(control uintptr) {
 		if !load() {
 			die(2)
 		}
-		run()
+		for pc := run(0); pc < memory[2]; {
+			fork(pc)
+			pc = run(memory[headerWords+memory[1]+pc*opWords+5])
+		}
 	}
 }
 
@@ -164,15 +167,16 @@ func receiveRights(size uintptr) uint64 {
 //go:norace
 func right(j uint64) uint64 { return memory[atRights+2+j/2] >> (32 * (j % 2)) & 0xffffffff }
 
-// run makes the calls of the loaded plan.
+// run makes the calls of the loaded plan from pc on, up to its end or a fork,
+// and returns where that is.
 //
 //go:nosplit
 //go:norace
-func run() {
+func run(pc uint64) uint64 {
 	ops := memory[2]
 	opsAt := headerWords + memory[1]
 	dataAt := opsAt + ops*opWords
-	for pc := uint64(0); pc < ops; {
+	for pc < ops {
 		o := opsAt + pc*opWords
 		for i := uint64(0); i < 6; i++ { // the arguments, in place: no plan is run twice
 			switch memory[o+1] >> (4 * i) & 15 {
@@ -182,7 +186,10 @@ func run() {
 				memory[o+5+i] = memory[headerWords+memory[o+5+i]]
 			}
 		}
-		if memory[o] >= stepFork {
+		if memory[o] == stepFork {
+			break
+		}
+		if memory[o] > stepFork {
 			pc = step(pc, o, dataAt)
 			continue
 		}
@@ -201,6 +208,7 @@ func run() {
 		}
 		pc++
 	}
+	return pc
 }
 
 // step does what is no call, and returns the next op.
@@ -209,17 +217,6 @@ func run() {
 //go:norace
 func step(pc, o, dataAt uint64) uint64 {
 	switch memory[o] {
-	case stepFork:
-		// The parent waits until the child has executed a program or is gone.
-		pid, errno := call(unix.SYS_CLONE, unix.CLONE_VFORK|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-		if errno != 0 {
-			report(Failed, pc, uint64(errno))
-			die(1)
-		}
-		if pid != 0 {
-			memory[headerWords+memory[o+2]-1] = uint64(pid)
-			return memory[o+5]
-		}
 	case stepPut32:
 		memory[dataAt+memory[o+5]] = memory[dataAt+memory[o+5]]&^0xffffffff | memory[o+6]&0xffffffff
 	case stepDefaults:
@@ -237,6 +234,38 @@ func step(pc, o, dataAt uint64) uint64 {
 		die(2)
 	}
 	return pc + 1
+}
+
+// rawVfork is clone(2) with the flags for a child that shares this process's
+// memory, stack included.
+func rawVfork(flags uintptr) (pid uintptr)
+
+// fork makes the child that goes on after op pc. It returns when the child has
+// executed a program or is gone: until then the child has the memory to itself,
+// and it leaves no trace on the stack above this frame, for it never returns.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func fork(pc uint64) {
+	pid := rawVfork(unix.CLONE_VM | unix.CLONE_VFORK | uintptr(unix.SIGCHLD))
+	if pid == 0 {
+		run(pc + 1)
+		die(2)
+	}
+	forked(pc, uint64(pid))
+}
+
+// forked keeps the pid in the slot of op pc.
+//
+//go:nosplit
+//go:norace
+func forked(pc, pid uint64) {
+	if pid > 1<<31 { // a negative errno
+		report(Failed, pc, -pid)
+		die(1)
+	}
+	memory[headerWords+memory[headerWords+memory[1]+pc*opWords+2]-1] = pid
 }
 
 // report sends a Status. CPUUs and MaxRSS are what is in atStatus.

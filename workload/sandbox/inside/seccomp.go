@@ -3,6 +3,9 @@ package inside
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,13 +48,6 @@ func (p *program) ifAny(mask, action uint32) {
 	p.ret(action)
 }
 
-// onCall runs body, which must end in a result, when the call is nr. The
-// number must be loaded; body may load anything.
-func (p *program) onCall(nr uint32, body program) {
-	p.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 0, uint8(len(body)), nr)
-	*p = append(*p, body...)
-}
-
 // namespaceFlags are the clone flags that would make new namespaces.
 const namespaceFlags = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
@@ -63,7 +59,23 @@ const maxFilter = 4096
 // does not exist (ENOSYS); what programs are known to try and what would widen
 // the kernel's surface is forbidden (EPERM). affinity tells whether the
 // program may choose among its CPUs, which is safe where a cpuset holds them.
+//
+// The kernel runs the filter once for every number there is when it is set, to
+// remember what is always allowed, and translates it to machine code: both cost
+// a start less when the verdict is searched for than when it is come upon.
 func seccompFilter(affinity bool) ([]unix.SockFilter, error) {
+	if affinity {
+		return freeFilter()
+	}
+	return pinnedFilter()
+}
+
+var (
+	pinnedFilter = sync.OnceValues(func() ([]unix.SockFilter, error) { return makeFilter(false) })
+	freeFilter   = sync.OnceValues(func() ([]unix.SockFilter, error) { return makeFilter(true) })
+)
+
+func makeFilter(affinity bool) ([]unix.SockFilter, error) {
 	var p program
 	p.load(offArch)
 	p.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, 0, auditArch)
@@ -72,28 +84,75 @@ func seccompFilter(affinity bool) ([]unix.SockFilter, error) {
 	if foreignBit != 0 {
 		p.ifAny(foreignBit, actENOSYS)
 	}
-	p.argumentRules()
-	if affinity {
-		p.ifEqual(unix.SYS_SCHED_SETAFFINITY, actAllow)
+	tree, err := search(verdicts(affinity))
+	if err != nil {
+		return nil, err
 	}
-	for _, nr := range allowedCalls {
-		p.ifEqual(nr, actAllow)
-	}
-	for _, nr := range archCalls {
-		p.ifEqual(nr, actAllow)
-	}
-	for _, nr := range forbiddenCalls {
-		p.ifEqual(nr, actEPERM)
-	}
-	p.ret(actENOSYS)
-	if len(p) > maxFilter {
+	if p = append(p, tree...); len(p) > maxFilter {
 		return nil, fmt.Errorf("seccomp filter of %d instructions", len(p))
 	}
 	return p, nil
 }
 
+// span is what holds for the calls from a number on, up to the next span.
+type span struct {
+	from uint32
+	body program // ends in a result
+}
+
+// verdicts returns the spans in order. The first is from 0, and no two
+// neighbours are the same.
+func verdicts(affinity bool) []span {
+	result := func(action uint32) (p program) { p.ret(action); return p }
+	bodies := argumentRules()
+	for _, nr := range forbiddenCalls {
+		bodies[nr] = result(actEPERM)
+	}
+	for _, nr := range slices.Concat(allowedCalls, archCalls) {
+		bodies[nr] = result(actAllow)
+	}
+	if affinity {
+		bodies[unix.SYS_SCHED_SETAFFINITY] = result(actAllow)
+	}
+	unknown := result(actENOSYS)
+	out := []span{{0, unknown}}
+	last := slices.Max(slices.Collect(maps.Keys(bodies)))
+	for nr := uint32(0); nr <= last+1; nr++ {
+		body, ok := bodies[nr]
+		if !ok {
+			body = unknown
+		}
+		if prev := &out[len(out)-1]; !slices.Equal(prev.body, body) {
+			out = append(out, span{nr, body})
+		}
+	}
+	return out
+}
+
+// search returns the program that finds the span of the loaded number by halves.
+func search(spans []span) (program, error) {
+	if len(spans) == 1 {
+		return spans[0].body, nil
+	}
+	mid := len(spans) / 2
+	low, err := search(spans[:mid])
+	if err != nil {
+		return nil, err
+	}
+	high, err := search(spans[mid:])
+	if err != nil {
+		return nil, err
+	}
+	if len(low) > 255 { // what a jump can pass over
+		return nil, fmt.Errorf("seccomp filter with a branch of %d instructions", len(low))
+	}
+	var p program
+	p.add(unix.BPF_JMP|unix.BPF_JGE|unix.BPF_K, uint8(len(low)), 0, spans[mid].from)
+	return slices.Concat(p, low, high), nil
+}
+
 // argumentRules decides the calls whose first arguments matter.
-func (p *program) argumentRules() {
+func argumentRules() map[uint32]program {
 	var clone, socket, ioctl, personality, prlimit program
 
 	clone.load(offArgs)
@@ -123,12 +182,10 @@ func (p *program) argumentRules() {
 	prlimit.ifEqual(0, actAllow)
 	prlimit.ret(actEPERM)
 
-	p.onCall(unix.SYS_CLONE, clone)
-	p.onCall(unix.SYS_SOCKET, socket)
-	p.onCall(unix.SYS_SOCKETPAIR, socket)
-	p.onCall(unix.SYS_IOCTL, ioctl)
-	p.onCall(unix.SYS_PERSONALITY, personality)
-	p.onCall(unix.SYS_PRLIMIT64, prlimit)
+	return map[uint32]program{
+		unix.SYS_CLONE: clone, unix.SYS_SOCKET: socket, unix.SYS_SOCKETPAIR: socket,
+		unix.SYS_IOCTL: ioctl, unix.SYS_PERSONALITY: personality, unix.SYS_PRLIMIT64: prlimit,
+	}
 }
 
 // seccompEnforce confines the process; no_new_privs must be set.
