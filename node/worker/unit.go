@@ -42,11 +42,10 @@ func newUnit(a *attempt, own workload.Task) *unitBackend {
 // open serves the unit's protocol on a socket of the attempt's own. The runner
 // calls it at most once, while the attempt runs.
 func (b *unitBackend) open() (socket string, err error) {
-	dir := filepath.Join(b.a.dir, "unit")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(b.a.dir, 0o755); err != nil {
 		return "", err
 	}
-	socket, b.stop, err = unit.ServeAttempt(dir, b, maxPublish, b.a.s.log)
+	socket, b.stop, err = unit.ServeAttempt(b.a.dir, b, maxPublish, b.a.s.log)
 	return socket, err
 }
 
