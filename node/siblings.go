@@ -98,6 +98,10 @@ func (n *Node) digest(offers []workload.Offer) gossip.CellDigest {
 		if o.Free.Threads > 0 {
 			d.MinAskThread = least(d.MinAskThread, o.Asks.Thread)
 		}
+		d.FreeSpare += o.Free.Spare
+		if o.Free.Spare > 0 {
+			d.MinAskSpare = least(d.MinAskSpare, o.Asks.Spare)
+		}
 		arches[o.Machine.Arch] = true
 		for _, k := range o.Machine.Kinds {
 			kinds[k] = true
@@ -200,8 +204,11 @@ func (n *Node) Suited(ctx context.Context, lot *scheduler.Lot) (offers []workloa
 // mayServe reports whether a digest leaves hope for a lot.
 func mayServe(d *gossip.CellDigest, lot *scheduler.Lot) bool {
 	free, ask := d.FreeCores, d.MinAskCore
-	if lot.Shape.Class == workload.Thread {
+	switch lot.Shape.Class {
+	case workload.Thread:
 		free, ask = d.FreeThreads, d.MinAskThread
+	case workload.Spare:
+		free, ask = d.FreeSpare, d.MinAskSpare
 	}
 	return free >= lot.Shape.CPUs && d.FreeMemory >= lot.Shape.Memory && slices.Contains(d.Kinds, lot.Kind) &&
 		(lot.MaxPrice == 0 || ask <= lot.MaxPrice)
@@ -265,9 +272,12 @@ func (n *Node) searchDirectory(ctx context.Context, lot *scheduler.Lot) []worklo
 		Kind: lot.Kind, Labels: where.Labels(), Exclude: []workload.PeerID{n.self},
 		Match: func(r *directory.NodeRecord) bool { return r.Cell != n.homeCell() && where.Match(r.Machine.Facts()) },
 	}
-	if lot.Shape.Class == workload.Thread {
+	switch lot.Shape.Class {
+	case workload.Thread:
 		q.Total.Threads = lot.Shape.CPUs
-	} else {
+	case workload.Spare:
+		q.Total.Spare = lot.Shape.CPUs
+	default:
 		q.Total.Cores = lot.Shape.CPUs
 	}
 	q.Total.Memory = lot.Shape.Memory

@@ -38,7 +38,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 		if d.Cell != n.homeCell() {
 			st.Cells = append(st.Cells, api.Cell{
 				ID: d.Cell, Epoch: d.Epoch, Term: d.Term, Leader: d.Leader, Name: d.Leader.Short(), Members: int(d.Members), Quorum: true,
-				Free: workload.Capacity{Cores: d.FreeCores, Threads: d.FreeThreads, Memory: d.FreeMemory},
+				Free: workload.Capacity{Cores: d.FreeCores, Threads: d.FreeThreads, Memory: d.FreeMemory, Spare: d.FreeSpare},
 			})
 		}
 	}
@@ -66,6 +66,7 @@ func addOffer(st *api.Status, o *workload.Offer) {
 	}
 	cheapest("core", o.Free.Cores, o.Asks.Core)
 	cheapest("thread", o.Free.Threads, o.Asks.Thread)
+	cheapest("spare", o.Free.Spare, o.Asks.Spare)
 }
 
 func addCapacity(sum *workload.Capacity, c workload.Capacity) {
@@ -74,6 +75,7 @@ func addCapacity(sum *workload.Capacity, c workload.Capacity) {
 	sum.Memory += c.Memory
 	sum.Disk += c.Disk
 	sum.Slots += c.Slots
+	sum.Spare += c.Spare
 }
 
 // offersOfCell asks the leader for the offers that stand.

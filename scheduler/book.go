@@ -80,7 +80,7 @@ func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
 func atLeastNothing(c workload.Capacity) workload.Capacity {
 	return workload.Capacity{
 		Cores: max(c.Cores, 0), Threads: max(c.Threads, 0), Memory: max(c.Memory, 0),
-		Disk: max(c.Disk, 0), Slots: max(c.Slots, 0),
+		Disk: max(c.Disk, 0), Slots: max(c.Slots, 0), Spare: max(c.Spare, 0),
 	}
 }
 
@@ -178,13 +178,16 @@ func (e *entry) left(now int64) workload.Capacity {
 }
 
 // need is what n slots of shape take from the node's offer: a core its threads
-// too, a thread of a new tenant its core.
+// too, a thread of a new tenant its core, idle time nothing of either.
 func (e *entry) need(r workload.Resources, n uint32) workload.Capacity {
 	smt, cpus := min(max(e.offer.Machine.SMT, 1), maxSMT), r.CPUs*int32(n)
 	c := workload.Capacity{Memory: r.Memory * int64(n), Disk: r.Disk * int64(n), Slots: int32(n)}
-	if r.Class == workload.Thread {
+	switch r.Class {
+	case workload.Thread:
 		c.Threads, c.Cores = cpus, (cpus+smt-1)/smt
-	} else {
+	case workload.Spare:
+		c.Spare = cpus
+	default:
 		c.Threads, c.Cores = cpus*smt, cpus
 	}
 	return c
@@ -194,16 +197,13 @@ func plus(a, b workload.Capacity, sign int) workload.Capacity {
 	s, s64 := int32(sign), int64(sign)
 	return workload.Capacity{
 		Cores: a.Cores + s*b.Cores, Threads: a.Threads + s*b.Threads,
-		Memory: a.Memory + s64*b.Memory, Disk: a.Disk + s64*b.Disk, Slots: a.Slots + s*b.Slots,
+		Memory: a.Memory + s64*b.Memory, Disk: a.Disk + s64*b.Disk, Slots: a.Slots + s*b.Slots, Spare: a.Spare + s*b.Spare,
 	}
 }
 
 // fits returns how many slots of shape the free capacity seems to allow.
 func fits(free workload.Capacity, r workload.Resources) uint32 {
-	cpus := free.Cores
-	if r.Class == workload.Thread {
-		cpus = free.Threads
-	}
+	_, cpus := cpusOf(free, r.Class)
 	n := min(int64(free.Slots), int64(cpus/max(r.CPUs, 1)))
 	if n <= 0 {
 		return 0
@@ -217,6 +217,17 @@ func fits(free workload.Capacity, r workload.Resources) uint32 {
 	return uint32(min(max(n, 0), workload.MaxCPUs))
 }
 
+// cpusOf returns what there is of a class, and the reason when it is too little.
+func cpusOf(free workload.Capacity, class workload.Class) (workload.Code, int32) {
+	switch class {
+	case workload.Thread:
+		return workload.NoThreads, free.Threads
+	case workload.Spare:
+		return workload.NoSpare, free.Spare
+	}
+	return workload.NoCores, free.Cores
+}
+
 // short returns what of a shape the free capacity lacks.
 func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	var reasons []workload.Reason
@@ -225,11 +236,8 @@ func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 			reasons = append(reasons, workload.Reason{Code: code, Want: want, Have: max(have, 0)})
 		}
 	}
-	if r.Class == workload.Thread {
-		lack(workload.NoThreads, int64(r.CPUs), int64(free.Threads))
-	} else {
-		lack(workload.NoCores, int64(r.CPUs), int64(free.Cores))
-	}
+	code, cpus := cpusOf(free, r.Class)
+	lack(code, int64(r.CPUs), int64(cpus))
 	lack(workload.NoMemory, r.Memory, free.Memory)
 	lack(workload.NoDisk, r.Disk, free.Disk)
 	lack(workload.NoSlots, 1, int64(free.Slots))

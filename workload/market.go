@@ -19,9 +19,10 @@ type Machine struct {
 
 // Asks are prices in micro-credits per second.
 type Asks struct {
-	Core   int64 `cbor:"1,keyasint" json:"core"`   // a physical core
-	Thread int64 `cbor:"2,keyasint" json:"thread"` // a hyperthread
-	Memory int64 `cbor:"3,keyasint" json:"memory"` // a GiB
+	Core   int64 `cbor:"1,keyasint" json:"core"`                      // a physical core
+	Thread int64 `cbor:"2,keyasint" json:"thread"`                    // a hyperthread
+	Memory int64 `cbor:"3,keyasint" json:"memory"`                    // a GiB
+	Spare  int64 `cbor:"4,keyasint,omitempty" json:"spare,omitempty"` // the idle time of a hyperthread
 }
 
 // Offer is a node's standing statement of free capacity and asks. It is soft
@@ -78,6 +79,7 @@ type Code string
 const (
 	NoCores        Code = "no-cores"
 	NoThreads      Code = "no-threads"
+	NoSpare        Code = "no-spare"
 	NoMemory       Code = "no-memory"
 	NoDisk         Code = "no-disk"
 	NoSlots        Code = "no-slots"

@@ -7,7 +7,8 @@ type Class string
 
 // The CPU classes. Core is a physical core with all its sibling threads;
 // Thread is one hyperthread, whose sibling belongs to the same tenant or stays
-// idle; Spare is idle time of reserved or free threads, preemptible.
+// idle; Spare is what is idle of a hyperthread at the lowest priority: it is
+// paused or taken back whenever anything else wants it.
 const (
 	Core   Class = "core"
 	Thread Class = "thread"
@@ -23,6 +24,10 @@ const (
 	MaxPids   = 1 << 20
 )
 
+// MinQuota is the least CPU time that can be asked for, in permille of one
+// thread: the kernel gives out no less than 1 ms in 100 ms.
+const MinQuota = 10
+
 // Resources is the shape of one slot: what one task of a workload holds while
 // it runs. All limits are enforced, not advisory.
 type Resources struct {
@@ -31,6 +36,13 @@ type Resources struct {
 	Memory int64 `cbor:"3,keyasint" json:"memory"` // bytes of memory, swap included
 	Disk   int64 `cbor:"4,keyasint" json:"disk"`   // bytes of scratch and output
 	Pids   int32 `cbor:"5,keyasint" json:"pids"`   // processes and threads at once
+
+	// Quota bounds the CPU time, in permille of one thread (1500 is one and a
+	// half): MinQuota to 1000 x MaxCPUs. 0 is no bound but the CPUs themselves.
+	Quota int32 `cbor:"6,keyasint,omitempty" json:"quota,omitempty"`
+	// Share lets other owners who say so too run on this slot's cores: on the
+	// sibling threads, and spare work in its idle time.
+	Share bool `cbor:"7,keyasint,omitempty" json:"share,omitempty"`
 }
 
 // DefaultResources is one physical core, 256 MiB of memory, 1 GiB of scratch
@@ -42,10 +54,12 @@ func DefaultResources() Resources {
 // Validate returns an error that names the field and the range it must be in.
 func (r Resources) Validate() error {
 	switch {
-	case r.Class != Core && r.Class != Thread:
-		return fmt.Errorf("class: %.20q is not offered by this version; want %q or %q", r.Class, Core, Thread)
+	case r.Class != Core && r.Class != Thread && r.Class != Spare:
+		return fmt.Errorf("class: %.20q is not offered by this version; want %q, %q or %q", r.Class, Core, Thread, Spare)
 	case r.CPUs < 1 || r.CPUs > MaxCPUs:
 		return fmt.Errorf("cpus: want 1 to %d %ss, got %d", MaxCPUs, r.Class, r.CPUs)
+	case r.Quota != 0 && (r.Quota < MinQuota || r.Quota > 1000*MaxCPUs):
+		return fmt.Errorf("quota: want %d to %d permille of a thread, got %d", MinQuota, 1000*MaxCPUs, r.Quota)
 	case r.Memory < MinMemory || r.Memory > MaxMemory:
 		return fmt.Errorf("memory: want 1 MiB to 1 PiB, got %d bytes", r.Memory)
 	case r.Disk < 0 || r.Disk > MaxMemory:
@@ -63,4 +77,8 @@ type Capacity struct {
 	Memory  int64 `cbor:"3,keyasint" json:"memory"`
 	Disk    int64 `cbor:"4,keyasint" json:"disk"`
 	Slots   int32 `cbor:"5,keyasint" json:"slots"` // attempts at once that the node is willing to run
+
+	// Spare is threads whose idle time is lent out (in Free: what is idle of
+	// them now). It takes nothing from Cores and Threads, nor they from it.
+	Spare int32 `cbor:"6,keyasint,omitempty" json:"spare,omitempty"`
 }

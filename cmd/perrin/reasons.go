@@ -24,6 +24,8 @@ func reasonText(r workload.Reason) string {
 		return shortOf(r, "core", func(n int64) string { return terminal.Plural(int(n), "free core") })
 	case workload.NoThreads:
 		return shortOf(r, "thread", func(n int64) string { return terminal.Plural(int(n), "free thread") })
+	case workload.NoSpare:
+		return shortOf(r, "idle thread", func(n int64) string { return terminal.Plural(int(n), "idle thread") })
 	case workload.NoMemory:
 		return fmt.Sprintf("too little memory: %s of the %s wanted", terminal.Size(r.Have), terminal.Size(r.Want))
 	case workload.NoDisk:

@@ -15,6 +15,9 @@ type shape struct {
 	name        string
 	cores       int32
 	threads     int32
+	spare       int32
+	share       bool
+	cpuLimit    string
 	memory      string
 	disk        string
 	pids        int32
@@ -40,6 +43,10 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", "", "a name for people (default: the program's)")
 	f.Int32Var(&s.cores, "cores", 0, "physical cores for each task (default 1)")
 	f.Int32Var(&s.threads, "threads", 0, "hyperthreads for each task, in place of cores")
+	f.Int32Var(&s.spare, "spare", 0, "the idle time of that many hyperthreads for each task: cheap, and taken back when anything else wants it")
+	f.Lookup("spare").NoOptDefVal = "1"
+	f.BoolVar(&s.share, "share", false, "other owners who share too may run on the same cores")
+	f.StringVar(&s.cpuLimit, "cpu-limit", "", "CPU time at most for each task, such as 20% of a thread or 1.5 threads")
 	f.StringVar(&s.memory, "memory", "256MiB", "memory for each task; more ends it")
 	f.StringVar(&s.disk, "disk", "1GiB", "scratch and output for each task")
 	f.Int32Var(&s.pids, "pids", 256, "processes and threads at once for each task")
@@ -77,18 +84,16 @@ func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 
 func (s *shape) fillResources(spec *workload.Spec) error {
 	r := &spec.Resources
-	switch {
-	case s.cores != 0 && s.threads != 0:
-		return usagef("a task has whole cores or single threads", "--cores and --threads exclude each other")
-	case s.cores == 0 && s.given("cores"), s.threads == 0 && s.given("threads"):
-		return usagef("leave the flag out for one core", "--cores or --threads: want 1 to %d cores, got 0", workload.MaxCPUs)
-	case s.threads != 0:
-		r.Class, r.CPUs = workload.Thread, s.threads
-	case s.cores != 0:
-		r.CPUs = s.cores
+	if err := s.fillClass(r); err != nil {
+		return err
 	}
-	r.Pids = s.pids
+	r.Pids, r.Share = s.pids, s.share
 	var err error
+	if s.given("cpu-limit") {
+		if r.Quota, err = specfile.ParseQuota(s.cpuLimit); err != nil {
+			return usagef("", "--cpu-limit: %w", err)
+		}
+	}
 	if r.Memory, err = specfile.ParseSize(s.memory); err != nil {
 		return usagef("", "--memory: %w", err)
 	}
@@ -96,15 +101,36 @@ func (s *shape) fillResources(spec *workload.Spec) error {
 		return usagef("", "--disk: %w", err)
 	}
 	if err := r.Validate(); err != nil {
-		return usagef("`perrin nodes` shows what nodes have", "%s", flagName(err.Error()))
+		return usagef("`perrin nodes` shows what nodes have", "%s", flagName(err.Error(), r.Class))
+	}
+	return nil
+}
+
+// fillClass reads which kind of CPU is asked for, and how many.
+func (s *shape) fillClass(r *workload.Resources) error {
+	first := ""
+	for _, kind := range []struct {
+		flag  string
+		class workload.Class
+		cpus  int32
+	}{{"cores", workload.Core, s.cores}, {"threads", workload.Thread, s.threads}, {"spare", workload.Spare, s.spare}} {
+		switch {
+		case !s.given(kind.flag):
+			continue
+		case first != "":
+			return usagef("a task has whole cores, single threads or idle time", "--%s and --%s exclude each other", first, kind.flag)
+		case kind.cpus == 0:
+			return usagef("leave the flag out for one core", "--%s: want 1 to %d, got 0", kind.flag, workload.MaxCPUs)
+		}
+		first, r.Class, r.CPUs = kind.flag, kind.class, kind.cpus
 	}
 	return nil
 }
 
 // flagName puts the flag's name in place of the field's.
-func flagName(message string) string {
+func flagName(message string, class workload.Class) string {
 	if rest, ok := strings.CutPrefix(message, "cpus: "); ok {
-		return "--cores or --threads: " + rest
+		return "--" + map[workload.Class]string{workload.Core: "cores", workload.Thread: "threads", workload.Spare: "spare"}[class] + ": " + rest
 	}
 	return "--" + message
 }

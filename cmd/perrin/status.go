@@ -21,7 +21,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "The mesh at a glance",
 		Long: `Show whether the mesh takes work and why not, its cells, voters and leader, its
-capacity in physical cores and hyperthreads, what is used, prices and versions.
+capacity in physical cores, hyperthreads and spare (idle time), what is used,
+prices and versions.
 It returns 4 when the mesh is not ready. --json also carries each component's
 figures.`,
 		Example: examples("perrin status", "perrin status --json", "perrin status --wait    # returns when the mesh is ready"),
@@ -70,6 +71,9 @@ func (a *app) printStatus(st *api.Status) error {
 	used, total := usedOf(st.Capacity), st.Capacity.Total
 	p("used", "%d of %d cores, %d of %d threads, %s of %s", used.Cores, total.Cores, used.Threads, total.Threads,
 		terminal.Size(used.Memory), terminal.Size(total.Memory))
+	if total.Spare > 0 {
+		p("spare", "%d of %s idle and free to be lent", st.Capacity.Free.Spare, terminal.Plural(int(total.Spare), "thread"))
+	}
 	p("prices", "%s", pricesText(st.Prices))
 	p("running", "%s", terminal.Plural(st.Running, "workload"))
 	out.WriteString("\n")

@@ -173,6 +173,6 @@ func (q Query) matches(r *NodeRecord) bool {
 		(q.Kind == "" || slices.Contains(m.Kinds, q.Kind)) &&
 		has(m.Walls, q.Wall) && has(m.Attests, q.Attest) &&
 		t.Cores >= q.Total.Cores && t.Threads >= q.Total.Threads && t.Memory >= q.Total.Memory &&
-		t.Disk >= q.Total.Disk && t.Slots >= q.Total.Slots &&
+		t.Disk >= q.Total.Disk && t.Slots >= q.Total.Slots && t.Spare >= q.Total.Spare &&
 		!slices.Contains(q.Exclude, r.Peer) && (q.Match == nil || q.Match(r))
 }

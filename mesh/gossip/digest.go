@@ -43,6 +43,8 @@ type CellDigest struct {
 	Labels       []string        `cbor:"14,keyasint,omitempty" json:"labels,omitempty" max:"16"` // name=value, of any member
 	Seq          uint64          `cbor:"15,keyasint" json:"seq"`
 	ExpiryMs     int64           `cbor:"16,keyasint" json:"expiry_ms"`
+	FreeSpare    int32           `cbor:"17,keyasint,omitempty" json:"free_spare,omitempty"`    // threads whose idle time nobody uses
+	MinAskSpare  int64           `cbor:"18,keyasint,omitempty" json:"min_ask_spare,omitempty"` // likewise
 }
 
 // sealedDigest is a digest as it travels: signed by the leader, with its
@@ -109,7 +111,8 @@ func (d *CellDigest) check(size int, by workload.PeerID) error {
 		return fmt.Errorf("gossip: digest of %d bytes, at most %d: %w", size, MaxDigest, ErrMessage)
 	case d.Leader != by:
 		return fmt.Errorf("gossip: digest of %s signed by %s, who is not its leader: %w", d.Cell, by.Short(), ErrMessage)
-	case d.FreeCores < 0 || d.FreeThreads < 0 || d.FreeMemory < 0 || d.MinAskCore < 0 || d.MinAskThread < 0:
+	case d.FreeCores < 0 || d.FreeThreads < 0 || d.FreeMemory < 0 || d.MinAskCore < 0 || d.MinAskThread < 0 ||
+		d.FreeSpare < 0 || d.MinAskSpare < 0:
 		return fmt.Errorf("gossip: digest of %s has a negative amount: %w", d.Cell, ErrMessage)
 	case long(d.LeaderAddrs, maxAddrLen), long(d.Labels, maxLabel), long(d.Arches, maxWord):
 		return fmt.Errorf("gossip: digest of %s has an entry that is too long: %w", d.Cell, ErrMessage)

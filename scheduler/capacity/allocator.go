@@ -37,6 +37,14 @@ type Limits struct {
 	Memory int64 // bytes
 	Disk   int64 // bytes
 	Slots  int   // attempts at once
+
+	// Keep is how many cores the machine's owner keeps, the lowest numbers first,
+	// where the kernel's own work goes: of them only idle time is lent.
+	Keep int
+	// Cookies says that the kernel keeps spare work off the sibling thread of
+	// other work (core scheduling). Without, a core of several threads that is
+	// in use lends nothing.
+	Cookies bool
 }
 
 // Allocator keeps account of a node's capacity: what is free, held and granted.
@@ -50,15 +58,18 @@ type Allocator struct {
 	holds  map[HoldID]hold
 	grants map[SlotKey]claim
 	expiry int64 // the earliest of the holds'; MaxInt64 without any
+	lent   lending
 }
 
 // coreState is who uses which thread of a core. Bit i stands for CPUs[i].
 type coreState struct {
 	all, used uint64
+	firm      uint64          // the threads of used that are granted, not only held
 	tenant    workload.PeerID // of every used thread; meaningless when none is
 	node      int             // index into Allocator.nodes
 	width     int
 	whole     bool // may be given whole
+	kept      bool // the machine's owner's: in no list of its node
 }
 
 // nodeState is one NUMA node's cores and how many of them nobody uses.
@@ -77,9 +88,11 @@ type hold struct {
 
 // claim is what one slot takes.
 type claim struct {
-	owner        workload.PeerID
+	owner        workload.PeerID // the tenant: see tenantOf
 	parts        []part
 	memory, disk int64
+	spare        int32  // threads of idle time, in place of parts
+	seq          uint64 // of a spare claim: they are served in this order
 }
 
 type part struct {
@@ -93,19 +106,21 @@ func New(topo Topology, limits Limits) (*Allocator, error) {
 	if err := topo.check(); err != nil {
 		return nil, fmt.Errorf("allocator: %w", err)
 	}
-	if limits.Memory < 0 || limits.Disk < 0 || limits.Slots < 0 || limits.Slots > math.MaxInt32 {
+	if limits.Memory < 0 || limits.Disk < 0 || limits.Slots < 0 || limits.Slots > math.MaxInt32 || limits.Keep < 0 {
 		return nil, fmt.Errorf("allocator: limits %+v: want 0 or more", limits)
 	}
 	a := &Allocator{
 		topo: topo, holds: map[HoldID]hold{}, grants: map[SlotKey]claim{}, expiry: math.MaxInt64,
 		free: workload.Capacity{Memory: limits.Memory, Disk: limits.Disk, Slots: int32(limits.Slots)},
+		lent: lending{most: unmeasured, cookies: limits.Cookies},
 	}
-	a.addCores()
+	a.addCores(limits.Keep)
 	a.total = a.Available()
 	return a, nil
 }
 
-func (a *Allocator) addCores() {
+func (a *Allocator) addCores(keep int) {
+	kept := a.topo.lowest(keep)
 	index := map[int]int{}
 	for i, c := range a.topo.Cores {
 		n, known := index[c.Node]
@@ -115,7 +130,10 @@ func (a *Allocator) addCores() {
 			a.nodes = append(a.nodes, nodeState{})
 		}
 		width := len(c.CPUs)
-		a.cores = append(a.cores, coreState{all: 1<<width - 1, node: n, width: width, whole: !c.Shared})
+		a.cores = append(a.cores, coreState{all: 1<<width - 1, node: n, width: width, whole: !c.Shared && !kept[i], kept: kept[i]})
+		if kept[i] {
+			continue
+		}
 		node := &a.nodes[n]
 		node.fast, node.wide = append(node.fast, i), append(node.wide, i)
 		node.freeThreads += width
@@ -152,9 +170,11 @@ func (a *Allocator) widerFirst(i, j int) int {
 func (a *Allocator) Total() workload.Capacity { return a.total }
 
 // Available returns what is neither held nor granted: Cores that are wholly
-// free and Threads that a new tenant may have.
+// free, Threads that a new tenant may have, and the Spare threads whose idle
+// time nobody uses. Spare work leaves the others as they are.
 func (a *Allocator) Available() workload.Capacity {
 	free := a.free
+	free.Spare = a.spareFree()
 	for i := range a.nodes {
 		free.Cores += int32(a.nodes[i].freeCores)
 		free.Threads += int32(a.nodes[i].freeThreads)
@@ -165,6 +185,9 @@ func (a *Allocator) Available() workload.Capacity {
 // Utilisation returns, in permille, the threads that a new tenant cannot have
 // any more: used ones and their idle siblings.
 func (a *Allocator) Utilisation() int64 {
+	if a.total.Threads == 0 {
+		return 0
+	}
 	return 1000 - int64(a.Available().Threads)*1000/int64(a.total.Threads)
 }
 
@@ -212,6 +235,9 @@ func (a *Allocator) Commit(id HoldID, keys ...SlotKey) error {
 			return fmt.Errorf("commit %x: %s/%d: %w", id, key.Workload.Short(), key.Slot, ErrSlotTaken)
 		}
 		a.grants[key] = h.claims[i]
+	}
+	for i := range keys {
+		a.firm(h.claims[i])
 	}
 	for _, c := range h.claims[len(keys):] {
 		a.giveBack(c)
@@ -266,6 +292,7 @@ func (a *Allocator) Take(key SlotKey, owner workload.PeerID, shape workload.Reso
 		return a.Reasons(owner, shape)
 	}
 	a.grants[key] = c
+	a.firm(c)
 	return nil
 }
 
@@ -288,10 +315,11 @@ func (a *Allocator) Grants() []SlotKey {
 }
 
 // CPUs returns the logical CPUs of a granted slot, ascending, each once; nil
-// without such a slot.
+// without such a slot. Those of a spare slot change with every other call, and
+// are none while there is no idle time for it.
 func (a *Allocator) CPUs(key SlotKey) []int {
 	var cpus []int
-	for _, p := range a.grants[key].parts {
+	for _, p := range a.partsOf(key) {
 		for mask := p.mask; mask != 0; mask &= mask - 1 {
 			cpus = append(cpus, a.topo.Cores[p.core].CPUs[bits.TrailingZeros64(mask)])
 		}
@@ -304,7 +332,7 @@ func (a *Allocator) CPUs(key SlotKey) []int {
 // kernel numbers them, ascending.
 func (a *Allocator) MemoryNodes(key SlotKey) []int {
 	var nodes []int
-	for _, p := range a.grants[key].parts {
+	for _, p := range a.partsOf(key) {
 		nodes = append(nodes, a.topo.Cores[p.core].Node)
 	}
 	slices.Sort(nodes)
@@ -315,6 +343,10 @@ func (a *Allocator) MemoryNodes(key SlotKey) []int {
 func (a *Allocator) claim(owner workload.PeerID, shape workload.Resources) (claim, bool) {
 	if shape.Validate() != nil || a.free.Slots < 1 || shape.Memory > a.free.Memory || shape.Disk > a.free.Disk {
 		return claim{}, false
+	}
+	owner = tenantOf(owner, shape)
+	if shape.Class == workload.Spare {
+		return a.lend(owner, shape)
 	}
 	parts := a.pick(owner, shape)
 	if parts == nil {
@@ -330,12 +362,23 @@ func (a *Allocator) claim(owner workload.PeerID, shape workload.Resources) (clai
 }
 
 func (a *Allocator) giveBack(c claim) {
+	if c.spare > 0 {
+		a.lent.remove(c)
+		return
+	}
 	for _, p := range c.parts {
 		a.vacate(p)
 	}
 	a.free.Slots++
 	a.free.Memory += c.memory
 	a.free.Disk += c.disk
+}
+
+// firm marks the threads of a claim as granted.
+func (a *Allocator) firm(c claim) {
+	for _, p := range c.parts {
+		a.cores[p.core].firm |= p.mask
+	}
 }
 
 func (a *Allocator) occupy(p part, owner workload.PeerID) {
@@ -350,6 +393,7 @@ func (a *Allocator) occupy(p part, owner workload.PeerID) {
 func (a *Allocator) vacate(p part) {
 	c := &a.cores[p.core]
 	c.used &^= p.mask
+	c.firm &^= p.mask
 	if c.used == 0 {
 		a.nodes[c.node].count(c, +1)
 	}

@@ -45,7 +45,13 @@ func verify(a *Allocator) error {
 	for _, h := range a.holds {
 		claims = append(claims, h.claims...)
 	}
+	if err := verifyLent(a, claims); err != nil {
+		return err
+	}
 	for _, c := range claims {
+		if c.spare > 0 {
+			continue // it takes nothing from what follows
+		}
 		memory, disk, slots = memory-c.memory, disk-c.disk, slots-1
 		for _, p := range c.parts {
 			switch core := &a.cores[p.core]; {
@@ -66,12 +72,14 @@ func verify(a *Allocator) error {
 		}
 		if used[i] == 0 {
 			want.Threads += int32(a.cores[i].width)
-			if a.cores[i].whole {
+			if a.cores[i].kept {
+				want.Threads -= int32(a.cores[i].width)
+			} else if a.cores[i].whole {
 				want.Cores++
 			}
 		}
 	}
-	want.Memory, want.Disk, want.Slots = memory, disk, slots
+	want.Memory, want.Disk, want.Slots, want.Spare = memory, disk, slots, a.spareFree()
 	if memory < 0 || disk < 0 || slots < 0 {
 		return fmt.Errorf("over-allocated: %+v", want)
 	}
@@ -79,6 +87,63 @@ func verify(a *Allocator) error {
 		return fmt.Errorf("available is %+v, should be %+v", got, want)
 	}
 	return nil
+}
+
+// verifyLent checks the spare claims: their books, and that no core has two
+// tenants, be they spare or reserved, nor spare work beside other work that the
+// kernel would not keep apart.
+func verifyLent(a *Allocator, claims []claim) error {
+	var threads, runs int32
+	var memory, disk int64
+	for _, c := range claims {
+		if c.spare > 0 {
+			threads, memory, disk = threads+c.spare, memory+c.memory, disk+c.disk
+		}
+	}
+	if threads != a.lent.threads || memory != a.lent.memory || disk != a.lent.disk {
+		return fmt.Errorf("lent %d threads, %d bytes, should be %d, %d", a.lent.threads, a.lent.memory, threads, memory)
+	}
+	if free := a.spareFree(); free < 0 || free > a.spareTotal() {
+		return fmt.Errorf("%d spare threads are free", free)
+	}
+	tenants := map[int]workload.PeerID{}
+	for _, l := range a.Lent() {
+		c := a.grants[l.Key]
+		if (l.Verdict == Runs) != (len(l.CPUs) > 0) {
+			return fmt.Errorf("a spare slot that %s has CPUs %v", l.Verdict, l.CPUs)
+		}
+		if l.Verdict != Runs {
+			continue
+		}
+		if runs += c.spare; len(l.CPUs) < int(c.spare) {
+			return fmt.Errorf("%d spare threads on CPUs %v", c.spare, l.CPUs)
+		}
+		for i := range a.cores {
+			core := &a.cores[i]
+			if !slices.ContainsFunc(a.topo.Cores[i].CPUs, func(cpu int) bool { return slices.Contains(l.CPUs, cpu) }) {
+				continue
+			}
+			if other, taken := tenants[i]; taken && other != c.owner {
+				return fmt.Errorf("core %d: spare tenants %q and %q are mixed", i, other[:1], c.owner[:1])
+			}
+			tenants[i] = c.owner
+			if core.firm != 0 && (core.tenant != c.owner || core.width > 1 && !a.lent.cookies) {
+				return fmt.Errorf("core %d: spare work of %q runs beside work of %q", i, c.owner[:1], core.tenant[:1])
+			}
+		}
+	}
+	if runs > a.lent.most {
+		return fmt.Errorf("%d spare threads run, %d are idle", runs, a.lent.most)
+	}
+	return nil
+}
+
+// name is the letter of a tenant; a star is all who share.
+func name(p workload.PeerID) string {
+	if p == everyone {
+		return "*"
+	}
+	return string(p[:1])
 }
 
 // draw prints who uses which thread: one group of letters a core, a dot for an
@@ -91,7 +156,7 @@ func draw(a *Allocator) string {
 		}
 		for s := range c.width {
 			if c.used&(1<<s) != 0 {
-				b.WriteByte(c.tenant[0])
+				b.WriteString(name(c.tenant))
 			} else {
 				b.WriteByte('.')
 			}
@@ -99,7 +164,15 @@ func draw(a *Allocator) string {
 		b.WriteByte(' ')
 	}
 	f := a.Available()
-	fmt.Fprintf(&b, "\nfree: cores %d, threads %d, memory %d MiB, slots %d; used %d permille\n", f.Cores, f.Threads, f.Memory>>20, f.Slots, a.Utilisation())
+	fmt.Fprintf(&b, "\nfree: cores %d, threads %d, spare %d, memory %d MiB, slots %d; used %d permille\n",
+		f.Cores, f.Threads, f.Spare, f.Memory>>20, f.Slots, a.Utilisation())
+	for _, l := range a.Lent() {
+		fmt.Fprintf(&b, "spare slot %d of %s %s", l.Key.Slot, name(a.grants[l.Key].owner), l.Verdict)
+		if l.Verdict == Runs {
+			fmt.Fprintf(&b, " on CPUs %s", FormatCPUs(l.CPUs))
+		}
+		b.WriteByte('\n')
+	}
 	return b.String()
 }
 
@@ -118,7 +191,9 @@ func TestAllocator(t *testing.T) {
 					}
 				}
 				var err error
-				if a, err = New(topo, Limits{Memory: 16 << 30, Disk: 1 << 40, Slots: 16}); err != nil {
+				limits := Limits{Memory: 16 << 30, Disk: 1 << 40, Slots: 16, Cookies: d.HasArg("cookies")}
+				d.MaybeScanArgs(t, "keep", &limits.Keep)
+				if a, err = New(topo, limits); err != nil {
 					t.Fatal(err)
 				}
 				return draw(a)
@@ -151,6 +226,10 @@ func transcript(t *testing.T, a *Allocator, d *datadriven.TestData) string {
 			shape.Class, shape.CPUs = workload.Core, int32(n())
 		case "threads":
 			shape.Class, shape.CPUs = workload.Thread, int32(n())
+		case "spare":
+			shape.Class, shape.CPUs = workload.Spare, int32(n())
+		case "share":
+			shape.Share = true
 		case "gib":
 			shape.Memory = n() << 30
 		case "slots":
@@ -183,6 +262,8 @@ func transcript(t *testing.T, a *Allocator, d *datadriven.TestData) string {
 		fmt.Fprintf(&b, "%t\n", a.Release(holdID(d.CmdArgs[0].Key)))
 	case "expire":
 		fmt.Fprintf(&b, "%d gone\n", len(a.Expire(now)))
+	case "measured":
+		a.SetSpare(slots)
 	case "free":
 		fmt.Fprintf(&b, "%t\n", a.Free(slotKey(slot)))
 	default:
@@ -257,7 +338,8 @@ func drawTopology(t *rapid.T) Topology {
 
 func drawShape(t *rapid.T) workload.Resources {
 	return workload.Resources{
-		Class: rapid.SampledFrom([]workload.Class{workload.Core, workload.Thread, workload.Thread}).Draw(t, "class"),
+		Class: rapid.SampledFrom([]workload.Class{workload.Core, workload.Thread, workload.Thread, workload.Spare}).Draw(t, "class"),
+		Share: rapid.IntRange(0, 3).Draw(t, "share") == 0,
 		CPUs:  int32(rapid.IntRange(1, 6).Draw(t, "cpus")), Memory: int64(rapid.IntRange(1, 8).Draw(t, "memory")) << 20,
 		Disk: int64(rapid.IntRange(0, 4).Draw(t, "disk")), Pids: 1,
 	}
@@ -268,8 +350,19 @@ func drawShape(t *rapid.T) workload.Resources {
 // mixed); a slot is refused exactly when a reason is given; holds end at their
 // time; and when all is given back, everything is free again.
 func TestAllocatorKeepsItsRules(t *testing.T) {
+	machines := []Topology{{}, {}} // drawn
+	for _, name := range []string{"one-socket-smt", "two-sockets-numa", "hybrid", "smt-off", "vm"} {
+		machines = append(machines, machine(t, name))
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		a, err := New(drawTopology(t), Limits{Memory: 64 << 20, Disk: 32, Slots: 12})
+		topo := rapid.SampledFrom(machines).Draw(t, "machine")
+		if len(topo.Cores) == 0 {
+			topo = drawTopology(t)
+		}
+		a, err := New(topo, Limits{
+			Memory: 64 << 20, Disk: 32, Slots: 12, Keep: rapid.SampledFrom([]int{0, 0, 1, 2, 99}).Draw(t, "keep"),
+			Cookies: rapid.Bool().Draw(t, "cookies"),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,29 +386,33 @@ func TestAllocatorKeepsItsRules(t *testing.T) {
 				for i := range keys {
 					keys[i] = slotKey(slot + i)
 				}
-				before, held := a.Available(), a.Held(h)
+				before, held := reserved(a), a.Held(h)
 				err := a.Commit(h, keys...)
 				if (err == nil) != (held > 0 && n <= held) {
 					t.Fatalf("commit %d of %d: %v", n, held, err)
 				}
-				if err != nil && a.Available() != before {
+				if err != nil && reserved(a) != before {
 					t.Fatal("a refused commit changed something")
 				}
 				if err == nil {
-					checkGrants(t, a, keys)
 					slot += n
 				}
 			},
 			"take": func(t *rapid.T) {
-				o, shape, before := owner(), drawShape(t), a.Available()
+				o, shape, before := owner(), drawShape(t), reserved(a)
+				fits := withoutSpare(a).Reasons(o, shape) == nil
 				lacks := a.Reasons(o, shape)
 				if got := a.Take(slotKey(slot), o, shape); (got == nil) != (lacks == nil) {
 					t.Fatalf("reasons %v, but taking says %v", lacks, got)
 				}
-				if lacks != nil {
-					if a.Available() != before {
-						t.Fatal("a refused take changed something")
+				if shape.Class != workload.Spare && fits != (lacks == nil) {
+					t.Fatalf("with spare work: %v; without it fits: %t", lacks, fits)
+				}
+				if lacks != nil || shape.Class == workload.Spare {
+					if reserved(a) != before {
+						t.Fatal("a take that is refused, or is of idle time, changed what is reserved")
 					}
+					slot++
 					return
 				}
 				checkShape(t, a, slotKey(slot), shape)
@@ -324,12 +421,13 @@ func TestAllocatorKeepsItsRules(t *testing.T) {
 			"free": func(t *rapid.T) {
 				if slot > 0 {
 					key := slotKey(rapid.IntRange(0, slot-1).Draw(t, "slot"))
-					had := a.CPUs(key) != nil
+					_, had := a.grants[key]
 					if a.Free(key) != had || a.CPUs(key) != nil {
 						t.Fatal("free does not free")
 					}
 				}
 			},
+			"measure": func(t *rapid.T) { a.SetSpare(rapid.IntRange(-1, 20).Draw(t, "idle")) },
 			"release": func(t *rapid.T) { a.Release(id()) },
 			"time": func(t *rapid.T) {
 				now += int64(rapid.IntRange(0, 6).Draw(t, "ms"))
@@ -350,18 +448,25 @@ func TestAllocatorKeepsItsRules(t *testing.T) {
 		for _, key := range a.Grants() {
 			a.Free(key)
 		}
+		a.SetSpare(unmeasured)
 		if a.Available() != a.Total() || a.Utilisation() != 0 {
 			t.Fatalf("all is given back, but free is %+v of %+v", a.Available(), a.Total())
 		}
 	})
 }
 
-func checkGrants(t *rapid.T, a *Allocator, keys []SlotKey) {
-	for _, key := range keys {
-		if a.CPUs(key) == nil {
-			t.Fatalf("slot %v has no CPUs", key)
-		}
-	}
+// reserved is what is free of all but idle time.
+func reserved(a *Allocator) workload.Capacity {
+	free := a.Available()
+	free.Spare = 0
+	return free
+}
+
+// withoutSpare is a, on which nothing was ever lent.
+func withoutSpare(a *Allocator) *Allocator {
+	b := *a
+	b.lent = lending{most: unmeasured, cookies: a.lent.cookies}
+	return &b
 }
 
 // checkShape verifies that a slot got what its shape asks: whole cores that may

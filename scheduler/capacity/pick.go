@@ -14,7 +14,7 @@ import (
 // possible.
 func (a *Allocator) pick(owner workload.PeerID, shape workload.Resources) []part {
 	n := int(shape.CPUs)
-	if shape.Class == workload.Core {
+	if shape.Class == workload.Core { // a spare shape gets its threads in lend
 		return a.pickCores(n)
 	}
 	return a.pickThreads(owner, n)

@@ -2,6 +2,8 @@ package capacity
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -26,18 +28,26 @@ func (a *Allocator) Reasons(owner workload.PeerID, shape workload.Resources) []w
 		}
 		reasons = append(reasons, r)
 	}
-	lack(workload.NoMemory, shape.Memory, a.free.Memory, a.total.Memory, "bytes of memory")
-	lack(workload.NoDisk, shape.Disk, a.free.Disk, a.total.Disk, "bytes of disk")
-	lack(workload.NoSlots, 1, int64(a.free.Slots), int64(a.total.Slots), "slots")
+	free := a.free
+	if shape.Class == workload.Spare {
+		free.Memory, free.Disk, free.Slots = free.Memory-a.lent.memory, free.Disk-a.lent.disk, free.Slots-int32(len(a.lent.claims))
+	}
+	lack(workload.NoMemory, shape.Memory, max(free.Memory, 0), a.total.Memory, "bytes of memory")
+	lack(workload.NoDisk, shape.Disk, max(free.Disk, 0), a.total.Disk, "bytes of disk")
+	lack(workload.NoSlots, 1, int64(max(free.Slots, 0)), int64(a.total.Slots), "slots")
 	return reasons
 }
 
 func (a *Allocator) cpuReason(owner workload.PeerID, shape workload.Resources) (workload.Reason, bool) {
+	if shape.Class == workload.Spare {
+		return a.spareReason(tenantOf(owner, shape), shape)
+	}
 	want, free := int64(shape.CPUs), a.Available()
+	owner = tenantOf(owner, shape)
 	own, others := a.idleSiblings(owner)
 	if shape.Class == workload.Core {
 		r := workload.Reason{Code: workload.NoCores, Want: want, Have: int64(free.Cores)}
-		r.Note = a.coresNote(shape.CPUs, own+others)
+		r.Note = a.coresNote(shape.CPUs, own, others)
 		return r, want > r.Have
 	}
 	r := workload.Reason{Code: workload.NoThreads, Want: want, Have: int64(free.Threads) + int64(own)}
@@ -45,20 +55,53 @@ func (a *Allocator) cpuReason(owner workload.PeerID, shape workload.Resources) (
 	case shape.CPUs > a.total.Threads:
 		r.Note = fmt.Sprintf("the node offers %s in all", plural(int(a.total.Threads), "thread"))
 	case others > 0:
-		r.Note = fmt.Sprintf("%s asked; %d more idle, but on cores of other tenants", plural(int(shape.CPUs), "thread"), others)
+		r.Note = fmt.Sprintf("%s asked, %d more free but on cores of other tenants", plural(int(shape.CPUs), "thread"), others)
 	}
 	return r, want > r.Have
 }
 
-func (a *Allocator) coresNote(want int32, idle int) string {
+// spareReason says why no idle time is left for a tenant.
+func (a *Allocator) spareReason(tenant workload.PeerID, shape workload.Resources) (workload.Reason, bool) {
+	try := *a
+	try.lent.claims = slices.Clone(a.lent.claims)
+	shape.Memory, shape.Disk, try.free.Slots = 0, 0, math.MaxInt32
+	try.free.Memory, try.free.Disk = try.lent.memory, try.lent.disk
+	if _, fits := try.lend(tenant, shape); fits {
+		return workload.Reason{}, false
+	}
+	r := workload.Reason{Code: workload.NoSpare, Want: int64(shape.CPUs), Have: int64(a.spareFree())}
+	switch total := a.spareTotal(); {
+	case shape.CPUs > total:
+		r.Note = fmt.Sprintf("the node lends the idle time of %s in all", plural(int(total), "thread"))
+	case r.Have >= r.Want:
+		r.Have, r.Note = 0, "what is idle is on cores of other tenants"
+	case a.lent.most < total-a.lent.threads:
+		r.Note = "the machine is busy with work of its own"
+	}
+	return r, true
+}
+
+func (a *Allocator) coresNote(want int32, own, others int) string {
+	idle, whose := own+others, "cores that are in use"
+	if own == 0 {
+		whose = "cores of other tenants"
+	}
+	kept := 0
+	for i := range a.cores {
+		if a.cores[i].kept {
+			kept++
+		}
+	}
 	switch {
+	case want > a.total.Cores && kept > 0:
+		return fmt.Sprintf("the node offers %s in all; its owner keeps %d", plural(int(a.total.Cores), "whole core"), kept)
 	case want > a.total.Cores && int(a.total.Cores) < len(a.cores):
 		return fmt.Sprintf("the node offers %s in all; of its other cores a thread is outside its CPU set",
 			plural(int(a.total.Cores), "whole core"))
 	case want > a.total.Cores:
 		return fmt.Sprintf("the node offers %s in all", plural(int(a.total.Cores), "whole core"))
 	case idle > 0:
-		return fmt.Sprintf("%s asked; %s idle, but on cores that are in use", plural(int(want), "whole core"), plural(idle, "thread"))
+		return fmt.Sprintf("%s asked, %s free but on %s", plural(int(want), "whole core"), plural(idle, "thread"), whose)
 	}
 	return ""
 }

@@ -4,12 +4,15 @@
 //
 // A Topology is read from the kernel (ReadTopology), then cut to what the
 // daemon may use (Restrict) or replaced by a declaration (Declare). An Allocator
-// is built on it and follows three rules:
+// is built on it and follows four rules:
 //
 //   - A slot of class core gets physical cores with all their sibling threads.
 //   - A slot of class thread gets hyperthreads; as long as any thread of a core
 //     is in use, the other threads of the core go to the same tenant (the owner's
-//     PeerID) or stay idle. On a machine without SMT a thread is a core.
+//     PeerID, or all who share) or stay idle. On a machine without SMT a thread
+//     is a core.
+//   - A slot of class spare gets the idle time of threads. It takes nothing from
+//     the other classes, and gives way to them (see Lent).
 //   - What a bid promises is held by name until the hold is committed, released
 //     or expired; nothing is ever promised twice.
 //
@@ -168,6 +171,20 @@ func (t Topology) Declare(cores, first int) (Topology, error) {
 		out.Cores = append(out.Cores, c)
 	}
 	return out, nil
+}
+
+// lowest returns which n cores have the lowest CPU numbers.
+func (t Topology) lowest(n int) map[int]bool {
+	order := make([]int, len(t.Cores))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return t.Cores[i].CPUs[0] - t.Cores[j].CPUs[0] })
+	out := map[int]bool{}
+	for _, i := range order[:min(max(n, 0), len(order))] {
+		out[i] = true
+	}
+	return out
 }
 
 // order sorts cores and nodes as Topology documents.

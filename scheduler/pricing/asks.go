@@ -14,7 +14,10 @@ const gib = 1 << 30
 //
 //	core   = Base x k x (1 + Evidence)
 //	thread = core x SMT / Width x 1.05, at most core; a core of one thread is a core
+//	spare  = thread at u = 0 x Lend
 //	memory = Memory
+//
+// Idle time costs the same on a busy machine: what there is of it says how busy.
 func Asks(cfg Config, u int64, prev workload.Asks) workload.Asks {
 	core := mulDiv(cfg.Base, scarcity(cfg, u), million, MaxRate)
 	core = mulDiv(core, 1000+cfg.Evidence, 1000, MaxRate)
@@ -22,7 +25,8 @@ func Asks(cfg Config, u int64, prev workload.Asks) workload.Asks {
 		step := mulDiv(prev.Core, cfg.Step, 1000, MaxRate)
 		core = min(max(core, prev.Core-step), prev.Core+step, MaxRate)
 	}
-	return workload.Asks{Core: core, Thread: thread(cfg, core), Memory: min(cfg.Memory, MaxRate)}
+	idle := thread(cfg, mulDiv(cfg.Base, 1000+cfg.Evidence, 1000, MaxRate))
+	return workload.Asks{Core: core, Thread: thread(cfg, core), Memory: min(cfg.Memory, MaxRate), Spare: mulDiv(idle, cfg.Lend, 1000, MaxRate)}
 }
 
 const million = 1_000_000
@@ -44,8 +48,14 @@ func thread(cfg Config, core int64) int64 {
 // its cores or threads and its memory.
 func SlotRate(a workload.Asks, shape workload.Resources) int64 {
 	cpu := a.Core
-	if shape.Class == workload.Thread {
+	switch shape.Class {
+	case workload.Thread:
 		cpu = a.Thread
+		if shape.Share { // nothing is left idle beside it
+			cpu = mulDiv(cpu, 1000, threadMargin, MaxRate)
+		}
+	case workload.Spare:
+		cpu = a.Spare
 	}
 	return min(MaxRate, mulDiv(int64(shape.CPUs), cpu, 1, MaxRate)+mulDiv(shape.Memory, a.Memory, gib, MaxRate))
 }
@@ -53,8 +63,8 @@ func SlotRate(a workload.Asks, shape workload.Resources) int64 {
 // Curve is the supply curve: what the node asks for each of up to n slots of
 // shape (at most MaxCurve), given its capacity in all and what of it is free.
 // The first costs SlotRate(asks, shape). Each further one is priced at the
-// utilisation that those before it cause, so the curve never falls. It prices
-// slots; whether they fit is the allocator's to say.
+// utilisation that those before it cause, so the curve never falls; idle time
+// costs the same for all. It prices slots; whether they fit is the allocator's to say.
 func Curve(cfg Config, asks workload.Asks, shape workload.Resources, n int, total, free workload.Capacity) []int64 {
 	n = min(max(n, 0), MaxCurve)
 	curve := make([]int64, n)
@@ -65,7 +75,7 @@ func Curve(cfg Config, asks workload.Asks, shape workload.Resources, n int, tota
 	for i := range curve {
 		now := scarcity(cfg, min(used+int64(i)*each, threads)*1000/threads)
 		curve[i] = SlotRate(workload.Asks{
-			Core: mulDiv(asks.Core, now, start, MaxRate), Thread: mulDiv(asks.Thread, now, start, MaxRate), Memory: asks.Memory,
+			Core: mulDiv(asks.Core, now, start, MaxRate), Thread: mulDiv(asks.Thread, now, start, MaxRate), Memory: asks.Memory, Spare: asks.Spare,
 		}, shape)
 	}
 	return curve

@@ -43,13 +43,18 @@ type Config struct {
 	// Width is the threads of a core: 1 to 64. With 1, a thread is a core and
 	// costs as much.
 	Width int64
+	// Lend is the ask for the idle time of a thread against that for the thread,
+	// in permille: 1 to 1000. Its buyer gets it only as long as nobody else wants it.
+	Lend int64
 }
 
 // Default is 1000 micro-credits a core-second (3.6 credits a core-hour), four
 // times that on a full machine, 60 a GiB-second (cloud list prices have about
-// that ratio), at most 10 % a step, and two threads a core with a speed-up of 1.25.
+// that ratio), at most 10 % a step, two threads a core with a speed-up of 1.25,
+// and idle time at a quarter of a thread (what clouds take off for instances that
+// they may take back is 60 to 90 %).
 func Default() Config {
-	return Config{Base: 1000, Memory: 60, Slope: 3000, Step: 100, SMT: 1250, Width: 2}
+	return Config{Base: 1000, Memory: 60, Slope: 3000, Step: 100, SMT: 1250, Width: 2, Lend: 250}
 }
 
 // Validate returns an error that names the field and the range it must be in.
@@ -60,7 +65,7 @@ func (c Config) Validate() error {
 	}{
 		{"base", c.Base, 1, MaxBase}, {"memory", c.Memory, 0, MaxBase}, {"slope", c.Slope, 0, 100_000},
 		{"evidence", c.Evidence, 0, 10_000}, {"step", c.Step, 1, 1000},
-		{"width", c.Width, 1, 64}, {"smt", c.SMT, 1000, 1000 * max(c.Width, 1)},
+		{"width", c.Width, 1, 64}, {"smt", c.SMT, 1000, 1000 * max(c.Width, 1)}, {"lend", c.Lend, 1, 1000},
 	} {
 		if f.value < f.min || f.value > f.max {
 			return fmt.Errorf("pricing.%s: want %d to %d, got %d", f.name, f.min, f.max, f.value)

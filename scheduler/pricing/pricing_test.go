@@ -23,6 +23,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		"base": func(c *Config) { c.Base = 0 }, "memory": func(c *Config) { c.Memory = -1 },
 		"slope": func(c *Config) { c.Slope = 100_001 }, "evidence": func(c *Config) { c.Evidence = -1 },
 		"step": func(c *Config) { c.Step = 0 }, "smt": func(c *Config) { c.SMT = 2001 }, "width": func(c *Config) { c.Width = 65 },
+		"lend": func(c *Config) { c.Lend = 0 },
 	} {
 		cfg := Default()
 		change(&cfg)
@@ -43,15 +44,15 @@ func TestAsks(t *testing.T) {
 		prev workload.Asks
 		want workload.Asks
 	}{
-		{"idle", Default(), 0, workload.Asks{}, workload.Asks{Core: 1000, Thread: 657, Memory: 60}},
-		{"half", Default(), 500, workload.Asks{}, workload.Asks{Core: 1375, Thread: 903, Memory: 60}},
-		{"full", Default(), 1000, workload.Asks{}, workload.Asks{Core: 4000, Thread: 2625, Memory: 60}},
-		{"beyond full", Default(), 7000, workload.Asks{}, workload.Asks{Core: 4000, Thread: 2625, Memory: 60}},
-		{"attested", evidence, 0, workload.Asks{}, workload.Asks{Core: 1200, Thread: 788, Memory: 60}},
-		{"without SMT", flat, 0, workload.Asks{}, workload.Asks{Core: 1000, Thread: 1000, Memory: 60}},
-		{"a step up", Default(), 1000, workload.Asks{Core: 1000, Thread: 1}, workload.Asks{Core: 1100, Thread: 722, Memory: 60}},
-		{"a step down", Default(), 0, workload.Asks{Core: 2000, Thread: 1}, workload.Asks{Core: 1800, Thread: 1182, Memory: 60}},
-		{"arrived", Default(), 0, workload.Asks{Core: 1050, Thread: 1}, workload.Asks{Core: 1000, Thread: 657, Memory: 60}},
+		{"idle", Default(), 0, workload.Asks{}, workload.Asks{Core: 1000, Thread: 657, Memory: 60, Spare: 165}},
+		{"half", Default(), 500, workload.Asks{}, workload.Asks{Core: 1375, Thread: 903, Memory: 60, Spare: 165}},
+		{"full", Default(), 1000, workload.Asks{}, workload.Asks{Core: 4000, Thread: 2625, Memory: 60, Spare: 165}},
+		{"beyond full", Default(), 7000, workload.Asks{}, workload.Asks{Core: 4000, Thread: 2625, Memory: 60, Spare: 165}},
+		{"attested", evidence, 0, workload.Asks{}, workload.Asks{Core: 1200, Thread: 788, Memory: 60, Spare: 197}},
+		{"without SMT", flat, 0, workload.Asks{}, workload.Asks{Core: 1000, Thread: 1000, Memory: 60, Spare: 250}},
+		{"a step up", Default(), 1000, workload.Asks{Core: 1000, Thread: 1}, workload.Asks{Core: 1100, Thread: 722, Memory: 60, Spare: 165}},
+		{"a step down", Default(), 0, workload.Asks{Core: 2000, Thread: 1}, workload.Asks{Core: 1800, Thread: 1182, Memory: 60, Spare: 165}},
+		{"arrived", Default(), 0, workload.Asks{Core: 1050, Thread: 1}, workload.Asks{Core: 1000, Thread: 657, Memory: 60, Spare: 165}},
 	}
 	for _, tt := range tests {
 		if got := Asks(tt.cfg, tt.u, tt.prev); got != tt.want {
@@ -142,12 +143,13 @@ func drawConfig(t *rapid.T) Config {
 		Base: rapid.Int64Range(1, MaxBase).Draw(t, "base"), Memory: rapid.Int64Range(0, MaxBase).Draw(t, "memory"),
 		Slope: rapid.Int64Range(0, 100_000).Draw(t, "slope"), Evidence: rapid.Int64Range(0, 10_000).Draw(t, "evidence"),
 		Step: rapid.Int64Range(1, 1000).Draw(t, "step"), SMT: rapid.Int64Range(1000, 1000*width).Draw(t, "smt"), Width: width,
+		Lend: rapid.Int64Range(1, 1000).Draw(t, "lend"),
 	}
 }
 
 func drawShape(t *rapid.T) workload.Resources {
 	return workload.Resources{
-		Class: rapid.SampledFrom([]workload.Class{workload.Core, workload.Thread}).Draw(t, "class"),
+		Class: rapid.SampledFrom([]workload.Class{workload.Core, workload.Thread, workload.Spare}).Draw(t, "class"),
 		CPUs:  rapid.Int32Range(1, workload.MaxCPUs).Draw(t, "cpus"), Memory: rapid.Int64Range(workload.MinMemory, workload.MaxMemory).Draw(t, "memory"),
 	}
 }
@@ -162,6 +164,9 @@ func TestAsksRiseWithLoad(t *testing.T) {
 		}
 		u, v := rapid.Int64Range(0, 1000).Draw(t, "u"), rapid.Int64Range(0, 1000).Draw(t, "v")
 		low, high := Asks(cfg, min(u, v), workload.Asks{}), Asks(cfg, max(u, v), workload.Asks{})
+		if low.Spare != high.Spare || low.Spare > low.Thread || low.Spare < 1 {
+			t.Fatalf("idle time asks %d, then %d, a thread %d", low.Spare, high.Spare, low.Thread)
+		}
 		if low.Core > high.Core || low.Thread > high.Thread {
 			t.Fatalf("at %d: %+v, at %d: %+v", min(u, v), low, max(u, v), high)
 		}

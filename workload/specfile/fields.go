@@ -173,6 +173,33 @@ func (r *reader) size(field string, low, high int64, to *int64) func(*document.N
 	}
 }
 
+// quota reads an amount of CPU time.
+func (r *reader) quota(field string, to *int32) func(*document.Node) {
+	return func(n *document.Node) {
+		if n.Kind != document.String && n.Kind != document.Number {
+			r.fail(n.Pos, "write an amount such as 20% or 1.5", "%s: want CPU time, got %s", field, n.Kind)
+			return
+		}
+		v, err := ParseQuota(n.Text)
+		if err != nil {
+			r.fail(n.Pos, "", "%s: %s", field, err)
+			return
+		}
+		*to = v
+	}
+}
+
+// flag reads true or false.
+func (r *reader) flag(field string, to *bool) func(*document.Node) {
+	return func(n *document.Node) {
+		if n.Kind != document.Bool {
+			r.fail(n.Pos, "write true or false", "%s: want true or false, got %s", field, shown(n))
+			return
+		}
+		*to = n.Text == "true"
+	}
+}
+
 // duration reads a time above zero.
 func (r *reader) duration(field string, high time.Duration, toMs *int64) func(*document.Node) {
 	return func(n *document.Node) {

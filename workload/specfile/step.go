@@ -122,18 +122,26 @@ func (r *reader) resources(to *workload.Resources) func(*document.Node) {
 			r.fail(n.Pos, "write cores: and memory: below it", "resources: want a mapping, got %s", n.Kind)
 			return
 		}
-		if n.Get("cores") != nil && n.Get("threads") != nil {
-			r.fail(n.Get("threads").Pos, "a task has whole cores or single threads", "resources: cores and threads exclude each other")
+		var kinds []string
+		for _, kind := range []string{"cores", "threads", "spare"} {
+			if field := n.Get(kind); field != nil {
+				if kinds = append(kinds, kind); len(kinds) == 2 {
+					r.fail(field.Pos, "a task has whole cores, single threads or idle time", "resources: %s and %s exclude each other", kinds[0], kinds[1])
+				}
+			}
 		}
 		cpus := func(class workload.Class) func(int64) {
 			return func(v int64) { to.Class, to.CPUs = class, int32(v) }
 		}
 		r.fields(n, "of resources", map[string]func(*document.Node){
-			"cores":   r.whole("resources.cores", 1, workload.MaxCPUs, cpus(workload.Core)),
-			"threads": r.whole("resources.threads", 1, workload.MaxCPUs, cpus(workload.Thread)),
-			"memory":  r.size("resources.memory", workload.MinMemory, workload.MaxMemory, &to.Memory),
-			"disk":    r.size("resources.disk", 0, workload.MaxMemory, &to.Disk),
-			"pids":    r.whole("resources.pids", 1, workload.MaxPids, func(v int64) { to.Pids = int32(v) }),
+			"cores":     r.whole("resources.cores", 1, workload.MaxCPUs, cpus(workload.Core)),
+			"threads":   r.whole("resources.threads", 1, workload.MaxCPUs, cpus(workload.Thread)),
+			"spare":     r.whole("resources.spare", 1, workload.MaxCPUs, cpus(workload.Spare)),
+			"share":     r.flag("resources.share", &to.Share),
+			"cpu_limit": r.quota("resources.cpu_limit", &to.Quota),
+			"memory":    r.size("resources.memory", workload.MinMemory, workload.MaxMemory, &to.Memory),
+			"disk":      r.size("resources.disk", 0, workload.MaxMemory, &to.Disk),
+			"pids":      r.whole("resources.pids", 1, workload.MaxPids, func(v int64) { to.Pids = int32(v) }),
 		})
 	}
 }

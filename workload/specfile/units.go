@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 var sizeUnits = []struct {
@@ -40,6 +42,23 @@ func ParseSize(s string) (int64, error) {
 		return 0, fmt.Errorf("%.40q is larger than any machine", s)
 	}
 	return int64(math.Round(n * unit)), nil
+}
+
+// ParseQuota reads an amount of CPU time, such as 20% of one thread or 1.5
+// threads, in permille of a thread.
+func ParseQuota(s string) (int32, error) {
+	digits, percent := strings.CutSuffix(strings.TrimSpace(s), "%")
+	n, err := strconv.ParseFloat(digits, 64)
+	if percent {
+		n /= 100
+	}
+	if err != nil || !beginsWithDigit(digits) || strings.Trim(digits, "0123456789.") != "" {
+		return 0, fmt.Errorf("want CPU time such as 20%% or 1.5 (of threads), got %.40q", s)
+	}
+	if n < workload.MinQuota/1000.0 || n > workload.MaxCPUs {
+		return 0, fmt.Errorf("want %d%% to %d threads of CPU time, got %.40q", workload.MinQuota/10, workload.MaxCPUs, s)
+	}
+	return int32(math.Round(n * 1000)), nil
 }
 
 func sizeUnit(suffix string) (float64, error) {
