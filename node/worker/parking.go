@@ -45,7 +45,7 @@ func kindOf(s *slot) string {
 // did. The slot's folder stays with it.
 func (w *Worker) park(s *slot, session runner.Session) bool {
 	r, ok := session.(runner.Reusable)
-	if !ok || w.ctx.Err() != nil {
+	if !ok || w.ctx.Err() != nil || s.spec.Resources.Class == workload.Spare { // what is lent may be wanted back
 		return false
 	}
 	p := &parked{session: r, kind: kindOf(s), dir: s.dir}

@@ -102,7 +102,8 @@ func (r *Runner) Open(_ context.Context, slot runner.Slot) (runner.Session, erro
 	res := slot.Spec.Resources
 	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
 	s.group, err = r.host.NewGroup(name, sandbox.Limits{
-		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner),
+		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner), Nodes: slot.Nodes,
+		Quota: res.Quota, Spare: res.Class == workload.Spare, Apart: res.Class != workload.Thread,
 	})
 	if err != nil {
 		return nil, err
@@ -275,6 +276,15 @@ func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Mete
 	}
 	return out
 }
+
+// Move implements runner.Movable.
+func (s *session) Move(cpus, nodes []int) error { return s.group.Move(cpus, nodes) }
+
+// Freeze implements runner.Movable.
+func (s *session) Freeze() error { return s.group.Freeze() }
+
+// Thaw implements runner.Movable.
+func (s *session) Thaw() error { return s.group.Thaw() }
 
 // Interrupt asks the running attempt to end.
 func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }

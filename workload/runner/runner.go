@@ -56,6 +56,8 @@ type Slot struct {
 	Program string
 	// CPUs are the logical CPUs the allocator granted; empty is not pinned.
 	CPUs []int
+	// Nodes are the NUMA nodes that memory must come from; empty is any.
+	Nodes []int
 	// Dir is a private host folder of this slot, made by the caller and removed
 	// by the caller (with sandbox.RemoveAll) after Close. The runner keeps its
 	// scratch below it.
@@ -168,6 +170,20 @@ type Reusable interface {
 	// Reopen makes a parked session the next slot's, which has the same Dir, and
 	// puts it under that slot's guard.
 	Reopen(slot Slot) error
+}
+
+// Movable is a Session whose programs can be moved and paused while they run.
+// Its methods may be called at any time from any goroutine; after Close they do
+// nothing or fail.
+type Movable interface {
+	Session
+	// Move has it run on other CPUs, with memory from other NUMA nodes (none: as
+	// before).
+	Move(cpus, nodes []int) error
+	// Freeze pauses what runs and keeps what is started from running; Thaw lets
+	// it go on. Both are idempotent. Killing ends the pause.
+	Freeze() error
+	Thaw() error
 }
 
 // Elsewhere is a Session that shows its program another folder than Attempt.Out

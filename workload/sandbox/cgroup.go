@@ -29,6 +29,8 @@ const (
 	ctlPids    = "pids"
 	ctlCPUSet  = "cpuset"
 	ctlCPUAcct = "cpuacct" // version 1 only
+	ctlCPU     = "cpu"
+	ctlFreezer = "freezer" // version 1 only
 )
 
 // mounted is where the hierarchies of this machine are and which cgroup this
@@ -93,14 +95,18 @@ func currentMounts() (mounted, error) {
 }
 
 // claim makes the node's folder wherever it may.
-func (m mounted) claim(prefix string, log *slog.Logger) hierarchy {
-	if dir, err := m.claimUnified(prefix); err == nil {
+// spare work's is as high up as it may be, where it competes with everything else.
+func (m mounted) claim(prefix string, spare bool, log *slog.Logger) hierarchy {
+	if dir, err := m.claimUnified(prefix, spare); err == nil {
+		if spare {
+			lowest(dir, true)
+		}
 		return hierarchy{unified: dir}
 	} else if m.unified != "" {
 		log.Debug("cgroup version 2 is not usable", "reason", err)
 	}
 	h := hierarchy{v1: map[string]string{}}
-	for _, c := range []string{ctlMemory, ctlPids, ctlCPUSet, ctlCPUAcct} {
+	for _, c := range []string{ctlMemory, ctlPids, ctlCPUSet, ctlCPUAcct, ctlCPU, ctlFreezer} {
 		own, ok := m.v1[c]
 		if !ok {
 			continue
@@ -111,6 +117,9 @@ func (m mounted) claim(prefix string, log *slog.Logger) hierarchy {
 			continue
 		}
 		h.v1[c] = dir
+		if c == ctlCPU && spare {
+			lowest(dir, false)
+		}
 	}
 	return h
 }
@@ -148,13 +157,16 @@ func copyCPUSet(dir string) error {
 
 // claimUnified makes the node's folder in the process's own cgroup, or, for
 // root, in the top one, with the controllers handed down.
-func (m mounted) claimUnified(prefix string) (string, error) {
+func (m mounted) claimUnified(prefix string, top bool) (string, error) {
 	if m.unified == "" {
 		return "", errors.New("not mounted")
 	}
 	parents := []string{m.unified}
 	if os.Geteuid() == 0 && m.unifiedTop != m.unified {
 		parents = append(parents, m.unifiedTop)
+		if top {
+			slices.Reverse(parents)
+		}
 	}
 	var errs []error
 	for _, parent := range parents {
@@ -203,7 +215,10 @@ func handDown(dir string) error {
 	if err := cgroup.Write(dir, "cgroup.subtree_control", v2Controllers); err != nil {
 		return err
 	}
-	_ = cgroup.Write(dir, "cgroup.subtree_control", "+cpuset") // not delegated to users by every systemd; affinity serves instead
+	// Not delegated to users by every systemd: affinity serves in place of the
+	// one, and without the other there is no quota.
+	_ = cgroup.Write(dir, "cgroup.subtree_control", "+cpuset")
+	_ = cgroup.Write(dir, "cgroup.subtree_control", "+cpu")
 	return nil
 }
 
@@ -224,11 +239,14 @@ func Sweep(prefix string) error {
 	var errs []error
 	for dir := range dirs {
 		if dir != "" {
-			errs = append(errs, cgroup.Remove(filepath.Join(dir, prefix)))
+			errs = append(errs, cgroup.Remove(filepath.Join(dir, prefix)), cgroup.Remove(filepath.Join(dir, prefix+spareSuffix)))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// spareSuffix marks the folder of spare work, which stands beside the node's.
+const spareSuffix = "-spare"
 
 func checkPrefix(prefix string) error {
 	ok := strings.HasPrefix(prefix, "perrin") && len(prefix) <= 64 && !strings.ContainsAny(prefix, "/\x00\n") && prefix != ""

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/perrin-mesh/perrin/workload/sandbox/cgroup"
 	"github.com/perrin-mesh/perrin/workload/sandbox/inside"
@@ -21,6 +22,11 @@ type Limits struct {
 	// Owner is who the programs are of. What costs much to make and nothing can
 	// be left in (nets) serves one owner again; "" shares nothing.
 	Owner string
+
+	Nodes []int // NUMA nodes that memory comes from; empty: any
+	Quota int32 // CPU time in permille of one CPU; 0: no bound
+	Spare bool  // runs only when nothing else wants to
+	Apart bool  // nothing else may run on the sibling of a CPU meanwhile, where the kernel can (Host.Controls)
 }
 
 // Group is what one session's programs share, one after another: a user of
@@ -33,6 +39,10 @@ type Group struct {
 	procs  []*os.File        // cgroup.procs of each, to be joined through
 	counts counts
 	peak   *os.File // memory.peak, kept open because a reset belongs to the descriptor
+	live   sync.Map // *Proc, not closed
+
+	mu     sync.Mutex // guards limits.CPUs, limits.Nodes and frozen
+	frozen bool
 }
 
 // counts is what the group's cgroups bound and count.
@@ -43,10 +53,19 @@ type counts struct{ memory, pids, cpus, cpu bool }
 func (h *Host) NewGroup(name string, l Limits) (*Group, error) {
 	g := &Group{host: h, limits: l, uid: h.users.next(), dirs: map[string]string{}}
 	name = cleanName(name)
-	err := g.makeIn(h.tree, name)
+	tree, prefix := h.tree, h.prefix
+	if l.Spare {
+		tree, prefix = h.spare, h.prefix+spareSuffix
+	}
+	if l.Quota > 0 && !tree.can(ctlCPU) {
+		return nil, fmt.Errorf("%w: CPU time cannot be bounded, no cpu cgroup is writable", ErrUnavailable)
+	}
+	g.limits.Apart = l.Apart && h.ctl.Cookies
+	h.groups.Store(g, nil)
+	err := g.makeIn(tree, name)
 	if errors.Is(err, os.ErrNotExist) { // an earlier daemon's supervisor removed the node's folder, which was empty
 		if m, merr := currentMounts(); merr == nil {
-			err = g.makeIn(m.claim(h.prefix, h.log), name)
+			err = g.makeIn(m.claim(prefix, l.Spare, h.log), name)
 		}
 	}
 	if err == nil {
@@ -61,6 +80,9 @@ func (h *Host) NewGroup(name string, l Limits) (*Group, error) {
 
 func (g *Group) makeIn(tree hierarchy, name string) error {
 	for c, dir := range tree.folders() {
+		if c == ctlCPU && g.limits.Quota == 0 && !g.limits.Spare || c == ctlFreezer && !g.limits.Spare {
+			continue // each costs time to make
+		}
 		g.dirs[c] = filepath.Join(dir, name)
 	}
 	return g.make()
@@ -104,8 +126,14 @@ func (g *Group) limitUnified(dir string) error {
 	if g.has(ctlCPUSet) && len(l.CPUs) > 0 {
 		settings = append(settings, [2]string{"cpuset.cpus", cpuList(l.CPUs)})
 	}
+	if g.has(ctlCPUSet) && len(l.Nodes) > 0 {
+		settings = append(settings, [2]string{"cpuset.mems", cpuList(l.Nodes)})
+	}
 	g.peak, _ = os.OpenFile(filepath.Join(dir, "memory.peak"), os.O_RDWR, 0) // absent before Linux 5.19
-	return writeAll(dir, settings)
+	if err := writeAll(dir, settings); err != nil {
+		return err
+	}
+	return g.limitCPU(dir, true)
 }
 
 func number(n int64) string {
@@ -144,9 +172,19 @@ func (g *Group) limitV1() error {
 			return fmt.Errorf("pids.max: %w", err)
 		}
 	}
+	if dir := g.dirs[ctlCPU]; dir != "" {
+		if err := g.limitCPU(dir, false); err != nil {
+			return err
+		}
+	}
 	dir := g.dirs[ctlCPUSet]
 	if dir == "" {
 		return nil
+	}
+	if len(l.Nodes) > 0 {
+		if err := cgroup.Write(dir, "cpuset.mems", cpuList(l.Nodes)); err != nil {
+			return fmt.Errorf("cpuset.mems=%v: %w", l.Nodes, err)
+		}
 	}
 	if len(l.CPUs) > 0 {
 		if err := cgroup.Write(dir, "cpuset.cpus", cpuList(l.CPUs)); err != nil {
@@ -228,7 +266,10 @@ func closeFiles(files []*os.File) {
 // insideLimits are the limits that the sandbox itself must set, in place of
 // the controllers that are missing too.
 func (g *Group) insideLimits() inside.Limits {
-	l := inside.Limits{FileSize: g.limits.Disk, Files: openFiles, CPUs: g.limits.CPUs, TmpSize: max(g.limits.Memory, 1<<20)}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := inside.Limits{FileSize: g.limits.Disk, Files: openFiles, CPUs: g.limits.CPUs, TmpSize: max(g.limits.Memory, 1<<20),
+		Idle: g.limits.Spare, Apart: g.limits.Apart}
 	if !g.counts.memory && g.limits.Memory > 0 {
 		l.Data = 2*g.limits.Memory + dataSlack
 		l.TmpSize = max(g.limits.Memory/4, 1<<20) // nothing else counts it
@@ -237,6 +278,12 @@ func (g *Group) insideLimits() inside.Limits {
 		l.Procs = g.limits.Pids + initThreads
 	}
 	l.Pinned = g.counts.cpus
+	if l.Pinned && g.limits.Spare {
+		l.CPUs = nil // an affinity of its own would not follow the cpuset when that moves
+	}
+	if !l.Pinned {
+		l.Nodes = g.limits.Nodes
+	}
 	return l
 }
 
@@ -324,10 +371,12 @@ func (g *Group) Kill() {
 	for _, dir := range g.dirs {
 		cgroup.Kill(dir)
 	}
+	_ = g.Thaw() // what is stopped by a signal needs no more than its death
 }
 
 // Close kills what is left and removes the cgroups. It is idempotent.
 func (g *Group) Close() error {
+	g.host.groups.Delete(g)
 	var errs []error
 	closeFiles(g.procs)
 	g.procs = nil

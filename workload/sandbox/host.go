@@ -45,6 +45,9 @@ type Host struct {
 	log    *slog.Logger
 	prefix string
 	tree   hierarchy
+	spare  hierarchy // of spare work
+	groups sync.Map  // *Group, open
+	ctl    Controls
 	users  *userRange
 
 	root     bool // this process may mount as it is
@@ -69,7 +72,9 @@ func NewHost(cfg Config) (*Host, error) {
 	if _, err := shim.Path(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w: %w", ErrUnavailable, err)
 	}
-	h := &Host{log: cfg.Logger, prefix: cfg.Prefix, tree: m.claim(cfg.Prefix, cfg.Logger), users: users}
+	h := &Host{log: cfg.Logger, prefix: cfg.Prefix, users: users,
+		tree: m.claim(cfg.Prefix, false, cfg.Logger), spare: m.claim(cfg.Prefix+spareSuffix, true, cfg.Logger)}
+	h.ctl = h.controls()
 	h.root = mayMount()
 	h.launcher, h.nets = &launcher{host: true, root: h.root}, &nets{may: h.root}
 	cfg.Logger.Info("sandbox", "cgroups", h.Cgroups(), "own_users", users.own())
@@ -90,8 +95,10 @@ func (h *Host) Cgroups() string {
 // Roots returns the node's folders of cgroups, which Close removes.
 func (h *Host) Roots() []string {
 	var out []string
-	for _, dir := range h.tree.folders() {
-		out = append(out, dir)
+	for _, tree := range []hierarchy{h.tree, h.spare} {
+		for _, dir := range tree.folders() {
+			out = append(out, dir)
+		}
 	}
 	return out
 }

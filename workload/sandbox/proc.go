@@ -57,9 +57,10 @@ func (e *NoExecError) Error() string { return e.Reason }
 // concurrent use.
 type Proc struct {
 	*born
-	wait func() (End, error)
-	done chan struct{} // closed when nothing of it is left
-	give func()        // gives its network namespace back, nil for one of its own
+	group *Group
+	wait  func() (End, error)
+	done  chan struct{} // closed when nothing of it is left
+	give  func()        // gives its network namespace back, nil for one of its own
 
 	uncounted         bool // no cgroup counts CPU time
 	resident          atomic.Bool
@@ -86,8 +87,9 @@ func (g *Group) Start(p Program, guard func(init *os.File) error) (*Proc, error)
 	if err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
-	proc := &Proc{born: b, done: make(chan struct{}), uncounted: !g.counts.cpu}
+	proc := &Proc{born: b, group: g, done: make(chan struct{}), uncounted: !g.counts.cpu}
 	proc.wait = sync.OnceValues(proc.collect)
+	g.live.Store(proc, nil)
 	if guard != nil {
 		err = guard(b.pidfd)
 	}
@@ -253,6 +255,7 @@ func (p *Proc) Kill() {
 		p.killPeak.Store(peak)
 	}
 	_ = unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may be gone already
+	_ = p.group.Thaw()                                                // a frozen process dies when it thaws
 }
 
 // broken is the End of a sandbox that was killed as a whole.
@@ -289,6 +292,7 @@ func (p *Proc) collect() (End, error) {
 
 // Close releases the handles. The program must have been waited for.
 func (p *Proc) Close() {
+	p.group.live.Delete(p)
 	p.sock.Close()
 	p.pidfd.Close()
 }

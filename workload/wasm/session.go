@@ -268,6 +268,15 @@ func (s *session) Reopen(slot runner.Slot) error {
 	return nil
 }
 
+// Move implements runner.Movable.
+func (s *session) Move(cpus, nodes []int) error { return s.group.Move(cpus, nodes) }
+
+// Freeze implements runner.Movable.
+func (s *session) Freeze() error { return s.group.Freeze() }
+
+// Thaw implements runner.Movable.
+func (s *session) Thaw() error { return s.group.Thaw() }
+
 // Interrupt waits for grace and kills: a guest has no signals.
 func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }
 

@@ -110,7 +110,8 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 	res := slot.Spec.Resources
 	s.group, err = r.host.NewGroup(fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1)), sandbox.Limits{
 		Memory: res.Memory + workerMemory + workerFactor*info.Size(),
-		Pids:   max(int64(res.Pids), workerThreads), CPUs: slot.CPUs, Disk: res.Disk,
+		Pids:   max(int64(res.Pids), workerThreads), CPUs: slot.CPUs, Disk: res.Disk, Nodes: slot.Nodes,
+		Quota: res.Quota, Spare: res.Class == workload.Spare, Apart: res.Class != workload.Thread,
 	})
 	if err != nil {
 		release()

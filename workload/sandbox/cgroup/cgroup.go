@@ -89,4 +89,5 @@ func Kill(dir string) {
 	for _, pid := range pids {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
+	_ = Write(dir, "freezer.state", "THAWED") // version 1: what is frozen dies no sooner
 }

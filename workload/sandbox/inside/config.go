@@ -34,7 +34,10 @@ type Limits struct {
 	Data     int64 // bytes; only where there is no memory cgroup
 	TmpSize  int64 // bytes of /tmp
 	CPUs     []int
-	Pinned   bool // a cpuset holds CPUs, so the program may change its own affinity within
+	Nodes    []int // NUMA nodes that memory comes from; only where no cpuset says so
+	Idle     bool  // run only when nothing else wants to
+	Apart    bool  // nothing else on sibling threads meanwhile
+	Pinned   bool  // a cpuset holds CPUs, so the program may change its own affinity within
 }
 
 // User is who the program is on the host.

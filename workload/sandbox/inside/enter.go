@@ -181,18 +181,24 @@ func (p *Plan) setLimits(l *Limits) {
 	for _, which := range []int{unix.RLIMIT_CORE, unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RTPRIO, unix.RLIMIT_NICE} {
 		p.setLimit(which, 0)
 	}
-	if len(l.CPUs) == 0 {
+	p.pin(l.CPUs)
+	p.schedule(l)
+}
+
+// pin keeps the program on CPUs; none is any.
+func (p *Plan) pin(cpus []int) {
+	if len(cpus) == 0 {
 		return
 	}
 	var set unix.CPUSet
-	for _, c := range l.CPUs {
+	for _, c := range cpus {
 		set.Set(c)
 	}
 	mask := make([]uint64, len(set))
 	for i, w := range set {
 		mask[i] = uint64(w)
 	}
-	p.do(fmt.Sprintf("pin to CPUs %v", l.CPUs), unix.SYS_SCHED_SETAFFINITY, num(0), num(len(mask)*8), p.words(mask...))
+	p.do(fmt.Sprintf("pin to CPUs %v", cpus), unix.SYS_SCHED_SETAFFINITY, num(0), num(len(mask)*8), p.words(mask...))
 }
 
 // setLimit lowers one limit for the program, hard and soft; it raises none.

@@ -25,6 +25,7 @@ var platform = map[string]func([]string) error{
 	"calls": calls, "fds": descriptors, "setuid": setuid, "readonly": readonly,
 	"fork": fork, "child": func([]string) error { time.Sleep(time.Hour); return nil },
 	"background": background, "affinity": affinity, "trap-term": trapTerm, "kill-init": killInit, "abi": abi,
+	"sched": sched, "burn": burn, "follow-cpus": followCPUs,
 	"die":    func(a []string) error { return syscall.Kill(os.Getpid(), syscall.Signal(number(a[0]))) },
 	"fsize":  func(a []string) error { return write(a) },
 	"devout": func([]string) error { return os.WriteFile("/dev/stdout", []byte("through /dev/stdout"), 0) },
@@ -237,6 +238,47 @@ func affinity([]string) error {
 		return fmt.Errorf("widened its CPUs to %d", sum)
 	}
 	return nil
+}
+
+// status returns a field of /proc/self/status.
+func status(name string) string {
+	b, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	return "?"
+}
+
+// sched prints where and how it runs, after trying to run like others.
+func sched([]string) error {
+	param := int32(0)
+	_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, 0, uintptr(unsafe.Pointer(&param)))
+	b, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return err
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	fmt.Printf("cpus %s mems %s policy %s left %t\n", status("Cpus_allowed_list"), status("Mems_allowed_list"), f[38], errno == 0)
+	return nil
+}
+
+// burn spins for so many ms.
+func burn(a []string) error {
+	for end := time.Now().Add(time.Duration(number(a[0])) * time.Millisecond); time.Now().Before(end); {
+	}
+	return nil
+}
+
+// followCPUs prints where it may run whenever that changes.
+func followCPUs([]string) error {
+	for last := ""; ; time.Sleep(time.Millisecond) {
+		if now := status("Cpus_allowed_list"); now != last {
+			fmt.Println(now)
+			last = now
+		}
+	}
 }
 
 // trapTerm says when it was asked to end, and with "stay" does not.

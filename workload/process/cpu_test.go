@@ -1,0 +1,141 @@
+package process
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/runner/runnertest"
+)
+
+// ownCPUs lists the CPUs that this test may use.
+func ownCPUs(t *testing.T) (cpus []int) {
+	t.Helper()
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1024 {
+		if set.IsSet(i) {
+			cpus = append(cpus, i)
+		}
+	}
+	return cpus
+}
+
+// TestScheduling asserts from inside where a program of each class runs, on
+// which memory, under which policy, and that it cannot leave it.
+func TestScheduling(t *testing.T) {
+	const normal, idle = 0, 5 // SCHED_OTHER, SCHED_IDLE
+	cpus := ownCPUs(t)
+	last := cpus[len(cpus)-1]
+	for class, policy := range map[workload.Class]int{workload.Core: normal, workload.Thread: normal, workload.Spare: idle} {
+		s := kit(t).Open(t, func(spec *workload.Spec, slot *runner.Slot) {
+			spec.Resources.Class, slot.CPUs, slot.Nodes = class, []int{last}, []int{0}
+		})
+		want := fmt.Sprintf("cpus %d mems 0 policy %d left false\n", last, policy)
+		if r := s.Do("sched").OK(t); r.Stdout != want {
+			t.Errorf("%s: %s, want %s", class, r.Stdout, want)
+		}
+	}
+}
+
+// TestQuota: a fifth of a core for so long is that much CPU time.
+func TestQuota(t *testing.T) {
+	k := kit(t)
+	if !k.Runner.(*Runner).host.Controls().Quota {
+		t.Skip("no cpu cgroup is writable")
+	}
+	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Quota = 200 })
+	r := s.Do("burn", "1500").OK(t)
+	if want := int64(300); r.Usage.CPUMs < want*8/10 || r.Usage.CPUMs > want*11/10 {
+		t.Errorf("used %d ms of CPU in %d ms with a limit of 20 %%", r.Usage.CPUMs, r.Usage.WallMs)
+	}
+}
+
+func TestMove(t *testing.T) {
+	cpus := ownCPUs(t)
+	if len(cpus) < 2 {
+		t.Skip("one CPU")
+	}
+	for _, class := range []workload.Class{workload.Core, workload.Spare} {
+		s := kit(t).Open(t, func(spec *workload.Spec, slot *runner.Slot) {
+			spec.Resources.Class, slot.CPUs = class, cpus[:1]
+		})
+		a := s.Attempt("follow-cpus")
+		var said strings.Builder
+		a.Stdout = writer(func(b []byte) {
+			said.Write(b)
+			if said.String() == fmt.Sprintf("%d\n", cpus[0]) {
+				if err := s.Session.(runner.Movable).Move(cpus[1:2], nil); err != nil {
+					t.Errorf("%s: %v", class, err)
+					s.Session.Kill()
+				}
+				return
+			}
+			s.Session.Kill()
+		})
+		s.Run(a)
+		if want := fmt.Sprintf("%d\n%d\n", cpus[0], cpus[1]); said.String() != want {
+			t.Errorf("%s: ran on %q, want %q", class, said.String(), want)
+		}
+		if r := s.Do("affinity").OK(t); r.Stdout != fmt.Sprintf("[%d]\n", cpus[1]) {
+			t.Errorf("%s: the next attempt runs on %s", class, r.Stdout)
+		}
+	}
+}
+
+type writer func(b []byte)
+
+func (w writer) Write(b []byte) (int, error) {
+	w(b)
+	return len(b), nil
+}
+
+// TestFreeze: what is paused uses no CPU while other work does, goes on
+// afterwards, and can be killed.
+func TestFreeze(t *testing.T) {
+	k := kit(t)
+	beside := k.Open(t, nil)
+	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Class = workload.Spare })
+	used := func() time.Duration {
+		_, spare := k.Runner.(*Runner).host.Time()
+		return spare
+	}
+	must := func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	pausable := s.Session.(runner.Movable)
+	a := s.Attempt("spin")
+	a.Stdout = runnertest.NewWhenReady(func() {
+		must(pausable.Freeze())
+		must(pausable.Freeze())
+		before := used()
+		beside.Do("burn", "150")
+		if after := used(); after-before > 20*time.Millisecond {
+			t.Errorf("it used %v while it was paused", after-before)
+		}
+		must(pausable.Thaw())
+		before = used()
+		for end := time.Now().Add(10 * time.Second); used()-before < 30*time.Millisecond; {
+			if time.Now().After(end) {
+				t.Error("it does not go on")
+				break
+			}
+			beside.Do("noop")
+		}
+		must(pausable.Freeze())
+		s.Session.Kill()
+	})
+	if r := s.Run(a); r.Exit != workload.StoppedExit {
+		t.Errorf("%+v", r.Outcome)
+	}
+	s.Do("exit", "3").Want(t, workload.Exited, 3)
+}
