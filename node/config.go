@@ -9,6 +9,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/runner"
 )
@@ -27,6 +28,14 @@ type Config struct {
 	Cores  int
 	First  int
 	Memory int64 // bytes; 0 is the machine's, less a tenth
+
+	// KeepCores and KeepMemory are what the machine's owner keeps of it; of the
+	// cores idle time is lent all the same. SpareOnly lends idle time alone. In
+	// Quiet hours nothing is lent and nothing new is taken.
+	KeepCores  int
+	KeepMemory int64 // bytes
+	SpareOnly  bool
+	Quiet      load.Hours
 
 	CellSize  int           // members of a cell at most: 1 to 128, default 64
 	BlobLimit int64         // bytes of content on disk, default 10 GiB
@@ -90,6 +99,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("cell-size: want 1 to 128, got %d", c.CellSize)
 	case c.Cores < 0 || c.Memory < 0:
 		return errors.New("cores and memory: want 0 (the machine's own) or more")
+	case c.KeepCores < 0 || c.KeepMemory < 0:
+		return errors.New("reserve: want 0 or more cores and memory")
 	case c.BlobLimit < 64<<20:
 		return fmt.Errorf("blob-limit: want 64 MiB or more, got %d bytes", c.BlobLimit)
 	case c.Given != nil && c.Runners == nil:

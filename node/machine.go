@@ -36,6 +36,8 @@ type machine struct {
 	advice     []string // what weakens them all on this machine
 	supervisor Supervisor
 	about      workload.Machine
+	controls   sandbox.Controls
+	used       usedTime // nil where no process is started
 }
 
 // unguarded is the supervisor of runners that start no process.
@@ -55,14 +57,21 @@ func (n *Node) openMachine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limits := capacity.Limits{Memory: n.memory(topo), Disk: freeDisk(n.cfg.Data), Slots: maxSlots}
+	n.machine = &machine{topo: topo}
+	if err := n.openRunners(ctx); err != nil {
+		return err
+	}
+	limits := capacity.Limits{
+		Memory: max(0, n.memory(topo)-n.cfg.KeepMemory), Disk: freeDisk(n.cfg.Data), Slots: maxSlots,
+		Keep: n.keep(topo), Cookies: n.machine.controls.Cookies,
+	}
 	alloc, err := capacity.New(topo, limits)
 	if err != nil {
 		return err
 	}
-	n.machine = &machine{topo: topo, alloc: alloc}
-	if err := n.openRunners(ctx); err != nil {
-		return err
+	n.machine.alloc = alloc
+	if n.machine.used != nil {
+		alloc.SetSpare(0) // until it has been looked at
 	}
 	kinds := make([]workload.Kind, 0, len(n.machine.runners))
 	for k := range n.machine.runners {
@@ -155,6 +164,7 @@ func (n *Node) openRunners(ctx context.Context) error {
 		return err
 	}
 	n.onClose("sandbox", host.Close)
+	n.machine.controls, n.machine.used = host.Controls(), host.Time
 	data, err := filepath.Abs(n.cfg.Data)
 	if err != nil {
 		return err
@@ -229,7 +239,7 @@ func (n *Node) openWorker(context.Context) (err error) {
 	m := n.machine
 	n.worker, err = worker.New(worker.Config{
 		Self: n.self, Key: n.id.key, Memo: n.memo, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
-		Alloc: m.alloc, Disk: n.scratch, Stream: n.cfg.Stream, Prices: pricing.Default(), Runners: m.runners,
+		Alloc: m.alloc, Disk: n.scratch, Stream: n.cfg.Stream, Prices: m.prices(), Quota: m.controls.Quota, Runners: m.runners,
 		Blobs: n.blobs, Fetch: n, Keep: n, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "worker"),
 	})
 	if err != nil {
@@ -237,6 +247,14 @@ func (n *Node) openWorker(context.Context) (err error) {
 	}
 	n.onClose("worker", func() error { n.worker.Close(); return nil })
 	return nil
+}
+
+// prices are the default's with a thread's share of this machine's cores.
+func (m *machine) prices() pricing.Config {
+	cfg := pricing.Default()
+	cfg.Width = int64(m.topo.SMT())
+	cfg.SMT = min(cfg.SMT, 1000*cfg.Width)
+	return cfg
 }
 
 // levels names the isolation that this machine has proved, for people.

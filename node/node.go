@@ -213,6 +213,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	spawn("home", n.keepHome)
 	spawn("supervisor", n.watchSupervisor)
+	spawn("load", n.watchLoad)
 	spawn("offers", n.keepOffering)
 	spawn("connections", n.keepConnected)
 	spawn("directory", n.keepPublished)

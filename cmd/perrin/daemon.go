@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -62,6 +63,10 @@ type UpOptions struct {
 	Cores      int    // declared capacity; 0 reads the machine
 	FirstCore  int    // the core that a declared capacity begins at
 	Memory     int64  // declared capacity in bytes; 0 reads the machine
+	KeepCores  int    // that the machine's owner keeps
+	KeepMemory int64  // bytes, likewise
+	SpareOnly  bool   // lend idle time alone
+	Quiet      load.Hours
 	CellSize   int
 	BlobLimit  int64 // bytes on disk
 	LeaseTTL   time.Duration

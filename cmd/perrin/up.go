@@ -158,8 +158,11 @@ func (a *app) upCommand() *cobra.Command {
 leaves. ` + "`perrin init`" + ` or ` + "`perrin join`" + ` comes first. Each setting is a flag, a variable
 PERRIN_NAME or a field of config.yaml in the data folder; ` + "`perrin config show`" + ` tells
 which holds. Under systemd it reports when it is ready.`,
-		Example: examples("perrin up", "perrin up --cores 4 --memory 8GiB --label zone=attic", "PERRIN_LOG_LEVEL=debug perrin up"),
-		Args:    noArgs,
+		Example: examples("perrin up", "perrin up --cores 4 --memory 8GiB --label zone=attic",
+			"perrin up --reserve cores=2,memory=4GiB      # keep these for this machine's own programs",
+			"perrin up --spare-only --quiet-hours 9-18    # lend only what is idle, and that not in working hours",
+			"PERRIN_LOG_LEVEL=debug perrin up"),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.daemon()
 			if err != nil {
@@ -208,6 +211,7 @@ func (a *app) upOptions(v settings.Values) UpOptions {
 	if v["name"].Source == settings.FromDefault {
 		node.Name = ""
 	}
+	cores, memory := v.Reserve("reserve")
 	notify := func(states ...string) {
 		if err := systemd.Notify(a.env, states...); err != nil {
 			node.Log.Warn("the service manager was not told", "error", err)
@@ -216,6 +220,7 @@ func (a *app) upOptions(v settings.Values) UpOptions {
 	return UpOptions{
 		NodeOptions: node, Labels: v.Pairs("label"), Socket: v.Text("socket"), SocketMode: v.Mode(),
 		Cores: v.Int("cores"), FirstCore: v.Int("first-core"), Memory: v.Size("memory"), CellSize: v.Int("cell-size"),
+		KeepCores: cores, KeepMemory: memory, SpareOnly: v.Bool("spare-only"), Quiet: v.Hours("quiet-hours"),
 		BlobLimit: v.Size("blob-limit"), LeaseTTL: v.Duration("lease-ttl"),
 		MDNS: v.Bool("mdns"), Loopback: v.Bool("loopback"), Pprof: v.Bool("pprof"),
 		Version: a.Version, Settings: asSettings(v),

@@ -106,12 +106,16 @@ type Take struct {
 
 // Return gives back ranges that were taken and not started; or, with Lost, ones
 // of which nobody knows whether they were: they reopen with the next attempt.
+// Preempted says of lost ones that their node took its idle time back, which is
+// not its fault.
 type Return struct {
 	Workload workload.ID      `cbor:"1,keyasint"`
 	Slot     workload.SlotID  `cbor:"2,keyasint"`
 	Fence    workload.Fence   `cbor:"3,keyasint"`
 	Ranges   []workload.Range `cbor:"4,keyasint" max:"4096"`
 	Lost     bool             `cbor:"5,keyasint,omitempty"`
+
+	Preempted bool `cbor:"6,keyasint,omitempty"`
 }
 
 // SegmentInline is the most bytes of a segment that a Close carries itself.

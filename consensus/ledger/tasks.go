@@ -66,7 +66,11 @@ func (s *State) giveBack(e *entry, c *Return) *Reject {
 	kind := StepReturned
 	if c.Lost {
 		kind = StepLost
-		l.lost(sl, count)
+		if c.Preempted {
+			kind = StepMadeWay
+		} else {
+			l.lost(sl, count)
+		}
 		for i := range back {
 			back[i].Attempt++
 		}

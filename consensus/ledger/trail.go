@@ -11,18 +11,19 @@ type StepKind string
 
 // The steps of a trail.
 const (
-	StepAccepted StepKind = "accepted" // Node is where it was submitted, Count its tasks
-	StepReady    StepKind = "ready"    // all that it waited for has succeeded
-	StepAwarded  StepKind = "awarded"  // Slot is the first of Count new ones of Auction
-	StepUnplaced StepKind = "unplaced" // Auction gave no slot
-	StepRefused  StepKind = "refused"  // Node did not take the slot, for Reasons
-	StepExpired  StepKind = "expired"  // Node was given up with Count tasks of the slot
-	StepReturned StepKind = "returned" // Node gave Count tasks back
-	StepLost     StepKind = "lost"     // Node does not run the slot any more, which had Count tasks
-	StepRetried  StepKind = "retried"  // Count attempts failed and are tried again; Exit and Code are the first one's
-	StepFailed   StepKind = "failed"   // Count tasks failed for good; Exit and Code are the first one's
-	StepStopped  StepKind = "stopped"  // by Node
-	StepEnded    StepKind = "ended"    // Note says how
+	StepAccepted StepKind = "accepted"  // Node is where it was submitted, Count its tasks
+	StepReady    StepKind = "ready"     // all that it waited for has succeeded
+	StepAwarded  StepKind = "awarded"   // Slot is the first of Count new ones of Auction
+	StepUnplaced StepKind = "unplaced"  // Auction gave no slot
+	StepRefused  StepKind = "refused"   // Node did not take the slot, for Reasons
+	StepExpired  StepKind = "expired"   // Node was given up with Count tasks of the slot
+	StepReturned StepKind = "returned"  // Node gave Count tasks back
+	StepLost     StepKind = "lost"      // Node does not run the slot any more, which had Count tasks
+	StepMadeWay  StepKind = "preempted" // Node took the idle time back that Count tasks ran on
+	StepRetried  StepKind = "retried"   // Count attempts failed and are tried again; Exit and Code are the first one's
+	StepFailed   StepKind = "failed"    // Count tasks failed for good; Exit and Code are the first one's
+	StepStopped  StepKind = "stopped"   // by Node
+	StepEnded    StepKind = "ended"     // Note says how
 )
 
 // Step is one entry of a workload's trail, which keeps the last 64. Ranges are

@@ -205,6 +205,8 @@ type Closed struct {
 type DoneMsg struct {
 	Ref   SlotRef `cbor:"1,keyasint"`
 	Offer uint64  `cbor:"2,keyasint,omitempty"` // its capacity is free since that offer of the node's
+
+	Preempted bool `cbor:"3,keyasint,omitempty"` // the node needs what was lent: what the slot still holds runs elsewhere
 }
 
 // RenewMsg renews every lease that a node has with a cell, and says what it runs.

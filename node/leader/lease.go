@@ -180,7 +180,7 @@ func (l *Leader) undo(node workload.PeerID, id workload.ID, slot ledger.Slot) {
 			{Code: workload.LeaseTooLate, Note: "the node does not know of the award"},
 		}}})
 	}
-	err := l.endSlot(l.ctx, wire.SlotRef{Workload: id, Slot: slot.ID, Fence: slot.Fence}, &slot)
+	err := l.endSlot(l.ctx, wire.SlotRef{Workload: id, Slot: slot.ID, Fence: slot.Fence}, &slot, false)
 	if err != nil && !errors.Is(err, wire.Expired) { // it may have ended meanwhile
 		l.cfg.Log.Warn("slot that nobody runs not ended", "workload", id.Short(), "slot", slot.ID, "err", err)
 	}

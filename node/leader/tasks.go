@@ -88,7 +88,7 @@ func (l *Leader) HandleDone(ctx context.Context, from workload.PeerID, m *wire.D
 	if err != nil {
 		return err
 	}
-	if err = l.endSlot(ctx, m.Ref, &slot); err == nil {
+	if err = l.endSlot(ctx, m.Ref, &slot, m.Preempted); err == nil {
 		l.freed(from, m.Ref.Workload, m.Offer)
 	}
 	l.idle(from)
@@ -110,10 +110,10 @@ func (l *Leader) freed(node workload.PeerID, id workload.ID, offer uint64) {
 
 // endSlot ends a slot that nobody runs any more. What it holds still, as after
 // an answer that never reached its node, opens again in the next attempt.
-func (l *Leader) endSlot(ctx context.Context, ref wire.SlotRef, slot *ledger.Slot) error {
+func (l *Leader) endSlot(ctx context.Context, ref wire.SlotRef, slot *ledger.Slot, preempted bool) error {
 	for part := range slices.Chunk(wireRanges(slot.Open), 4096) {
 		_, err := l.propose(ctx, &ledger.Command{Return: &ledger.Return{
-			Workload: ref.Workload, Slot: ref.Slot, Fence: ref.Fence, Ranges: part, Lost: true,
+			Workload: ref.Workload, Slot: ref.Slot, Fence: ref.Fence, Ranges: part, Lost: true, Preempted: preempted,
 		}})
 		if err != nil {
 			return err

@@ -154,7 +154,8 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, owner work
 		w: w, key: key, cell: award.Cell, spec: spec, owner: owner, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
-		cpus:  w.cfg.Alloc.CPUs(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
+		cpus:  w.cfg.Alloc.CPUs(key), nodes: w.cfg.Alloc.Bind(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
+		idle: make(chan struct{}, 1),
 		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, last: award.Last, live: map[uint32]*attempt{},
 		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
 	}
@@ -189,6 +190,9 @@ func (w *Worker) freeSlot(s *slot) {
 	w.cfg.Alloc.Free(s.key)
 	s.freed = w.offerSeq()
 	w.poke()
+	if w.cfg.Alloc.Lending() {
+		w.group.Go(w.tend) // spare work may spread
+	}
 }
 
 // freedSince is the node's last offer before the slot's capacity was free, 0

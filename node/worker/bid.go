@@ -88,6 +88,10 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 	switch {
 	case w.drain:
 		return []workload.Reason{{Code: workload.Draining}}
+	case w.quiet:
+		return []workload.Reason{{Code: workload.Draining, Note: "its owner's quiet hours"}}
+	case call.Shape.Quota > 0 && !w.cfg.Quota:
+		return []workload.Reason{{Code: workload.Refused, Note: "it cannot bound CPU time: no cpu cgroup is writable"}}
 	case !w.fresh && call.Cell == w.cfg.Cell():
 		return []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	case len(w.bids) >= maxOpenBids:

@@ -37,7 +37,8 @@ func kindOf(s *slot) string {
 		Program   workload.Program   `cbor:"1,keyasint"`
 		Resources workload.Resources `cbor:"2,keyasint"`
 		CPUs      []int              `cbor:"3,keyasint"`
-	}{s.spec.Program, s.spec.Resources, s.cpus})
+		Nodes     []int              `cbor:"4,keyasint"`
+	}{s.spec.Program, s.spec.Resources, s.cpus, s.nodes})
 	return string(s.owner[:]) + string(raw)
 }
 
@@ -135,7 +136,7 @@ func (p *parked) close() error {
 func (s *slot) open(p *parked) (runner.Session, error) {
 	slot := runner.Slot{
 		Workload: s.key.Workload, Slot: s.key.Slot, Owner: s.owner, Spec: s.spec, Program: s.stage.program,
-		CPUs: s.cpus, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
+		CPUs: s.cpus, Nodes: s.nodes, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
 	}
 	if p != nil {
 		err := p.session.Reopen(slot)

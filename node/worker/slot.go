@@ -27,12 +27,15 @@ type slot struct {
 	holders []workload.PeerID
 	home    workload.PeerID // whose owner may feed stdin
 	cpus    []int
+	nodes   []int // NUMA nodes that its memory comes from
 	dir     string
 	began   time.Time
 	log     *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelFunc
 	over    chan struct{} // closed when nothing of it is left
+	idle    chan struct{} // of a spare slot: it may begin, or look why not
+	lent    lent          // of a spare slot
 
 	// owned by the goroutine of run
 	queue  []workload.Range
@@ -50,8 +53,10 @@ type slot struct {
 	session runner.Session
 	live    map[uint32]*attempt // by task
 	halted  bool
-	lost    string // why the slot is no longer this node's; nothing more is reported
-	closed  bool   // the cell has ended the slot with its last results
+	// preempted: the machine needs what a spare slot runs on; its task is not over.
+	preempted bool
+	lost      string // why the slot is no longer this node's; nothing more is reported
+	closed    bool   // the cell has ended the slot with its last results
 
 	freed uint64 // freedSince; under w.mu
 }
@@ -69,6 +74,10 @@ func (s *slot) run() {
 	s.report = newReport(s)
 	defer s.letGo()
 	if err := s.prepare(); err != nil {
+		if s.takenBack(&workload.TaskResult{Exit: workload.NodeFault}) {
+			s.finish()
+			return
+		}
 		s.failAll(err)
 		return
 	}
@@ -77,13 +86,19 @@ func (s *slot) run() {
 		if !ok {
 			break
 		}
-		s.runTask(task, number)
+		if !s.runTask(task, number) {
+			break
+		}
 	}
 	s.finish()
 }
 
 // prepare brings the program and what all tasks share, and opens the session.
 func (s *slot) prepare() error {
+	s.w.tend() // spare work makes way before this begins
+	if err := s.awaitIdle(); err != nil {
+		return err
+	}
 	p, err := s.w.unpark(s)
 	if err != nil {
 		return err
@@ -101,6 +116,9 @@ func (s *slot) prepare() error {
 	s.mu.Lock()
 	s.session = session
 	s.mu.Unlock()
+	if s.spec.Resources.Class == workload.Spare {
+		s.w.tend() // what has changed since it looked
+	}
 	return nil
 }
 
@@ -178,7 +196,8 @@ func (s *slot) await() {
 	}
 }
 
-func (s *slot) runTask(task, number uint32) {
+// runTask runs one task and reports whether that was to its end.
+func (s *slot) runTask(task, number uint32) bool {
 	began := time.Now()
 	result := s.attempt(task, number)
 	took := max(time.Since(began).Microseconds(), 1)
@@ -186,11 +205,15 @@ func (s *slot) runTask(task, number uint32) {
 	if s.took == 0 || s.report.count == 0 {
 		s.took = took
 	}
+	if s.takenBack(result) {
+		return false // the slot ends with the task open, which another then gets
+	}
 	s.count(result)
 	s.report.add(result)
 	if s.left() == 0 && s.next != nil {
 		s.await()
 	}
+	return true
 }
 
 func (s *slot) count(r *workload.TaskResult) {
@@ -246,7 +269,14 @@ func (s *slot) finish() {
 		msg := wire.ReturnMsg{Ref: s.ref, Ranges: s.queue}
 		s.tell(wire.ProtoReturn, &msg)
 	}
-	s.tell(wire.ProtoDone, &wire.DoneMsg{Ref: s.ref, Offer: s.freedSince()})
+	done := wire.DoneMsg{Ref: s.ref, Offer: s.freedSince()}
+	s.mu.Lock()
+	done.Preempted = s.preempted
+	s.mu.Unlock()
+	if done.Preempted { // its capacity is not free
+		done.Offer = 0
+	}
+	s.tell(wire.ProtoDone, &done)
 }
 
 func (s *slot) tell(proto string, msg any) {

@@ -157,8 +157,9 @@ func (a *attempt) published() []workload.Output {
 }
 
 var noticeReason = map[string]string{
-	"stop":  "the workload is stopped, or its node loses the slot",
-	"drain": "the node is drained: it takes no more work",
+	"stop":    "the workload is stopped, or its node loses the slot",
+	"drain":   "the node is drained: it takes no more work",
+	"preempt": "the idle time that it ran on is needed: another node runs the task again",
 }
 
 // notify tells the program what is coming and how long it has.

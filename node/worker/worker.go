@@ -62,6 +62,7 @@ type Config struct {
 	Disk       func() int64 // bytes free for scratch
 	Stream     int64        // bytes of stdout, and of stderr, that an attempt may print; 0 is MaxStream
 	Prices     pricing.Config
+	Quota      bool // CPU time can be bounded here
 	Runners    map[workload.Kind]runner.Runner
 	Blobs      *blob.Store
 	Fetch      Fetcher
@@ -86,6 +87,10 @@ type Worker struct {
 
 	changed chan struct{} // capacity or prices moved: an offer is due
 
+	// tending is held while spare slots are moved, paused or ended. It is taken
+	// before mu.
+	tending sync.Mutex
+
 	// mu guards all that follows.
 	mu   sync.Mutex
 	asks workload.Asks
@@ -100,6 +105,8 @@ type Worker struct {
 	cells    map[workload.CellID]*cellLease
 	terms    map[workload.CellID]uint64
 	drain    bool
+	quiet    bool                 // the machine's owner wants it alone
+	others   int64                // permille of the machine that other programs use
 	parking  map[*parked]struct{} // sessions that wait for another slot
 	expiring sync.WaitGroup       // of them, those whose timer runs
 	stats    Stats
@@ -189,9 +196,10 @@ func (w *Worker) free() workload.Capacity {
 // to the same disk.
 func (w *Worker) scratch() int64 { return max(0, w.cfg.Disk()-spoolReserve) }
 
-// price moves the asks with the load, at most a step at a time.
+// price moves the asks with the load, what is promised or what other programs
+// use, at most a step at a time.
 func (w *Worker) price() {
-	w.asks = pricing.Asks(w.cfg.Prices, w.cfg.Alloc.Utilisation(), w.asks)
+	w.asks = pricing.Asks(w.cfg.Prices, max(w.cfg.Alloc.Utilisation(), w.others), w.asks)
 }
 
 // Drain stops bidding; what runs goes on and is told of it.

@@ -339,6 +339,27 @@ func (a *Allocator) MemoryNodes(key SlotKey) []int {
 	return slices.Compact(nodes)
 }
 
+// Bind returns the NUMA nodes that a granted slot's memory should come from:
+// those of its CPUs. It is nil where that is no choice, for spare slots, which
+// move, and where those nodes have less memory than the slot may use.
+func (a *Allocator) Bind(key SlotKey) []int {
+	c, known := a.grants[key]
+	if !known || c.spare > 0 || len(a.topo.Nodes) < 2 || a.topo.Declared {
+		return nil
+	}
+	nodes := a.MemoryNodes(key)
+	var has int64
+	for _, n := range a.topo.Nodes {
+		if slices.Contains(nodes, n.ID) {
+			has += n.Memory
+		}
+	}
+	if has < c.memory {
+		return nil
+	}
+	return nodes
+}
+
 // claim takes what one slot needs, or nothing.
 func (a *Allocator) claim(owner workload.PeerID, shape workload.Resources) (claim, bool) {
 	if shape.Validate() != nil || a.free.Slots < 1 || shape.Memory > a.free.Memory || shape.Disk > a.free.Disk {

@@ -228,6 +228,9 @@ type Lent struct {
 	Nodes   []int // the NUMA nodes of CPUs
 }
 
+// Lending reports whether idle time is held or granted.
+func (a *Allocator) Lending() bool { return len(a.lent.claims) > 0 }
+
 // Lent returns every granted spare slot, the oldest first. Slots for whose idle
 // time, memory, disk or place there is no room any more are the youngest ones.
 func (a *Allocator) Lent() []Lent {

@@ -49,7 +49,7 @@ func TestScheduling(t *testing.T) {
 func TestQuota(t *testing.T) {
 	k := kit(t)
 	if !k.Runner.(*Runner).host.Controls().Quota {
-		t.Skip("no cpu cgroup is writable")
+		t.Skip("cgroups are not writable here: no quota")
 	}
 	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Quota = 200 })
 	r := s.Do("burn", "1500").OK(t)

@@ -227,12 +227,12 @@ func (g *Group) signal(sig unix.Signal) error {
 	return nil
 }
 
-// Time is CPU time used so far by all sandboxes of the node, and by spare ones
-// among them. Where nothing counts it, it is that of living ones alone, which
-// may fall.
+// Time is CPU time used so far by all sandboxes of this machine, those of other
+// nodes on it included, and by spare ones among them. Where no cgroup counts it,
+// it is that of this node's living ones. It may fall when some end.
 func (h *Host) Time() (all, spare time.Duration) {
-	rest, ok := h.tree.cpuTime()
-	spare, okSpare := h.spare.cpuTime()
+	rest, ok := h.tree.cpuTime(false)
+	spare, okSpare := h.spare.cpuTime(true)
 	if ok && okSpare {
 		return rest + spare, spare
 	}
@@ -251,15 +251,27 @@ func (h *Host) Time() (all, spare time.Duration) {
 	return rest + spare, spare
 }
 
-func (t hierarchy) cpuTime() (time.Duration, bool) {
-	if t.unified != "" {
-		us, err := readNumber(t.unified, "cpu.stat", "usage_usec")
-		return time.Duration(us) * time.Microsecond, err == nil
+// cpuTime sums the time of the folders of nodes beside the hierarchy's own, of
+// those for spare work or of the others.
+func (t hierarchy) cpuTime(spare bool) (sum time.Duration, ok bool) {
+	own, file, key, unit := t.unified, "cpu.stat", "usage_usec", time.Microsecond
+	if own == "" {
+		own, file, key, unit = t.v1[ctlCPUAcct], "cpuacct.usage", "", time.Nanosecond
 	}
-	dir := t.v1[ctlCPUAcct]
-	if dir == "" {
+	if own == "" {
 		return 0, false
 	}
-	ns, err := readNumber(dir, "cpuacct.usage", "")
-	return time.Duration(ns), err == nil
+	dirs, err := filepath.Glob(filepath.Join(filepath.Dir(own), "perrin*"))
+	if err != nil {
+		return 0, false
+	}
+	for _, dir := range dirs {
+		if strings.HasSuffix(dir, spareSuffix) != spare {
+			continue
+		}
+		n, err := readNumber(dir, file, key)
+		sum += time.Duration(n) * unit
+		ok = ok || dir == own && err == nil
+	}
+	return sum, ok
 }

@@ -96,6 +96,9 @@ func outcome(f *File, err error) string {
 		p := s.Spec
 		fmt.Fprintf(&out, "%s: %s %q %s=%d memory=%d timeout=%dms tasks=%d", s.Name, s.Program.Value, p.Args, p.Resources.Class,
 			p.Resources.CPUs, p.Resources.Memory, p.Timeout, p.Tasks.Count)
+		if r := p.Resources; r.Share || r.Quota != 0 {
+			fmt.Fprintf(&out, " share=%t quota=%d", r.Share, r.Quota)
+		}
 		for _, in := range s.Inputs {
 			fmt.Fprintf(&out, " input=%s:%s", in.Path, in.As)
 		}

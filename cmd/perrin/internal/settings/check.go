@@ -11,6 +11,7 @@ import (
 
 	"github.com/multiformats/go-multiaddr"
 
+	machine "github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/specfile"
 )
@@ -81,6 +82,41 @@ func checkSize(s string) error {
 	if err == nil && n != 0 && (n < workload.MinMemory || n > workload.MaxMemory) {
 		return fmt.Errorf("want 0, or 1 MiB to 1 PiB, got %.40q", s)
 	}
+	return err
+}
+
+// parseReserve reads cores=N,memory=SIZE, either or both.
+func parseReserve(s string) (cores int, memory int64, err error) {
+	seen := map[string]bool{}
+	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' }) {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch {
+		case seen[name]:
+			return 0, 0, fmt.Errorf("%s is given twice", name)
+		case name == "cores":
+			err = whole(0, workload.MaxCPUs)(value)
+			cores, _ = strconv.Atoi(value)
+		case name == "memory":
+			err = checkSize(value)
+			memory, _ = specfile.ParseSize(value)
+		default:
+			err = errors.New("unknown")
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("want cores=2,memory=4GiB, or one of them, got %.80q", s)
+		}
+		seen[name] = true
+	}
+	return cores, memory, nil
+}
+
+func checkReserve(s string) error {
+	_, _, err := parseReserve(s)
+	return err
+}
+
+func checkHours(s string) error {
+	_, err := machine.ParseHours(s)
 	return err
 }
 

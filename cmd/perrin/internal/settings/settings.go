@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	machine "github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/workload/specfile"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
@@ -98,6 +99,9 @@ func Definitions() []Definition {
 		{Name: "cores", Help: "physical cores to offer; 0 is all", def: fixed("0"), check: whole(0, 4096)},
 		{Name: "memory", Help: "memory to offer, such as 8GiB; 0 is what the machine can spare", def: fixed("0"), check: checkSize},
 		{Name: "first-core", Help: "the core that --cores begins at, where several nodes share a machine", def: fixed("0"), check: whole(0, 1<<20)},
+		{Name: "reserve", Help: "what this machine keeps for its own programs; the cores' idle time is lent all the same", Example: "cores=2,memory=4GiB", def: fixed(""), check: checkReserve},
+		{Name: "spare-only", Help: "lend only what is idle, at the lowest priority", Bool: true, def: fixed("false"), check: checkBool},
+		{Name: "quiet-hours", Help: "hours of the day, such as 9-18, in which this machine lends nothing and takes no new work", Example: "9-18", def: fixed(""), check: checkHours},
 		{Name: "blob-limit", Help: "disk for programs, inputs and results, such as 10GiB", def: fixed("10GiB"), check: checkBlobLimit},
 		{Name: "lease-ttl", Help: "how long a node may run without hearing of its cell; all nodes of a cell should agree", def: fixed("9s"), check: checkLease},
 		{Name: "mdns", Help: "look for peers on the local network", Bool: true, def: fixed("true"), check: checkBool},
@@ -338,6 +342,18 @@ func (v Values) Bool(name string) bool {
 func (v Values) Size(name string) int64 {
 	n, _ := specfile.ParseSize(v[name].Text)
 	return n
+}
+
+// Reserve returns the cores and bytes of a reserve that Load has checked.
+func (v Values) Reserve(name string) (cores int, memory int64) {
+	cores, memory, _ = parseReserve(v[name].Text)
+	return cores, memory
+}
+
+// Hours returns the hours of a day that Load has checked.
+func (v Values) Hours(name string) machine.Hours {
+	h, _ := machine.ParseHours(v[name].Text)
+	return h
 }
 
 // Mode returns the permissions of the socket.
