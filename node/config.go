@@ -54,6 +54,9 @@ type Config struct {
 	// compacted; nil is ledger.Rule.
 	Keep *ledger.Compact
 
+	// Watched is the machine whose load says what is idle; nil is this one.
+	Watched *load.Machine
+
 	// Given replaces the machine that the node runs on; nil is this one. It needs
 	// Runners.
 	Given *Given

@@ -26,9 +26,13 @@ func (n *Node) watchLoad(ctx context.Context) error {
 		return nil // no machine of its own: what nobody was granted is idle
 	}
 	watched := load.Machine{Proc: os.DirFS("/proc"), CPUs: m.topo.CPUs(), Used: m.used, Quiet: n.cfg.Quiet.Hold}
+	if n.cfg.Watched != nil {
+		watched = *n.cfg.Watched
+	}
+	watched.Lent = n.worker.Lending()
 	slots := func() (out []load.Slot) {
 		for _, s := range n.worker.Lent() {
-			out = append(out, load.Slot(s))
+			out = append(out, load.Slot{Key: s.Key, CPUs: s.CPUs, Paused: s.Paused})
 		}
 		return out
 	}

@@ -24,6 +24,8 @@ type Machine struct {
 	CPUs []int // that the node may use
 	// Used is the CPU time of sandboxes and of spare ones among them.
 	Used func() (all, spare time.Duration)
+	// Lent signals that something was lent; nil is never.
+	Lent <-chan struct{}
 	// Quiet reports whether the owner wants the machine alone; nil is never.
 	Quiet func(now time.Time) bool
 }
@@ -38,6 +40,7 @@ func Watch(ctx context.Context, m Machine, slots func() []Slot, act func(Decisio
 	for {
 		select {
 		case <-timer.C:
+		case <-m.Lent:
 		case <-ctx.Done():
 			return nil
 		}

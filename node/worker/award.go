@@ -161,6 +161,12 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, owner work
 	}
 	w.slots[key] = s
 	w.group.Go(s.run)
+	if spec.Resources.Class == workload.Spare {
+		select {
+		case w.lends <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // HandleHalt stops slots with a notice to the program.

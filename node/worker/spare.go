@@ -26,6 +26,7 @@ type lent struct {
 type LentSlot struct {
 	Key    string
 	CPUs   int32
+	Open   bool // it has begun
 	Paused bool
 }
 
@@ -38,7 +39,10 @@ func (w *Worker) Lent() []LentSlot {
 	var out []LentSlot
 	for _, l := range w.cfg.Alloc.Lent() {
 		if s := w.slots[l.Key]; s != nil {
-			out = append(out, LentSlot{Key: keyText(l.Key), CPUs: s.spec.Resources.CPUs, Paused: s.lent.paused})
+			s.mu.Lock()
+			open := s.session != nil
+			s.mu.Unlock()
+			out = append(out, LentSlot{Key: keyText(l.Key), CPUs: s.spec.Resources.CPUs, Open: open, Paused: s.lent.paused})
 		}
 	}
 	return out
@@ -51,6 +55,10 @@ type Load struct {
 	Evict  []string // spare slots, by LentSlot.Key, that are to go
 	Quiet  bool     // the owner wants the machine alone: nothing new is taken
 }
+
+// Lending signals that idle time was lent, so that the machine is to be watched
+// closely.
+func (w *Worker) Lending() <-chan struct{} { return w.lends }
 
 // SetLoad says how busy the machine is with what is not spare work. Spare work
 // that has no room any more is paused before it returns, or told to go.
@@ -115,6 +123,10 @@ func (s *slot) settle(l *capacity.Lent) {
 	s.mu.Unlock()
 	var err error
 	switch {
+	case s.lent.leaving:
+		if session != nil && l.NoCore { // its grace is over: it may not run beside them
+			session.Kill()
+		}
 	case l.Verdict == capacity.MustGo:
 		s.leave(session, SpareGrace)
 	case session == nil:

@@ -86,6 +86,7 @@ type Worker struct {
 	group sync.WaitGroup
 
 	changed chan struct{} // capacity or prices moved: an offer is due
+	lends   chan struct{} // idle time was lent
 
 	// tending is held while spare slots are moved, paused or ended. It is taken
 	// before mu.
@@ -140,7 +141,7 @@ func New(cfg Config) (*Worker, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Worker{
-		cfg: cfg, clock: clock.New(cfg.Clock), ctx: ctx, stop: stop, changed: make(chan struct{}, 1),
+		cfg: cfg, clock: clock.New(cfg.Clock), ctx: ctx, stop: stop, changed: make(chan struct{}, 1), lends: make(chan struct{}, 1),
 		bids: map[workload.AuctionID]*openBid{}, answered: map[workload.AuctionID]int64{}, slots: map[slotKey]*slot{},
 		ending: map[slotKey]*slot{}, parking: map[*parked]struct{}{},
 		cells: map[workload.CellID]*cellLease{}, terms: map[workload.CellID]uint64{},

@@ -224,6 +224,7 @@ func (v Verdict) String() string { return [...]string{"runs", "waits", "must go"
 type Lent struct {
 	Key     SlotKey
 	Verdict Verdict
+	NoCore  bool  // it waits because its cores are other tenants' now
 	CPUs    []int // where it may run, ascending; none when it does not run
 	Nodes   []int // the NUMA nodes of CPUs
 }
@@ -260,7 +261,7 @@ func (a *Allocator) Lent() []Lent {
 			threads += c.spare
 		}
 		if key, granted := keys[c.seq]; granted {
-			l := Lent{Key: key, Verdict: v}
+			l := Lent{Key: key, Verdict: v, NoCore: lay.waits[c.seq]}
 			if v == Runs {
 				l.CPUs, l.Nodes = a.CPUs(key), a.MemoryNodes(key)
 			}
