@@ -34,7 +34,7 @@ func TestScheduling(t *testing.T) {
 	const normal, idle = 0, 5 // SCHED_OTHER, SCHED_IDLE
 	cpus := ownCPUs(t)
 	last := cpus[len(cpus)-1]
-	for class, policy := range map[workload.Class]int{workload.Core: normal, workload.Thread: normal, workload.Spare: idle} {
+	for class, policy := range map[workload.Class]int{workload.Core: normal, workload.Spare: idle} {
 		s := kit(t).Open(t, func(spec *workload.Spec, slot *runner.Slot) {
 			spec.Resources.Class, slot.CPUs, slot.Nodes = class, []int{last}, []int{0}
 		})
@@ -45,16 +45,25 @@ func TestScheduling(t *testing.T) {
 	}
 }
 
-// TestQuota: a fifth of a core for so long is that much CPU time.
+// TestQuota: a fifth of a core for so long is that much CPU time, never more, and
+// no less where nothing else wants the core.
 func TestQuota(t *testing.T) {
 	k := kit(t)
 	if !k.Runner.(*Runner).host.Controls().Quota {
 		t.Skip("cgroups are not writable here: no quota")
 	}
 	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Quota = 200 })
-	r := s.Do("burn", "1500").OK(t)
-	if want := int64(300); r.Usage.CPUMs < want*8/10 || r.Usage.CPUMs > want*11/10 {
-		t.Errorf("used %d ms of CPU in %d ms with a limit of 20 %%", r.Usage.CPUMs, r.Usage.WallMs)
+	const tries = 5 // on a busy machine
+	for i := range tries {
+		r := s.Do("burn", "1500").OK(t)
+		least, most := r.Usage.WallMs*18/100, r.Usage.WallMs*22/100+20
+		switch {
+		case r.Usage.CPUMs > most || r.Usage.CPUMs < least && i == tries-1:
+			t.Errorf("used %d ms of CPU in %d ms with a limit of 20 %%", r.Usage.CPUMs, r.Usage.WallMs)
+			return
+		case r.Usage.CPUMs >= least:
+			return
+		}
 	}
 }
 
