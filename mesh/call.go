@@ -80,6 +80,14 @@ func (h *Host) call(ctx context.Context, to workload.PeerID, proto string, req [
 }
 
 func (h *Host) callPeer(ctx context.Context, to workload.PeerID, proto string, req []byte, maxResp int, room []byte) ([]byte, error) {
+	if len(req) <= maxLaneBody && maxResp <= maxLaneAnswer && room == nil {
+		if l := h.lane(to); l != nil {
+			resp, err := l.call(ctx, proto, req, maxResp)
+			if !errors.Is(err, errLaneOver) {
+				return resp, h.laneFailed(ctx, to, err)
+			}
+		}
+	}
 	s, err := h.open(ctx, to, proto)
 	if err != nil {
 		return nil, err
@@ -94,6 +102,13 @@ func (h *Host) callPeer(ctx context.Context, to workload.PeerID, proto string, r
 	}
 	_ = s.Close()
 	return resp, err
+}
+
+func (h *Host) laneFailed(ctx context.Context, to workload.PeerID, err error) error {
+	if err == nil {
+		return nil
+	}
+	return h.callFailed(ctx, to, err, nil)
 }
 
 // callFailed chooses what a failed call reports: an answer of the peer before
@@ -133,14 +148,19 @@ func (h *Host) open(ctx context.Context, to workload.PeerID, proto string) (netw
 	return s, nil
 }
 
-func sendRequest(ctx context.Context, w io.Writer, proto string, req []byte) error {
-	wait := DefaultCallTimeout
-	if end, ok := ctx.Deadline(); ok {
-		wait = min(max(time.Until(end), time.Millisecond), maxCallTimeout)
+// waitOf is how long the caller will wait.
+func waitOf(ctx context.Context) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return DefaultCallTimeout
 	}
+	return min(max(time.Until(end), time.Millisecond), maxCallTimeout)
+}
+
+func sendRequest(ctx context.Context, w io.Writer, proto string, req []byte) error {
 	b := preface(proto)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(req)))
-	b = binary.BigEndian.AppendUint32(b, uint32(wait.Milliseconds()))
+	b = binary.BigEndian.AppendUint32(b, uint32(waitOf(ctx).Milliseconds()))
 	if len(req) <= inlineBody {
 		_, err := w.Write(append(b, req...))
 		return err

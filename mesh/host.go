@@ -45,6 +45,7 @@ type Host struct {
 	bootOnce     sync.Once
 	bundle       atomic.Pointer[admission.Bundle]
 	suspects     sync.Map // peer.ID: a probe is under way
+	lanes        lanes
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service
@@ -69,6 +70,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		cfg: cfg, log: cfg.Log.With("component", "mesh"),
 		id: workload.PeerIDOf(cfg.Key.Public().(ed25519.PublicKey)), mesh: cfg.Bundle.Mesh(),
 		roster: newRoster(cfg.Now), bootstrapped: make(chan struct{}),
+		lanes: lanes{out: map[workload.PeerID]*lane{}, calls: map[workload.PeerID]int{}, in: map[workload.PeerID]int{}},
 		unary: map[string]*service{}, streams: map[string]StreamHandler{}, deny: map[workload.PeerID]bool{},
 	}
 	if _, err := cfg.Bundle.Verify(h.mesh, h.id, cfg.Now()); err != nil {
@@ -96,6 +98,7 @@ func (h *Host) start() error {
 	h.base.Network().SetStreamHandler(h.accept)
 	h.base.Network().Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
 	h.base.SetStreamHandler(ProtoHello, h.hearHello)
+	h.HandleStream(ProtoLane, h.serveLane)
 	listen, err := multiaddrs(h.cfg.Listen)
 	if err != nil {
 		return err
@@ -207,6 +210,9 @@ func (h *Host) expectHello(id peer.ID, e *entry) {
 func (h *Host) disconnected(_ network.Network, c network.Conn) {
 	h.retire(c)
 	h.roster.drop(c.RemotePeer())
+	if who, err := fromLibp2p(c.RemotePeer()); err == nil {
+		h.forgetLane(who, nil)
+	}
 }
 
 // admitted records a hello that succeeded.
@@ -325,6 +331,7 @@ func (h *Host) sweep() {
 }
 
 func (h *Host) sweepOnce() {
+	h.sweepLanes()
 	valid, expired := h.roster.members()
 	for _, m := range expired {
 		h.log.Info("peer's certificate has ended", "peer", m.identity.Peer, "name", m.identity.Name)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -18,13 +19,29 @@ const maxAnswer = wire.MaxBulk
 // caller sends typed requests over the mesh.
 type caller struct{ n *Node }
 
+// brief are the protocols whose answers are small, so that their calls may share
+// a lane.
+var brief = map[string]bool{
+	wire.ProtoSubmit: true, wire.ProtoOffer: true, wire.ProtoCall: true, wire.ProtoRelease: true, wire.ProtoAward: true,
+	wire.ProtoTake: true, wire.ProtoReturn: true, wire.ProtoClose: true, wire.ProtoDone: true,
+}
+
 // Call implements leader.Caller.
 func (c caller) Call(ctx context.Context, to workload.PeerID, proto string, req, resp any) error {
 	raw, err := wire.Marshal(req)
 	if err != nil {
 		return err
 	}
-	answer, err := c.n.host.Call(ctx, to, proto, raw, maxAnswer)
+	q, asks := req.(*wire.QueryMsg)
+	waits := asks && q.Op == leader.QueryWait // its answer is small as a rule
+	most := maxAnswer
+	if brief[proto] || waits {
+		most = wire.MaxSmall
+	}
+	answer, err := c.n.host.Call(ctx, to, proto, raw, most)
+	if waits && errors.Is(err, wire.TooLarge) {
+		answer, err = c.n.host.Call(ctx, to, proto, raw, maxAnswer)
+	}
 	if err != nil {
 		return err
 	}

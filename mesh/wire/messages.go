@@ -15,8 +15,8 @@ const (
 	ProtoAward   = "/perrin/award/1"   // leader -> node
 	ProtoTake    = "/perrin/take/1"    // node -> leader
 	ProtoReturn  = "/perrin/return/1"  // node -> leader
-	ProtoClose   = "/perrin/close/1"   // node -> leader
-	ProtoDone    = "/perrin/done/1"    // node -> leader: the slot is over
+	ProtoClose   = "/perrin/close/2"   // node -> leader
+	ProtoDone    = "/perrin/done/2"    // node -> leader: the slot is over
 	ProtoRenew   = "/perrin/renew/1"   // node -> leader
 	ProtoHalt    = "/perrin/halt/1"    // leader -> node: stop these slots
 	ProtoSuited  = "/perrin/suited/1"  // leader -> sibling leader: offers that fit a lot
