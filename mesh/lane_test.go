@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"testing"
@@ -252,7 +251,7 @@ func FuzzLaneAnswers(f *testing.F) {
 			return
 		}
 		if body, err := a.open(100); err == nil && (len(body) > 100 || a.status != statusOK) {
-			t.Error(fmt.Sprintf("took %d bytes of status %d", len(body), a.status))
+			t.Errorf("took %d bytes of status %d", len(body), a.status)
 		}
 	})
 }
