@@ -70,6 +70,15 @@ func TestCallsShareALane(t *testing.T) {
 		t.Errorf("more than the caller wants: %v", err)
 	}
 	calls.Wait()
+	a.mu.RLock()
+	sv := a.unary["/perrin/echo/1"]
+	a.mu.RUnlock()
+	for range maxPeerInFlight {
+		sv.limit.enter(b.ID(), 0)
+	}
+	if _, err := b.Call(ctx, a.ID(), "/perrin/echo/1", nil, 10); !errors.Is(err, wire.Busy) {
+		t.Errorf("one more than allowed: got %v, want busy", err)
+	}
 }
 
 // TestACancelledCallEndsItsHandler, and the lane goes on.

@@ -14,6 +14,9 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
+// onStream is the bound of an answer that does not fit on a lane.
+const onStream = maxLaneAnswer + 1
+
 func TestOneMoreThanAllowedIsBusy(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)
@@ -29,7 +32,7 @@ func TestOneMoreThanAllowedIsBusy(t *testing.T) {
 	// the last place is taken by the node itself, so that a stream is left.
 	for range maxPeerInFlight - 1 {
 		calls.Go(func() {
-			if _, err := b.Call(ctx, a.ID(), "/perrin/hold/1", nil, 10); err != nil {
+			if _, err := b.Call(ctx, a.ID(), "/perrin/hold/1", nil, onStream); err != nil {
 				t.Errorf("a call that fits: %v", err)
 			}
 		})
@@ -43,7 +46,7 @@ func TestOneMoreThanAllowedIsBusy(t *testing.T) {
 	if !sv.limit.enter(b.ID(), 0) {
 		t.Fatal("the last place is taken already")
 	}
-	if _, err := b.Call(ctx, a.ID(), "/perrin/hold/1", nil, 10); !errors.Is(err, wire.Busy) {
+	if _, err := b.Call(ctx, a.ID(), "/perrin/hold/1", nil, onStream); !errors.Is(err, wire.Busy) {
 		t.Errorf("one more: got %v, want busy", err)
 	}
 	if _, err := a.Call(within(t, 10*time.Millisecond), a.ID(), "/perrin/free/1", nil, 10); !errors.Is(err, wire.NotFound) {
