@@ -9,7 +9,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/perrin-mesh/perrin/workload/shim"
 )
+
+func TestMain(m *testing.M) {
+	shim.Main()
+	os.Exit(m.Run())
+}
 
 // TestEveryScenarioRuns runs each at its smallest, against a daemon of this
 // tree. What it measures means nothing.

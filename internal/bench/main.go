@@ -21,6 +21,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"github.com/perrin-mesh/perrin/workload/shim"
 )
 
 // scenario is one set of lines.
@@ -35,6 +37,7 @@ var scenarios = []scenario{
 	{"map", oneMap},
 	{"place", placement},
 	{"many", manyWorkloads},
+	{"process", nativeStarts},
 	{"clear", clearing},
 	{"idle", idleAndStorm},
 	{"blob", blobTransfer},
@@ -50,6 +53,7 @@ type sizes struct {
 	placeNodes int           // nodes in this process
 	workloads  int           // separate workloads of one task
 	clients    int           // that submit them
+	starts     int           // of native programs in sandboxes
 	storm      int           // tasks before the memory is looked at again
 	blobMiB    int           // of the file that is transferred
 	runs       int           // of `perrin run`
@@ -59,7 +63,7 @@ type sizes struct {
 
 func fullSizes() sizes {
 	return sizes{
-		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16,
+		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16, starts: 2000,
 		storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10, idle: time.Minute,
 	}
 }
@@ -67,7 +71,7 @@ func fullSizes() sizes {
 // smallSizes show that everything works, and say nothing about speed.
 func smallSizes() sizes {
 	return sizes{
-		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4,
+		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4, starts: 12,
 		storm: 40, blobMiB: 4, runs: 2, coldRuns: 1, idle: 200 * time.Millisecond,
 	}
 }
@@ -86,6 +90,7 @@ type bench struct {
 }
 
 func main() {
+	shim.Main()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
