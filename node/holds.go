@@ -211,6 +211,9 @@ func (n *Node) needs(spec *workload.Spec) []workload.Ref {
 		}
 	}
 	add(spec.Program.Blob)
+	for _, l := range spec.Program.Layers {
+		add(l)
+	}
 	add(spec.Stdin)
 	add(spec.Tasks.Table)
 	tasks := spec.Tasks.Inline

@@ -17,15 +17,19 @@ type Kind string
 const (
 	Wasm    Kind = "wasm"
 	Process Kind = "process"
+	OCI     Kind = "oci"
 )
 
 // Program is what a workload runs: content that travels with it, or the name
-// of a program that a node must already have.
+// of a program that a node must already have. For a container image Blob is its
+// record (manifest and configuration) and Layers are its layers, the lowest first.
 type Program struct {
 	Kind Kind   `cbor:"1,keyasint" json:"kind" max:"16"`
 	Name string `cbor:"2,keyasint" json:"name" max:"255"`            // base name, for people and argv[0]
 	Blob Ref    `cbor:"3,keyasint" json:"blob"`                      // the content; zero when Host is set
 	Host string `cbor:"4,keyasint" json:"host,omitempty" max:"4096"` // absolute path under /usr or /bin, or a bare name to look up there
+
+	Layers []Ref `cbor:"5,keyasint,omitempty" json:"layers,omitempty" max:"128"` // of an image alone
 }
 
 // InputKind says how an input's blob becomes files.
@@ -106,6 +110,7 @@ const (
 	MaxTimeout     = 30 * 24 * time.Hour
 	KeepAutoLimit  = 64 << 20
 	MaxLabels      = 64
+	MaxLayers      = 128 // of an image
 )
 
 // Spec is what an owner submits and signs.
@@ -167,14 +172,29 @@ func (s *Spec) validateProgram() error {
 	switch {
 	case s.Version != SpecVersion:
 		return fmt.Errorf("version: this node speaks %d, got %d", SpecVersion, s.Version)
-	case p.Kind != Wasm && p.Kind != Process:
-		return fmt.Errorf("program.kind: %.20q has no runner in this version; want %q or %q", p.Kind, Wasm, Process)
+	case p.Kind != Wasm && p.Kind != Process && p.Kind != OCI:
+		return fmt.Errorf("program.kind: %.20q has no runner in this version; want %q, %q or %q", p.Kind, Wasm, Process, OCI)
 	case p.Host == "" && p.Blob.IsZero():
 		return errors.New("program: missing; name a .wasm file or a program")
 	case p.Host != "" && (p.Kind != Process || !p.Blob.IsZero()):
 		return errors.New("program.host: only a native program that is not shipped can be named")
 	case p.Host != "" && !HostProgram(p.Host):
 		return fmt.Errorf("program.host: %.80q is not under /usr, /bin or /sbin", p.Host)
+	}
+	return p.validateLayers()
+}
+
+func (p *Program) validateLayers() error {
+	switch {
+	case len(p.Layers) > 0 && p.Kind != OCI:
+		return errors.New("program.layers: only an image has layers")
+	case len(p.Layers) > MaxLayers:
+		return fmt.Errorf("program.layers: want at most %d, got %d", MaxLayers, len(p.Layers))
+	}
+	for i, l := range p.Layers {
+		if l.IsZero() || l.Size < 0 {
+			return fmt.Errorf("program.layers: layer %d has no content", i+1)
+		}
 	}
 	return nil
 }

@@ -75,6 +75,15 @@ func (st *stage) file(ref workload.Ref) (string, error) {
 	return st.s.w.cfg.Blobs.Path(ref)
 }
 
+// layer brings a layer of the spec's image here.
+func (st *stage) layer(i int) (string, error) {
+	layers := st.s.spec.Program.Layers
+	if i >= len(layers) {
+		return "", fmt.Errorf("layer %d of %d", i, len(layers))
+	}
+	return st.file(layers[i])
+}
+
 // maxTable bounds the encoded table of tasks in bytes.
 const maxTable = 256 << 20
 

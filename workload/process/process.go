@@ -99,16 +99,18 @@ func (r *Runner) Open(_ context.Context, slot runner.Slot) (runner.Session, erro
 	if err != nil {
 		return nil, err
 	}
-	res := slot.Spec.Resources
+	return s, s.openGroup(r)
+}
+
+// openGroup makes the session's user and cgroups.
+func (s *session) openGroup(r *Runner) (err error) {
+	slot, res := s.slot, s.slot.Spec.Resources
 	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
 	s.group, err = r.host.NewGroup(name, sandbox.Limits{
 		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner), Nodes: slot.Nodes,
 		Quota: res.Quota, Spare: res.Class == workload.Spare, Apart: res.Class != workload.Thread,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return err
 }
 
 func owner(id workload.PeerID) string {
@@ -151,6 +153,7 @@ func executable(path, dir string) (string, error) {
 type session struct {
 	slot    runner.Slot
 	group   *sandbox.Group
+	view    *View  // nil: this machine's
 	program string // host path of a shipped program, "" when the host has it
 	path    string // inside
 	runs    int    // of the goroutine that calls Run
@@ -167,11 +170,11 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 	defer s.turns.Leave()
 	s.runs++
 	work := filepath.Join(s.slot.Dir, fmt.Sprintf("work-%d", s.runs))
-	if err := errors.Join(os.Mkdir(work, 0o755), makeOut(a.Out)); err != nil {
+	if err := errors.Join(os.Mkdir(work, 0o755), makeOut(a.Out), makeOut(s.scratch(work))); err != nil {
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
 	}
 	out, err := s.run(ctx, a, work, end)
-	if rerr := sandbox.RemoveAll(work); rerr != nil && err == nil {
+	if rerr := errors.Join(sandbox.RemoveAll(work), sandbox.RemoveAll(s.scratch(work))); rerr != nil && err == nil {
 		err = fmt.Errorf("attempt: remove scratch: %w", rerr)
 	}
 	return out, err
@@ -208,7 +211,7 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	defer proc.Close()
 	defer release()
 	end.Attach(proc)
-	limits := ending.Limits{Timeout: a.Timeout, Disk: s.slot.Spec.Resources.Disk, Folders: []string{work, a.Out}}
+	limits := ending.Limits{Timeout: a.Timeout, Disk: s.slot.Spec.Resources.Disk, Folders: []string{work, a.Out, s.scratch(work)}}
 	pipes.copy(a)
 	stop, watched := make(chan struct{}), make(chan struct{})
 	go func() { defer close(watched); end.Watch(ctx, limits, stop) }()
@@ -295,6 +298,9 @@ func (s *session) Kill() { s.turns.Kill() }
 // Close kills what runs, waits for it and removes the cgroups.
 func (s *session) Close() error {
 	s.turns.Close()
+	if s.view != nil {
+		s.view.Release()
+	}
 	return s.group.Close()
 }
 

@@ -89,9 +89,16 @@ func (p *pipes) close() {
 // describe says what the sandbox runs and shows.
 func (s *session) describe(a runner.Attempt, work string, p *pipes) (sandbox.Program, error) {
 	prog := sandbox.Program{
-		Host: true, Work: work, Out: a.Out, Path: s.path, Env: runner.Environ(a, searchPath),
+		Host: s.view == nil, Work: work, Out: a.Out, Path: s.path, Env: runner.Environ(a, searchPath),
 		Args:  append([]string{s.argv0()}, a.Args...),
 		Stdin: p.in, Stdout: p.out, Stderr: p.err,
+	}
+	at := runner.WorkDir
+	if s.view != nil {
+		if err := s.show(a, work, &prog); err != nil {
+			return prog, err
+		}
+		at = prog.Dir
 	}
 	if s.program != "" {
 		prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: s.program, Target: shippedPath})
@@ -100,7 +107,7 @@ func (s *session) describe(a runner.Attempt, work string, p *pipes) (sandbox.Pro
 		if err := runner.CheckTarget(m.Target); err != nil {
 			return prog, err
 		}
-		prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: m.Source, Target: path.Join(runner.WorkDir, m.Target)})
+		prog.Mounts = append(prog.Mounts, sandbox.Mount{Source: m.Source, Target: path.Join(at, m.Target)})
 	}
 	if a.Unit == nil {
 		return prog, nil

@@ -53,7 +53,11 @@ type Slot struct {
 
 	// Program is the host path of the verified program file; "" when
 	// Spec.Program.Host is named.
+	// For an image it is the file with its record.
 	Program string
+	// Layer returns the host path of layer i of an image, once it is here and
+	// verified. Nil for other programs.
+	Layer func(i int) (path string, err error)
 	// CPUs are the logical CPUs the allocator granted; empty is not pinned.
 	CPUs []int
 	// Nodes are the NUMA nodes that memory must come from; empty is any.

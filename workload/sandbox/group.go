@@ -38,6 +38,7 @@ type Group struct {
 	dirs   map[string]string // controller to folder; "" is the unified one
 	procs  []*os.File        // cgroup.procs of each, to be joined through
 	counts counts
+	owner  *os.File // maps root to the group's user (root.go); nil until an image needs it
 	peak   *os.File // memory.peak, kept open because a reset belongs to the descriptor
 	live   sync.Map // *Proc, not closed
 
@@ -383,8 +384,6 @@ func (g *Group) Close() error {
 	for _, dir := range g.dirs {
 		errs = append(errs, cgroup.Remove(dir))
 	}
-	if g.peak != nil {
-		g.peak.Close()
-	}
+	closeFiles([]*os.File{g.peak, g.owner}) // closing none is harmless
 	return errors.Join(errs...)
 }

@@ -251,8 +251,9 @@ func mayMount() bool {
 	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// What the launcher needs in a user namespace of its own.
-var launcherCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP}
+// What the launcher needs in a user namespace of its own; the last for overlays,
+// which prepare their files in a folder that is closed to everyone.
+var launcherCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETPCAP, unix.CAP_DAC_OVERRIDE}
 
 // confine puts the launcher into a user namespace of its own, in which all users
 // that this process may map are themselves.

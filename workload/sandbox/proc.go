@@ -19,11 +19,14 @@ import (
 // Program is what to run and what it sees.
 type Program struct {
 	Host    bool     // show /usr of this machine; always so when the shim is dynamically linked
+	Root    *Root    // what / is; nil is an empty, read-only one
+	User    *User    // who it is inside; nil is user and group 1000
 	Mounts  []Mount  // beside Work and Out
 	Work    string   // host folder seen as /work, writable; given to the group's user
 	Out     string   // host folder seen as /out, writable; given to the group's user; "" is none
 	Role    string   // a role of the shim to run in place of Path
 	Path    string   // the program inside
+	Search  []string // folders in which a Path without a slash is looked up
 	Args    []string // with argv[0]; with Role, what follows the role
 	Env     []string
 	Dir     string // working directory inside; "" is /work
@@ -35,6 +38,9 @@ type Program struct {
 	Stdin, Stdout, Stderr *os.File
 	Keep                  []*os.File
 }
+
+// User is a user and a group by their numbers inside. Outside they are the group's.
+type User struct{ UID, GID int }
 
 // Mount shows a host file or folder at Target, an absolute clean path inside.
 type Mount struct {
@@ -139,7 +145,7 @@ func (g *Group) begin(proc *Proc, p Program) error {
 
 // config describes what p and the group ask for.
 func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, error) {
-	cfg := &inside.Config{View: proc.view, Limits: g.insideLimits(), User: g.user(), Path: p.Path, Args: p.Args, Env: p.Env, Dir: p.Dir}
+	cfg := &inside.Config{View: proc.view, Limits: g.insideLimits(), User: g.user(p.User), Path: p.Path, Search: p.Search, Args: p.Args, Env: p.Env, Dir: p.Dir}
 	if cfg.Dir == "" {
 		cfg.Dir = "/work"
 	}
@@ -155,7 +161,12 @@ func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, 
 	if err := g.addMounts(cfg, p, own); err != nil {
 		return nil, err
 	}
-	if err := g.chooseView(cfg, proc, p.Host || shim.Dynamic()); err != nil {
+	if p.Root != nil {
+		if err := g.prepareRoot(cfg, p.Root, own); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.chooseView(cfg, proc, p.Host || shim.Dynamic() && (p.Root == nil || p.Role != "")); err != nil {
 		return nil, err
 	}
 	if err := g.addStreams(cfg, p); err != nil {
@@ -175,7 +186,7 @@ func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, 
 
 // chooseView takes what the launcher has built where it is what is asked for.
 func (g *Group) chooseView(cfg *inside.Config, proc *Proc, host bool) (err error) {
-	cfg.Built = proc.built && host && !slices.ContainsFunc(cfg.Mounts, func(m inside.Mount) bool { return !inside.Fits(m.Target) })
+	cfg.Built = proc.built && host && cfg.Root == nil && !slices.ContainsFunc(cfg.Mounts, func(m inside.Mount) bool { return !inside.Fits(m.Target) })
 	if !host {
 		cfg.View, err = inside.NewView(false)
 	}
@@ -232,9 +243,12 @@ func (g *Group) addStreams(cfg *inside.Config, p Program) error {
 }
 
 // user is who the group's programs are.
-func (g *Group) user() inside.User {
+func (g *Group) user(in *User) inside.User {
 	own := g.host.users.own()
-	u := inside.User{UID: g.uid, GID: g.uid, Drop: own}
+	u := inside.User{UID: g.uid, GID: g.uid, In: [2]int{inside.UID, inside.GID}, Drop: own}
+	if in != nil {
+		u.In = [2]int{in.UID, in.GID}
+	}
 	if !own {
 		u.GID = os.Getegid()
 	}

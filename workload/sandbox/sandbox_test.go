@@ -332,3 +332,12 @@ func TestUserRange(t *testing.T) {
 		seen = append(seen, u)
 	}
 }
+
+// TestRoot: what a program does to its root, nobody else sees, and it reaches no
+// more than without one.
+func TestRoot(t *testing.T) {
+	h := host(t, fmt.Sprintf("perrin-test-root-%d", os.Getpid()))
+	if err := h.SelfTestRoot(context.Background(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+}

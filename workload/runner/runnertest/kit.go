@@ -28,6 +28,8 @@ type Kit struct {
 	Program string
 	// Root is the program's working directory as it sees it: /work, or / for wasm.
 	Root string
+	// Prepare, when set, completes a slot that Open has filled in.
+	Prepare func(*workload.Spec, *runner.Slot)
 }
 
 // BuildProbe builds the probe once for each target and test binary.
@@ -130,6 +132,9 @@ func (k Kit) Open(tb testing.TB, edit func(*workload.Spec, *runner.Slot)) *Slot 
 	s.Spec.Program = workload.Program{Kind: k.Runner.Kind(), Name: "probe",
 		Blob: workload.Ref{Digest: sha256.Sum256(image), Size: int64(len(image))}}
 	slot := runner.Slot{Slot: 1, Spec: &s.Spec, Program: k.Program, Dir: s.Dir}
+	if k.Prepare != nil {
+		k.Prepare(&s.Spec, &slot)
+	}
 	if edit != nil {
 		edit(&s.Spec, &slot)
 	}

@@ -4,6 +4,7 @@ package inside
 const (
 	RoleLaunch = "sandbox"
 	RoleProbe  = "probe"
+	RoleRoot   = "probe-root"
 )
 
 // ShimName is argv[0] of the shim.
@@ -40,15 +41,17 @@ type Limits struct {
 	Pinned   bool  // a cpuset holds CPUs, so the program may change its own affinity within
 }
 
-// User is who the program is on the host.
+// User is who the program is on the host, and inside.
 type User struct {
 	UID, GID int
-	Drop     bool // of root: change to UID and GID, and leave every other group
+	In       [2]int // user and group inside
+	Drop     bool   // of root: change to UID and GID, and leave every other group
 }
 
 // Config is everything about one sandbox. Its descriptors are the caller's.
 type Config struct {
 	View   *View // what is around Mounts
+	Root   *Root // in place of an empty, read-only root
 	Built  bool  // the launcher has View as its root already (LaunchPlan)
 	Mounts []Mount
 	Limits Limits
@@ -63,7 +66,9 @@ type Config struct {
 	Keep []int
 	Self bool   // run the shim itself: Args[1] is its role
 	Path string // the program inside the sandbox, when not Self
-	Args []string
-	Env  []string
-	Dir  string
+	// Search are folders in which a Path without a slash is looked up.
+	Search []string
+	Args   []string
+	Env    []string
+	Dir    string
 }

@@ -3,6 +3,7 @@ package inside
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,12 +76,18 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 			own = append(own, p.openTree(m))
 		}
 	}
+	root, trees := here, []tree(nil)
+	if cfg.Root != nil {
+		root, trees = p.overlay(cfg.View, cfg.Root, given)
+	}
 	if cfg.User.Drop { // what is made from here on is the program's
 		p.do("group of files", unix.SYS_SETFSGID, num(cfg.User.GID))
 		p.do("user of files", unix.SYS_SETFSUID, num(cfg.User.UID))
 	}
-	root, trees := here, []tree(nil)
-	if !cfg.Built {
+	switch {
+	case cfg.Root != nil:
+		p.furnish(root, cfg.View, cfg.Dir, &cfg.User)
+	case !cfg.Built:
 		root, trees = p.newRoot(cfg.View, &cfg.User)
 	}
 	tmp := p.tmpfs("/tmp", max(cfg.Limits.TmpSize, 1), 0, "0777", &cfg.User)
@@ -90,7 +97,7 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 	}
 	p.place(root, p.proc())
 	if !cfg.Built {
-		p.pivot(root)
+		p.pivot(root, cfg.Root == nil)
 	}
 }
 
@@ -105,7 +112,7 @@ func (p *Plan) becomeUser(u *User) {
 	p.do("make a user namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER))
 	p.do("set dumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1)) // or its files in /proc are root's
 	for _, f := range [][2]string{
-		{"setgroups", "deny"}, {"uid_map", idMap(UID, u.UID)}, {"gid_map", idMap(GID, u.GID)},
+		{"setgroups", "deny"}, {"uid_map", idMap(u.In[0], u.UID)}, {"gid_map", idMap(u.In[1], u.GID)},
 	} {
 		fd := p.get("open "+f[0], unix.SYS_OPENAT, here, p.str("/proc/self/"+f[0]), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0))
 		p.do("write "+f[0]+" "+f[1], unix.SYS_WRITE, fd, p.bytes([]byte(f[1])), num(len(f[1])))
@@ -135,7 +142,7 @@ func (p *Plan) arrangeFiles(cfg *Config, keep []arg, streams [3]arg) {
 func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
 	p.do("start a session", unix.SYS_SETSID)
 	p.do(fmt.Sprintf("enter %q", cfg.Dir), unix.SYS_CHDIR, p.str(cfg.Dir))
-	ruleset, rules := p.landlockRuleset()
+	ruleset, rules := p.landlockRuleset(cfg.Root != nil)
 	p.setLimits(&cfg.Limits)
 	for _, fd := range cgroups {
 		p.do("join a cgroup", unix.SYS_WRITE, fd, p.str("0"), num(1)) // the writer itself
@@ -151,10 +158,13 @@ func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
 	if cfg.Self {
 		path = "/proc/self/exe"
 	}
-	exec := []arg{p.str(path), p.list(cfg.Args), p.list(cfg.Env)}
+	search := cfg.Search
+	if strings.Contains(path, "/") {
+		search = nil
+	}
+	args, env := p.list(cfg.Args), p.list(cfg.Env)
 	p.seccompEnforce(filter)
-	p.exec = len(p.ops)
-	p.do(path, unix.SYS_EXECVE, exec...)
+	p.execute(path, search, args, env)
 }
 
 // guard leaves pid 1 with nothing that it does not need, and has it watch.

@@ -150,7 +150,7 @@ func TestPlanMemory(t *testing.T) {
 func TestPlanErrors(t *testing.T) {
 	p := &Plan{}
 	p.do("open the door", 1)
-	p.exec = len(p.ops)
+	p.exec, p.execEnd = 1, 2
 	p.do("/bin/no", 2)
 	if err := p.Err(Status{Kind: Failed, Value: uint64(unix.EPERM)}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "open the door") {
 		t.Error(err)

@@ -52,9 +52,10 @@ func landlockAttr(abi int) (attr unix.LandlockRulesetAttr, write uint64) {
 }
 
 // landlockRuleset makes the rules of every sandbox: read and execute anywhere
-// in the view, write only where writing is meant, no TCP. It reports false where
-// the kernel has no Landlock: the view itself is the wall, this is the second.
-func (p *Plan) landlockRuleset() (arg, bool) {
+// in the view, write only where writing is meant, which with a Root is the whole
+// view, no TCP. It reports false where the kernel has no Landlock: the view itself
+// is the wall, this is the second.
+func (p *Plan) landlockRuleset(root bool) (arg, bool) {
 	abi := landlockVersion()
 	if abi == 0 {
 		return arg{}, false
@@ -66,12 +67,16 @@ func (p *Plan) landlockRuleset() (arg, bool) {
 	} else if abi < 6 {
 		size = 16
 	}
+	all := uint64(landlockRead)
+	if root {
+		all = write
+	}
 	rules := p.get("landlock ruleset", unix.SYS_LANDLOCK_CREATE_RULESET,
 		p.words(attr.Handled_access_fs, attr.Handled_access_net, attr.Scoped), num(size), num(0))
 	for _, r := range []struct {
 		path   string
 		access uint64
-	}{{"/", landlockRead}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}} {
+	}{{"/", all}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}} {
 		what := "landlock rule for " + r.path
 		fd := p.get(what, unix.SYS_OPENAT, here, p.str(r.path), num(unix.O_PATH|unix.O_CLOEXEC), num(0))
 		rule := p.words(r.access&attr.Handled_access_fs, 0) // struct landlock_path_beneath_attr

@@ -20,7 +20,9 @@ type Plan struct {
 	fixups []uint64 // words of data that hold an offset in bytes and become an address
 	slots  int
 	labels []string // what each op is for
-	exec   int      // the op that executes the program, 0 for none
+	// The ops that execute the program, one or the other: the first, and the
+	// one after the last. 0 for none.
+	exec, execEnd int
 }
 
 // op is one call, or one of the machine's own steps.
@@ -221,7 +223,7 @@ func (p *Plan) Err(s Status) error {
 	if s.Op >= uint64(len(p.ops)) {
 		return fmt.Errorf("%w: op %d", ErrStatus, s.Op)
 	}
-	if p.exec > 0 && s.Op == uint64(p.exec) {
+	if p.exec > 0 && s.Op >= uint64(p.exec) && s.Op < uint64(p.execEnd) {
 		return &NoExecError{Errno: errno, Path: p.labels[s.Op]}
 	}
 	return fmt.Errorf("%s: %w", p.labels[s.Op], errno)

@@ -13,10 +13,16 @@ import (
 // Probe looks for holes from inside and returns the exit code of the shim: 0
 // when everything it tried was refused, else 1 with what it found on standard
 // error. A node advertises an isolation level only after this passed on it.
-func Probe() int {
+func Probe() int { return probe(probeWrites) }
+
+// ProbeRoot is Probe in a sandbox with a Root, which has to hold SeedFile: there
+// the program may write, and the folder that it sees stays as it is.
+func ProbeRoot() int { return probe(probeRootWrites) }
+
+func probe(writes func() error) int {
 	found := 0
 	for _, check := range []func() error{
-		probeUser, probeCapabilities, probeFiles, probeWrites, probeProcesses, probeNetwork, probeCalls, probeDescriptors,
+		probeUser, probeCapabilities, probeFiles, writes, probeProcesses, probeNetwork, probeCalls, probeDescriptors,
 	} {
 		if err := check(); err != nil {
 			found = 1
@@ -70,6 +76,25 @@ func probeWrites() error {
 		if f, err := os.Create(name); err == nil {
 			f.Close()
 			return fmt.Errorf("wrote %s", name)
+		}
+	}
+	return nil
+}
+
+// SeedFile is a file of the root that ProbeRoot removes, as far as it can see.
+const SeedFile = "perrin-seed"
+
+func probeRootWrites() error {
+	if err := os.WriteFile("/etc/perrin-probe", []byte("x"), 0o600); err != nil {
+		return fmt.Errorf("cannot write in its root: %w", err)
+	}
+	if err := os.Remove("/" + SeedFile); err != nil {
+		return fmt.Errorf("cannot remove a file of its root: %w", err)
+	}
+	for _, dir := range []string{"/proc", "/dev/fd/"} {
+		if f, err := os.Create(filepath.Join(dir, "perrin-probe")); err == nil {
+			f.Close()
+			return fmt.Errorf("wrote in %s", dir)
 		}
 	}
 	return nil

@@ -128,7 +128,7 @@ func LaunchPlan(v *View) *Plan {
 	for _, t := range trees {
 		p.place(root, t)
 	}
-	p.pivot(root)
+	p.pivot(root, true)
 	p.serve()
 	return p
 }
@@ -315,13 +315,15 @@ func (p *Plan) beneath(what string, at arg, name string) arg {
 	return p.get(what, unix.SYS_OPENAT2, at, p.str(name), how, num(24))
 }
 
-// pivot makes the new root the only one and read-only.
-func (p *Plan) pivot(root arg) {
+// pivot makes the new root the only one and, if asked, read-only.
+func (p *Plan) pivot(root arg, readOnly bool) {
 	p.do("enter the new root", unix.SYS_FCHDIR, root)
 	p.do("pivot_root", unix.SYS_PIVOT_ROOT, p.str("."), p.str("."))
 	p.do("detach the old root", unix.SYS_UMOUNT2, p.str("."), num(unix.MNT_DETACH))
 	p.do("chdir /", unix.SYS_CHDIR, p.str("/"))
-	p.setattr("make the root read-only", root, unix.AT_EMPTY_PATH, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	if readOnly {
+		p.setattr("make the root read-only", root, unix.AT_EMPTY_PATH, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	}
 	p.close(root)
 }
 

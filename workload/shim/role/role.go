@@ -26,6 +26,8 @@ func Run(args []string) int {
 		return inside.Launch()
 	case inside.RoleProbe:
 		return inside.Probe()
+	case inside.RoleRoot:
+		return inside.ProbeRoot()
 	case watchdog.Role:
 		return watchdog.Serve(args[1:])
 	case guest.RoleCompile:
