@@ -20,6 +20,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/oci"
 	"github.com/perrin-mesh/perrin/workload/process"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
@@ -34,6 +35,7 @@ type machine struct {
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
 	advice     []string // what weakens them all on this machine
+	failed     []string // of each runner that is not offered, why
 	supervisor Supervisor
 	about      workload.Machine
 	controls   sandbox.Controls
@@ -182,7 +184,14 @@ func (n *Node) openRunners(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.proveRunners(ctx, []runner.Runner{process.New(host, log), wasmRunner})
+	images, err := oci.New(oci.Config{
+		Host: host, Dir: filepath.Join(data, "images"), Limit: n.cfg.BlobLimit, Room: func() int64 { return freeDisk(data) }, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("images", images.Close)
+	return n.proveRunners(ctx, []runner.Runner{process.New(host, log), wasmRunner, images})
 }
 
 // proveRunners runs each runner's self-test and keeps those that pass.
@@ -196,6 +205,7 @@ func (n *Node) proveRunners(ctx context.Context, candidates []runner.Runner) err
 		if err != nil {
 			n.log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", err)
 			failed = errors.Join(failed, err)
+			n.machine.failed = append(n.machine.failed, fmt.Sprintf("this node does not run %s: %v", r.Kind(), err))
 			continue
 		}
 		n.machine.runners[r.Kind()] = r

@@ -46,7 +46,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 		addOffer(st, &o)
 	}
 	n.fillRunning(ctx, st)
-	st.Warnings = append(n.notices(), n.warnings(st)...)
+	st.Warnings = slices.Concat(n.notices(), n.machine.failed, n.warnings(st))
 	if stats {
 		st.Stats = n.Stats()
 	}

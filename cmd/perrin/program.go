@@ -13,6 +13,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/oci/source"
 )
 
 // maxProgram is the largest program that is shipped, in bytes. More than that
@@ -25,12 +26,15 @@ type program struct {
 	workload.Program
 	path string // of the file to ship; "" when the nodes have it
 	arch string // the only architecture that can run it; "" for any
+
+	image *source.Name // of a container image; nil for other programs
+
 	note string // for the user
 
 	unknown bool // this machine does not have it
 }
 
-// findProgram resolves the PROGRAM argument. A .wasm file, a script and a
+// findProgram resolves the PROGRAM argument. oci: begins an image. A .wasm file, a script and a
 // native program of the user's are shipped; one under /usr, /bin or /sbin is
 // named, and so is a bare name that this machine does not know, or has there as
 // well as where PATH finds it first.
@@ -38,6 +42,8 @@ func findProgram(arg string, getenv func(string) string) (program, error) {
 	switch {
 	case arg == "" || strings.ContainsRune(arg, 0):
 		return program{}, usagef("perrin run -- echo hi", "PROGRAM is empty")
+	case strings.HasPrefix(arg, imagePrefix):
+		return findImage(arg)
 	case strings.Contains(arg, "/"):
 		return programAt(arg)
 	case strings.HasSuffix(arg, ".wasm"):

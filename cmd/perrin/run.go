@@ -18,9 +18,12 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a program on the mesh and return its exit code",
 		Long: `Run a program on the mesh: its output comes here, and its exit code is returned.
 
-PROGRAM is a .wasm file, a native program or script of yours (it is shipped), or
-a program under /usr, /bin or /sbin such as python3 (it is named, and a node
-without it declines). Relative arguments that name files or folders below the
+PROGRAM is a .wasm file, a native program or script of yours (it is shipped), a
+program under /usr, /bin or /sbin such as python3 (it is named, and a node
+without it declines), or a container image: oci:alpine:3.20, oci:app@sha256:…,
+oci:./layout-folder or oci:./image.tar. An image's entry point, command, user,
+variables and working directory hold; a tag is resolved once, here, with the
+credentials of ` + "`docker login`" + `, and travels as a digest. Relative arguments that name files or folders below the
 working directory are shipped too, and listed on stderr.
 
 What the program writes below the folder $PERRIN_OUT comes back with --output.
@@ -33,6 +36,8 @@ program runs on a mesh of one node inside this command.`,
 			"perrin run --cores 4 --memory 2GiB --output results -- ./simulate params.json",
 			"perrin run --threads 1 --max-price 500 --where 'arch==amd64 && zone!=attic' -- render.wasm frame.png",
 			"zcat big.gz | perrin run -- wc -l",
+			"perrin run -- oci:alpine:3.20 sh -c 'cat /etc/os-release'",
+			"perrin run -- oci:./image.tar train data.csv",
 			"ID=$(perrin run --detach -- sleep 60); perrin wait $ID"),
 		Args:              cobra.ArbitraryArgs,
 		Annotations:       map[string]string{answersForProgram: "yes"},
@@ -204,6 +209,11 @@ func (a *app) submitJob(ctx context.Context, b *backend, j *job, detached bool, 
 // uploadJob stores the program and the inputs and names them in the spec.
 func (a *app) uploadJob(ctx context.Context, up *uploader, j *job) error {
 	var err error
+	if j.program.image != nil {
+		if err := a.putImage(ctx, up, j); err != nil {
+			return err
+		}
+	}
 	if j.program.path != "" {
 		if j.spec.Program.Blob, err = up.put(ctx, j.program.path, workload.File); err != nil {
 			return err

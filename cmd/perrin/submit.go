@@ -165,6 +165,12 @@ func onlyFile(in localInput) error {
 // program finds the program that a file names: a path is relative to the file.
 func (r *resolver) program(name string) (program, error) {
 	switch {
+	case strings.HasPrefix(name, imagePrefix):
+		p, err := findImage(name)
+		if p.image != nil && p.image.Path != "" {
+			p.image.Path = r.path(p.image.Path)
+		}
+		return p, err
 	case filepath.IsAbs(name):
 		return findProgram(name, r.env)
 	case strings.Contains(name, "/") || strings.HasSuffix(name, ".wasm"):
@@ -432,7 +438,7 @@ func (a *app) printSteps(steps []*step) error {
 			after = append(after, x.Value)
 		}
 		how := "shipped"
-		if s.job.program.path == "" {
+		if s.job.program.path == "" && s.job.program.image == nil {
 			how = "named"
 		}
 		t.Row(s.Name, fmt.Sprintf("%s (%s, %s)", s.job.program.Name, s.job.program.Kind, how), terminal.Count(int64(s.job.spec.Tasks.Count)),

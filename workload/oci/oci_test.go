@@ -196,7 +196,7 @@ func TestImagesThatDoNotOpen(t *testing.T) {
 		"this node is":        {ocitest.BuildFor(t, "s390x", v1.ImageConfig{}, good), nil},
 		"the workload brings": {build(v1.ImageConfig{}), func(s *staged) { s.refs = s.refs[1:] }},
 		"its manifest says":   {build(v1.ImageConfig{}), func(s *staged) { s.refs[0].Size++ }},
-		"what was moved is":   {lying, func(s *staged) { lie(t, s) }},
+		"it does not unpack":  {lying, func(s *staged) { lie(t, s) }},
 		"leads out":           {ocitest.Build(t, v1.ImageConfig{}, ocitest.Tar(t, ocitest.File("../x", nil))), nil},
 		"a whiteout of /":     {ocitest.Build(t, v1.ImageConfig{}, ocitest.Tar(t, ocitest.File(".wh..wh..opq", nil))), nil},
 		"its record":          {build(v1.ImageConfig{}), func(s *staged) { rewrite(t, s.record, []byte("{")) }},
