@@ -14,7 +14,7 @@ BENCH ?= .
 CITEST  = $(GO) run ./internal/citest -skips .ci/skips
 SHIM    = workload/shim/embedded/perrin-shim
 # Packages whose tests make namespaces, cgroups or mounts.
-NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/wasm/... ./workload/runner/... \
+NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./workload/wasm/... ./workload/runner/... \
           ./workload/blob/... ./consensus/store/... ./mesh
 # Not under the race detector: examples and the repository's checks (they build
 # programs), and the pure packages (a check keeps goroutines out of them).

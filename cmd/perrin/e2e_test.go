@@ -39,13 +39,17 @@ func TestRealMesh(t *testing.T) {
 	}
 	bin, tmp := buildPrograms(t), t.TempDir()
 	work := t.TempDir() // the mesh hides it from its daemons
+	images := newImages(t, bin)
 	mesh := startDev(t, bin, work, tmp)
 	nodes := mesh.nodes(t, bin)
 	t.Cleanup(func() { nothingLeft(t, tmp, nodes) })
 	t.Cleanup(func() { mesh.stop(t) })
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/e2e", WorkdirRoot: work, RequireExplicitExec: true, UpdateScripts: os.Getenv("REWRITE") != "",
-		Setup: func(env *testscript.Env) error { return mesh.setup(env, bin) },
+		Setup: func(env *testscript.Env) error {
+			images.setup(env)
+			return mesh.setup(env, bin)
+		},
 		Condition: func(name string) (bool, error) {
 			if name == "root" {
 				return os.Geteuid() == 0, nil
@@ -59,6 +63,8 @@ func TestRealMesh(t *testing.T) {
 			"id":        idCommand,
 			"port":      portCommand,
 			"example":   exampleCommand,
+			"image":     images.imageCommand(t),
+			"pulled":    images.pulledCommand,
 		},
 	})
 }
@@ -74,6 +80,7 @@ func buildPrograms(t *testing.T) string {
 		{"build", "-tags", "embedshim", "-o", filepath.Join(dir, "perrin"), "."},
 		{"build", "-o", filepath.Join(dir, "unit"), "../../examples/unit/golang"},
 		{"build", "-o", filepath.Join(dir, "unit.wasm"), "../../examples/unit/golang"},
+		{"build", "-ldflags=-s -w", "-o", filepath.Join(dir, "probe"), "../../workload/runner/runnertest/testdata/probe"},
 	}
 	for _, args := range builds {
 		cmd := exec.CommandContext(t.Context(), "go", args...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -44,6 +45,10 @@ func imageError(err error) error {
 		f.code, f.hint = exitUnavailable, "check the registry's name and the network; a layout or an archive needs neither"
 	case errors.Is(err, image.ErrInvalid):
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			return unreadable(p.Path, err)
+		}
 		return unreadable("the image", err)
 	default:
 		return err

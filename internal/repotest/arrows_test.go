@@ -41,7 +41,7 @@ var closed = []struct{ folder, why string }{
 }
 
 // testOnly folders are imported by tests alone.
-var testOnly = []string{"mesh/meshtest", "node/api/apitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest"}
+var testOnly = []string{"mesh/meshtest", "node/api/apitest", "workload/oci/ocitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range modulePackages(t) {
@@ -106,6 +106,9 @@ var owners = []struct {
 	{"github.com/fxamacker/cbor/v2/...", []string{"mesh/wire"}, "signatures and replay need one encoding"},
 	{"github.com/spf13/cobra/...", []string{"cmd/..."}, "flags are the command's business"},
 	{"github.com/spf13/pflag/...", []string{"cmd/..."}, "flags are the command's business"},
+	{"oras.land/oras-go/v2/...", []string{"workload/oci/source", "workload/oci/ocitest"}, "only the side that names an image speaks to registries"},
+	{"github.com/opencontainers/...", []string{"workload/oci/..."}, "past workload/oci an image is a record and layers"},
+	{"github.com/klauspost/compress/...", []string{"workload/oci/unpack"}, "only layers are packed by others"},
 	{"github.com/goccy/go-yaml/...", []string{"workload/specfile/..."}, "YAML is for people; past specfile there are only specs"},
 }
 

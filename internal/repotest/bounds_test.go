@@ -22,6 +22,7 @@ var bounded = map[string]bool{
 	"node": true, "node/leader": true, "node/worker": true, "node/api": true, "consensus": true, "consensus/ledger": true,
 	"consensus/store": true, "scheduler": false, "mesh": false, "mesh/wire": false, "mesh/gossip": false, "mesh/directory": false,
 	"workload": false, "workload/blob": false, "workload/sandbox": false,
+	"workload/oci/image": true, "workload/oci/unpack": true, "workload/oci/source": true,
 }
 
 // notBounds are constants that are named like a bound and bound nothing that
@@ -30,9 +31,12 @@ var notBounds = map[string]string{
 	"api.maxErrorAnswer":       "of one error's text",
 	"consensus.maxConfigBytes": "of one field of a snapshot's header",
 	"consensus.maxHeader":      "of one message's header",
+	"image.maxEntries":         "of two files that are read once",
 	"ledger.maxWall":           "a number that JSON can carry",
 	"node.keptEvery":           "a number of rounds",
 	"node.maxAnswer":           "wire.MaxBulk by another name",
+	"source.maxName":           "of one argument",
+	"unpack.maxTarget":         "of one path",
 }
 
 // likeABound is how a bound is named.
