@@ -38,6 +38,7 @@ var scenarios = []scenario{
 	{"place", placement},
 	{"many", manyWorkloads},
 	{"process", nativeStarts},
+	{"oci", imageStarts},
 	{"clear", clearing},
 	{"idle", idleAndStorm},
 	{"blob", blobTransfer},

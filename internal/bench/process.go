@@ -50,12 +50,14 @@ func nativeStarts(ctx context.Context, b *bench) error {
 // starter runs programs with the runner of a node of its own.
 type starter struct {
 	host  *sandbox.Host
-	r     *process.Runner
+	r     runner.Runner
 	dir   string
 	clock string // the program that prints the clock
 	wait  string // one that prints and waits
 	seq   int
 	mu    sync.Mutex
+
+	prepare func(*workload.Spec, *runner.Slot) // completes an attempt's slot; may be nil
 }
 
 func newStarter(b *bench) (*starter, error) {
@@ -96,8 +98,12 @@ func (s *starter) attempt(ctx context.Context, path string, first func()) (time.
 	spec := workload.DefaultSpec()
 	smallShape(&spec)
 	spec.Program = workload.Program{Kind: workload.Process, Name: "program"}
+	slot := runner.Slot{Slot: 1, Owner: workload.PeerID{1}, Spec: &spec, Program: path, Dir: dir}
+	if s.prepare != nil {
+		s.prepare(&spec, &slot)
+	}
 	began := time.Now()
-	session, err := s.r.Open(ctx, runner.Slot{Slot: 1, Owner: workload.PeerID{1}, Spec: &spec, Program: path, Dir: dir})
+	session, err := s.r.Open(ctx, slot)
 	if err != nil {
 		return 0, err
 	}
