@@ -87,6 +87,7 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoAward:   {wire.SignedAward{Award: workload.Sign(workload.DomainAward, wire.MustMarshal(award), n.id.key), Spec: signed}},
 		wire.ProtoHalt:    {wire.HaltMsg{Slots: []wire.SlotRef{ref}, GraceMs: 10}},
 		wire.ProtoLive:    {wire.LiveMsg{Workload: id}},
+		wire.ProtoPicture: {wire.PictureMsg{}},
 		wire.ProtoSubmit:  {wire.Submit{Spec: signed, Home: n.self, Blobs: []workload.Ref{small}, Inline: []wire.Inline{{Data: []byte("p")}}}},
 		wire.ProtoTake:    {wire.TakeMsg{Ref: ref, Seq: 1}},
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},

@@ -30,7 +30,7 @@ var everyProtocol = []string{
 	wire.ProtoSubmit, wire.ProtoHold, wire.ProtoWhole, wire.ProtoChunk, wire.ProtoOffer, wire.ProtoCall,
 	wire.ProtoRelease, wire.ProtoAward, wire.ProtoTake, wire.ProtoReturn, wire.ProtoClose, wire.ProtoDone,
 	wire.ProtoRenew, wire.ProtoHalt, wire.ProtoSuited, wire.ProtoMember, wire.ProtoQuery, wire.ProtoStop,
-	wire.ProtoLive, wire.ProtoAttach, wire.ProtoRaft,
+	wire.ProtoLive, wire.ProtoPicture, wire.ProtoAttach, wire.ProtoRaft,
 }
 
 // TestRudePeers lets an admitted peer speak garbage, half a message, one that

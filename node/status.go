@@ -31,7 +31,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 	}
 	st := &api.Status{
 		Ready: why == "", Why: why, Mesh: n.host.Mesh(), Node: n.self, Name: n.name, Version: n.cfg.Version,
-		Versions: map[string]int{}, Prices: map[string]int64{}, Declared: n.machine.about.Declared,
+		Versions: map[string]int{}, Prices: map[string]int64{}, Declared: n.machine.about.Declared, Enforced: n.machine.enforced(),
 	}
 	st.Cells = append(st.Cells, n.homeStatus(offers, err == nil))
 	for _, d := range n.digests.Board.List(time.Now()) {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -80,7 +81,7 @@ func (b *book) post(in *OfferIn, away, dht bool, now int64) *entry {
 func atLeastNothing(c workload.Capacity) workload.Capacity {
 	return workload.Capacity{
 		Cores: max(c.Cores, 0), Threads: max(c.Threads, 0), Memory: max(c.Memory, 0),
-		Disk: max(c.Disk, 0), Slots: max(c.Slots, 0), Spare: max(c.Spare, 0),
+		Disk: max(c.Disk, 0), Slots: max(c.Slots, 0), Spare: max(c.Spare, 0), Beside: max(c.Beside, 0),
 	}
 }
 
@@ -228,6 +229,24 @@ func cpusOf(free workload.Capacity, class workload.Class) (workload.Code, int32)
 	return workload.NoCores, free.Cores
 }
 
+// besideNote says that there are idle threads which the asker cannot have.
+func besideNote(free workload.Capacity, r workload.Resources) string {
+	if free.Beside == 0 || r.Class == workload.Spare {
+		return ""
+	}
+	whole, s, t := "thread", "s", "s"
+	if r.Class == workload.Core {
+		whole = "whole core"
+	}
+	if r.CPUs == 1 {
+		s = ""
+	}
+	if free.Beside == 1 {
+		t = ""
+	}
+	return fmt.Sprintf("%d %s%s asked, %d thread%s free but on cores of other tenants", r.CPUs, whole, s, free.Beside, t)
+}
+
 // short returns what of a shape the free capacity lacks.
 func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	var reasons []workload.Reason
@@ -238,6 +257,9 @@ func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	}
 	code, cpus := cpusOf(free, r.Class)
 	lack(code, int64(r.CPUs), int64(cpus))
+	if len(reasons) > 0 {
+		reasons[0].Note = besideNote(free, r)
+	}
 	lack(workload.NoMemory, r.Memory, free.Memory)
 	lack(workload.NoDisk, r.Disk, free.Disk)
 	lack(workload.NoSlots, 1, int64(free.Slots))

@@ -81,4 +81,7 @@ type Capacity struct {
 	// Spare is threads whose idle time is lent out (in Free: what is idle of
 	// them now). It takes nothing from Cores and Threads, nor they from it.
 	Spare int32 `cbor:"6,keyasint,omitempty" json:"spare,omitempty"`
+	// Beside is threads that are idle on cores in use: only the tenant of such a
+	// core may have them.
+	Beside int32 `cbor:"7,keyasint,omitempty" json:"beside,omitempty"`
 }

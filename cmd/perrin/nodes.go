@@ -16,14 +16,27 @@ import (
 func (a *app) nodesCommand() *cobra.Command {
 	var find string
 	cmd := &cobra.Command{
-		Use: "nodes [--find EXPR]", Short: "List the nodes of the mesh",
-		Long: `List the nodes that this node knows. --find lists those that meet a condition, and
+		Use: "nodes [NAME | --find EXPR]", Short: "List the nodes of the mesh, or draw one",
+		Long: `List the nodes that this node knows; with NAME, draw one of this cell: its sockets,
+cores and threads, who holds which, what is spare, its walls and prices. --find lists those that meet a condition, and
 asks the DHT for nodes of other cells too. What it can ask for: arch, os, name,
 version, cores, threads, smt, memory, disk, slots, declared, kind-KIND,
 wall-WALL, attest-KIND and every label.`,
-		Example: examples("perrin nodes", "perrin nodes --find 'cores>=8 && memory>=16GiB'", "perrin nodes --find gpu --json"),
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: examples("perrin nodes", "perrin nodes --find 'cores>=8 && memory>=16GiB'", "perrin nodes --find gpu --json", "perrin nodes attic    # draw the machine"),
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && find != "" {
+				return usagef("name one node, or give a condition", "NAME and --find exclude each other")
+			}
+			if len(args) == 1 {
+				return a.withBackend(func(b *backend) error {
+					p, err := b.Picture(cmd.Context(), args[0])
+					if err != nil {
+						return err
+					}
+					return show(a, p, a.printPicture)
+				})
+			}
 			if _, err := workload.ParseWhere(find); err != nil {
 				return usagef("a condition looks like 'cores>=8 && zone!=attic'", "--find: %s", strings.TrimPrefix(err.Error(), "where: "))
 			}

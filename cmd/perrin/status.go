@@ -75,6 +75,9 @@ func (a *app) printStatus(st *api.Status) error {
 		p("spare", "%d of %s idle and free to be lent", st.Capacity.Free.Spare, terminal.Plural(int(total.Spare), "thread"))
 	}
 	p("prices", "%s", pricesText(st.Prices))
+	if len(st.Enforced) > 0 {
+		p("held by", "%s", terminal.Clean(strings.Join(st.Enforced, ", "), 300))
+	}
 	p("running", "%s", terminal.Plural(st.Running, "workload"))
 	out.WriteString("\n")
 	if err := cellTable(st).Write(&out); err != nil {

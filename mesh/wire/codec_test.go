@@ -16,7 +16,8 @@ func messages() []any {
 		&Submit{}, &Submitted{}, &Hold{}, &Ack{}, &Chunk{}, &OfferMsg{}, &OfferAnswer{}, &CallMsg{},
 		&CallAnswer{}, &ReleaseMsg{}, &AwardMsg{}, &SignedAward{}, &AwardAnswer{}, &TakeMsg{}, &Taken{},
 		&ReturnMsg{}, &CloseMsg{}, &Statement{}, &Closed{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
-		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{}, &LiveMsg{}, &Live{},
+		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{}, &LiveMsg{}, &Live{}, &PictureMsg{},
+		&workload.Picture{},
 		&workload.Spec{}, &workload.TaskTable{}, &workload.Offer{}, &workload.Bid{}, &workload.Segment{},
 	}
 }

@@ -25,6 +25,7 @@ const (
 	ProtoStop    = "/perrin/stop/1"    // owner's node -> leader
 	ProtoAttach  = "/perrin/attach/1"  // owner's node -> worker, a stream
 	ProtoLive    = "/perrin/live/1"    // owner's node -> worker: what a running task has published
+	ProtoPicture = "/perrin/picture/1" // any node -> node: its cores and who holds them
 	ProtoRaft    = "/perrin/raft/2"    // between the servers of a group, a stream
 )
 
@@ -328,6 +329,9 @@ type LiveMsg struct {
 	Workload workload.ID `cbor:"1,keyasint"`
 	Task     uint32      `cbor:"2,keyasint"`
 }
+
+// PictureMsg asks a node for the picture of its machine, a Picture.
+type PictureMsg struct{}
 
 // Live answers LiveMsg.
 type Live struct {

@@ -21,6 +21,10 @@ type Backend interface {
 	// is also put to the DHT, or empty.
 	Nodes(ctx context.Context, find string) ([]Node, error)
 
+	// Picture asks a node, by its name or the beginning of its identity, for its
+	// cores and who holds them.
+	Picture(ctx context.Context, node string) (*workload.Picture, error)
+
 	// PutBlob stores content, which stays until it is used or a while has passed.
 	PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error)
 	// OpenBlob fetches a blob from whoever has it.

@@ -208,6 +208,11 @@ func (c *Client) Nodes(ctx context.Context, find string) ([]Node, error) {
 	return out, err
 }
 
+// Picture implements Backend.
+func (c *Client) Picture(ctx context.Context, node string) (*workload.Picture, error) {
+	return get[workload.Picture](ctx, c, "/v1/nodes/"+url.PathEscape(node), nil)
+}
+
 // Submit implements Backend.
 func (c *Client) Submit(ctx context.Context, spec workload.Spec) (*Submitted, error) {
 	out := new(Submitted)

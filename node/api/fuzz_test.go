@@ -34,7 +34,7 @@ func FuzzRoutes(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, line := range []string{
-		"GET /v1/status?stats=1", "GET /v1/ready", "GET /v1/nodes?find=a==b", "GET /v1/config", "GET /v1/blobs/" + workload.DigestOf(nil).String() + "?size=3",
+		"GET /v1/status?stats=1", "GET /v1/ready", "GET /v1/nodes?find=a==b", "GET /v1/nodes/attic", "GET /v1/config", "GET /v1/blobs/" + workload.DigestOf(nil).String() + "?size=3",
 		"GET /v1/workloads?all=1&label=a=b", "GET /v1/resolve?text=a", "GET /v1/workloads/" + id, "GET /v1/workloads/" + id + "/wait?since=1&timeout_ms=1",
 		"GET /v1/workloads/" + id + "/tasks?from=1&count=4294967295", "GET /v1/workloads/" + id + "/why?task=0", "POST /v1/workloads/" + id + "/stop",
 		"GET /metrics", "DELETE /v1//..", "GET /v1/workloads/%2e%2e/why", "POST /v1/drain", "POST /v1/workloads/" + id + "/attach?task=1",

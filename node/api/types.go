@@ -141,9 +141,10 @@ type Status struct {
 	Running  int              `json:"running"`  // workloads of the home cell that have not ended
 	Declared bool             `json:"declared"` // nodes share a machine and offer a declared capacity
 	Warnings []string         `json:"warnings,omitempty"`
-	Stats    map[string]any   `json:"stats,omitempty"` // of each component
-	Versions map[string]int   `json:"versions"`        // nodes by version
-	Prices   map[string]int64 `json:"prices"`          // cheapest ask now: core, thread
+	Stats    map[string]any   `json:"stats,omitempty"`    // of each component
+	Enforced []string         `json:"enforced,omitempty"` // what holds CPUs on this node, in words
+	Versions map[string]int   `json:"versions"`           // nodes by version
+	Prices   map[string]int64 `json:"prices"`             // cheapest ask now: core, thread
 }
 
 // Cell is a cell as it is known.

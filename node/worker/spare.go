@@ -227,3 +227,28 @@ func (s *slot) takenBack(r *workload.TaskResult) bool {
 	defer s.mu.Unlock()
 	return s.preempted && (r.Exit == workload.StoppedExit || r.Exit == workload.NodeFault)
 }
+
+// Picture returns the machine's cores and who holds them, with the offer that
+// stands. Sockets and Enforced are the caller's to fill in.
+func (w *Worker) Picture() *workload.Picture {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	owner := func(key slotKey) workload.PeerID {
+		if s := w.slots[key]; s != nil {
+			return s.owner
+		}
+		return workload.PeerID{}
+	}
+	p := &workload.Picture{
+		Offer: workload.Offer{Node: w.cfg.Self, Cell: w.cfg.Cell(), Machine: w.cfg.Machine, Free: w.free(), Asks: w.asks, Drain: w.drain, Running: int32(len(w.slots))},
+		Cores: w.cfg.Alloc.Picture(owner), Others: w.others,
+	}
+	for _, l := range w.cfg.Alloc.Lent() {
+		use := workload.SpareUse{Owner: owner(l.Key), Workload: l.Key.Workload, Slot: l.Key.Slot}
+		for _, cpu := range l.CPUs {
+			use.CPUs = append(use.CPUs, int32(cpu))
+		}
+		p.Spare = append(p.Spare, use)
+	}
+	return p
+}

@@ -404,20 +404,32 @@ func (a *Allocator) firm(c claim) {
 
 func (a *Allocator) occupy(p part, owner workload.PeerID) {
 	c := &a.cores[p.core]
+	a.free.Beside -= c.beside()
 	if c.used == 0 {
 		c.tenant = owner
 		a.nodes[c.node].count(c, -1)
 	}
 	c.used |= p.mask
+	a.free.Beside += c.beside()
 }
 
 func (a *Allocator) vacate(p part) {
 	c := &a.cores[p.core]
+	a.free.Beside -= c.beside()
 	c.used &^= p.mask
 	c.firm &^= p.mask
+	a.free.Beside += c.beside()
 	if c.used == 0 {
 		a.nodes[c.node].count(c, +1)
 	}
+}
+
+// beside counts the idle threads of a core in use.
+func (c *coreState) beside() int32 {
+	if c.used == 0 {
+		return 0
+	}
+	return int32(c.idle())
 }
 
 // count adds sign times the core c to what is wholly free.

@@ -70,6 +70,9 @@ func verify(a *Allocator) error {
 		if used[i] != a.cores[i].used {
 			return fmt.Errorf("core %d: threads %b are marked, %b are given", i, a.cores[i].used, used[i])
 		}
+		if used[i] != 0 {
+			want.Beside += int32(a.cores[i].width - bits.OnesCount64(used[i]))
+		}
 		if used[i] == 0 {
 			want.Threads += int32(a.cores[i].width)
 			if a.cores[i].kept {

@@ -169,6 +169,44 @@ func (f *Fake) Nodes(_ context.Context, find string) ([]api.Node, error) {
 	return out, nil
 }
 
+// Picture implements api.Backend: a machine of two sockets, partly used.
+func (f *Fake) Picture(_ context.Context, node string) (*workload.Picture, error) {
+	if node != nodeNames[0] && node != "attic" {
+		return nil, api.Errorf(api.NotFound, "no node %.80q in this cell", node)
+	}
+	m := f.machine(node, 8)
+	m.Total.Spare = 16
+	p := &workload.Picture{
+		Sockets: 2, Others: 125, Enforced: []string{"cpusets", "CPU time limits", "freezer", "core scheduling"},
+		Offer: workload.Offer{Node: Peer(node), Cell: Cell, Machine: m, Running: 3,
+			Free: workload.Capacity{Cores: 3, Threads: 6, Memory: 8 << 30, Slots: 60, Spare: 9},
+			Asks: workload.Asks{Core: 480, Thread: 310, Memory: 20, Spare: 80}},
+	}
+	use := func(name string, slot workload.SlotID) workload.ThreadUse {
+		id := workload.ID{Cell: Cell}
+		copy(id.Random[:], name)
+		return workload.ThreadUse{Owner: Peer(name), Workload: id, Slot: slot, Taken: true}
+	}
+	for i := range int32(8) {
+		p.Cores = append(p.Cores, workload.CoreUse{Socket: i / 4, Node: i / 4, Kept: i == 0, Threads: []workload.ThreadUse{{CPU: i}, {CPU: i + 8}}})
+	}
+	put := func(core, thread int, u workload.ThreadUse) {
+		t := &p.Cores[core].Threads[thread]
+		u.CPU = t.CPU
+		*t = u
+	}
+	put(1, 0, use("ben", 1))
+	put(1, 1, use("ben", 1))
+	put(2, 0, use("carl", 4))
+	put(4, 0, workload.ThreadUse{Taken: true, Held: true})
+	put(4, 1, workload.ThreadUse{Taken: true, Held: true})
+	ben, carl := use("ben", 2), use("carl", 5)
+	p.Spare = []workload.SpareUse{
+		{Owner: ben.Owner, Workload: ben.Workload, Slot: 2, CPUs: []int32{0, 1, 5, 6, 7, 8, 9, 13}}, {Owner: carl.Owner, Workload: carl.Workload, Slot: 5},
+	}
+	return p, nil
+}
+
 // Status implements api.Backend.
 func (f *Fake) Status(_ context.Context, stats bool) (*api.Status, error) {
 	f.mu.Lock()
