@@ -19,8 +19,8 @@ func (a *Allocator) Picture(owner func(SlotKey) workload.PeerID) []workload.Core
 			})
 		}
 	}
-	for key, c := range a.grants {
-		for _, p := range c.parts {
+	for _, key := range a.Grants() {
+		for _, p := range a.grants[key].parts {
 			for mask := p.mask; mask != 0; mask &= mask - 1 {
 				t := &out[p.core].Threads[bits.TrailingZeros64(mask)]
 				t.Workload, t.Slot = key.Workload, key.Slot
