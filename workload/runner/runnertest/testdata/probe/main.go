@@ -53,6 +53,7 @@ var verbs = map[string]func([]string) error{
 	"flood":   flood,
 	"symlink": func(a []string) error { return os.Symlink(a[0], a[1]) },
 	"noop":    func(a []string) error { return nil },
+	"escape":  escape,
 }
 
 func number(s string) int {
