@@ -73,7 +73,7 @@ func Solo() Timing {
 }
 
 // Mesh is the timing of servers on different machines: failover takes 2 to 4 s,
-// and an idle group of three costs 16 small messages a second.
+// and an idle group of three costs 12 small messages a second.
 func Mesh() Timing {
 	return Timing{
 		Heartbeat: time.Second, Election: time.Second, Lease: 500 * time.Millisecond,

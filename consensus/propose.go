@@ -154,6 +154,8 @@ func (g *Group) verify(ctx context.Context, in *instance) (time.Time, error) {
 	if !in.leads(term) {
 		return time.Time{}, g.notLeader(in)
 	}
+	in.trans.beat.rush()
+	defer in.trans.beat.calm()
 	go in.raft.VerifyLeader() // makes it send heartbeats; its own verdict is not used
 	for {
 		news := in.trans.contacts.news()

@@ -9,13 +9,14 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is the library's network transport with four additions: it notes
-// when which follower answered, bounds the bytes in a message, checks what
+// transport is the library's network transport with five additions: it lets
+// heartbeats leave together, notes when which follower answered, bounds the bytes in a message, checks what
 // comes in, and counts.
 type transport struct {
 	*raft.NetworkTransport
 	layer    *layer
 	contacts *contacts
+	beat     *beat
 	batch    int
 	rpcs     chan raft.RPC
 }
@@ -26,16 +27,16 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(cfg *Config, rpc time.Duration, log hclog.Logger) *transport {
+func newTransport(cfg *Config, t Timing, log hclog.Logger) *transport {
 	l := newLayer(cfg)
-	t := &transport{
+	tr := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-			Stream: l, MaxPool: 3, Timeout: rpc, Logger: log, MsgpackUseNewTimeFormat: true,
+			Stream: l, MaxPool: 3, Timeout: t.RPC, Logger: log, MsgpackUseNewTimeFormat: true,
 		}),
-		layer: l, contacts: newContacts(), batch: cfg.MaxBatch, rpcs: make(chan raft.RPC),
+		layer: l, contacts: newContacts(), beat: newBeat(t.Heartbeat), batch: cfg.MaxBatch, rpcs: make(chan raft.RPC),
 	}
-	go t.screen()
-	return t
+	go tr.screen()
+	return tr
 }
 
 // Consumer returns the requests that passed the checks.
@@ -112,6 +113,9 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
 	req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
 ) error {
 	t.trim(req)
+	if isHeartbeat(req) {
+		t.beat.wait(t.layer.ctx, id)
+	}
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, to, req, resp); err != nil {
 		return err
