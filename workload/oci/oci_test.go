@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -25,6 +27,10 @@ import (
 
 func TestMain(m *testing.M) {
 	shim.Main()
+	if raw := os.Getenv(envDaemon); raw != "" {
+		fmt.Fprintln(os.Stderr, playDaemon(raw))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -87,7 +93,7 @@ func (s staged) kit(r *Runner) runnertest.Kit {
 // probeImage holds the contract suite's probe.
 func probeImage(t testing.TB, config v1.ImageConfig, more ...ocitest.Entry) *ocitest.Image {
 	t.Helper()
-	probe, err := os.ReadFile(runnertest.BuildProbe(t, "linux", "amd64"))
+	probe, err := os.ReadFile(runnertest.BuildProbe(t, "linux", runtime.GOARCH))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,8 +188,23 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// TestImagesThatDoNotOpen: each is refused with a sentence, and a task of another
+// image that runs all the while does not notice.
 func TestImagesThatDoNotOpen(t *testing.T) {
 	r := newRunner(t)
+	beside := stage(t, probeImage(t, v1.ImageConfig{})).kit(r).Open(t, nil)
+	in, out := io.Pipe()
+	a := beside.Attempt("cat")
+	a.Stdin = in
+	done := make(chan runnertest.Result)
+	go func() { done <- beside.Run(a) }()
+	defer func() {
+		_, err := out.Write([]byte("still here"))
+		err = errors.Join(err, out.Close())
+		if got := <-done; err != nil || got.Exit != workload.Exited || got.Code != 0 || got.Stdout != "still here" {
+			t.Errorf("the task beside: %+v", got)
+		}
+	}()
 	good := ocitest.Tar(t, ocitest.File("a", []byte("a")))
 	build := func(c v1.ImageConfig) *ocitest.Image { return ocitest.Build(t, c, good) }
 	lying := ocitest.Build(t, v1.ImageConfig{}, ocitest.Tar(t, ocitest.File("c", []byte("never unpacked"))))
@@ -213,7 +234,7 @@ func TestImagesThatDoNotOpen(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
-	if u := r.Usage(); u.Used != 0 {
+	if u := r.Usage(); u.Used != 1 {
 		t.Errorf("left in use: %+v", u)
 	}
 }
