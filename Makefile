@@ -13,6 +13,7 @@ BENCH ?= .
 
 CITEST  = $(GO) run ./internal/citest -skips .ci/skips
 SHIM    = workload/shim/embedded/perrin-shim
+GUEST   = workload/vm/embedded/perrin-guest
 # Packages whose tests make namespaces, cgroups or mounts.
 NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./workload/wasm/... ./workload/runner/... \
           ./workload/blob/... ./consensus/store/... ./mesh
@@ -30,6 +31,7 @@ build: shim ## bin/perrin, with the shim inside
 
 shim:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(SHIM) ./workload/shim/cmd/perrin-shim
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(GUEST) ./workload/vm/guest/cmd/perrin-guest
 
 test: ## every test that needs no installation
 	$(CITEST) -timeout 10m ./...
@@ -88,4 +90,4 @@ ci: ## what CI runs; test comes first
 	$(MAKE) lint
 
 clean: ## remove what was built
-	rm -rf bin dist $(SHIM)
+	rm -rf bin dist $(SHIM) $(GUEST)

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // Embedded starts a mesh of one node inside this process, in a temporary
-// folder, and returns once it takes work. stop ends it and removes the folder.
-func Embedded(ctx context.Context, version string, log *slog.Logger) (n *Node, stop func(), err error) {
+// folder, and returns once it takes work. kind is what it is needed for: other
+// than that it tests only what is quick. stop ends it and removes the folder.
+func Embedded(ctx context.Context, version string, kind workload.Kind, log *slog.Logger) (n *Node, stop func(), err error) {
 	data, err := os.MkdirTemp("", "perrin-embedded-")
 	if err != nil {
 		return nil, nil, err
@@ -21,6 +24,7 @@ func Embedded(ctx context.Context, version string, log *slog.Logger) (n *Node, s
 	}
 	n, err = New(ctx, Config{
 		Data: data, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Loopback: true, Version: version, Log: log,
+		NoMachines: !kind.Virtual(),
 	})
 	if err != nil {
 		remove()

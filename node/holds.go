@@ -214,6 +214,9 @@ func (n *Node) needs(spec *workload.Spec) []workload.Ref {
 	for _, l := range spec.Program.Layers {
 		add(l)
 	}
+	for _, part := range spec.Program.Parts {
+		add(part)
+	}
 	add(spec.Stdin)
 	add(spec.Tasks.Table)
 	tasks := spec.Tasks.Inline

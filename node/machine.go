@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
 	"github.com/perrin-mesh/perrin/workload/sandbox/advice"
+	"github.com/perrin-mesh/perrin/workload/vm"
 	"github.com/perrin-mesh/perrin/workload/wasm"
 )
 
@@ -34,8 +36,8 @@ type machine struct {
 	alloc      *capacity.Allocator
 	runners    map[workload.Kind]runner.Runner
 	walls      []string
-	advice     []string // what weakens them all on this machine
-	failed     []string // of each runner that is not offered, why
+	unoffered  map[workload.Kind]string // why not
+	advice     []string                 // what weakens them all on this machine
 	supervisor Supervisor
 	about      workload.Machine
 	controls   sandbox.Controls
@@ -191,26 +193,29 @@ func (n *Node) openRunners(ctx context.Context) error {
 		return err
 	}
 	n.onClose("images", images.Close)
-	return n.proveRunners(ctx, []runner.Runner{process.New(host, log), wasmRunner, images})
+	candidates := []runner.Runner{process.New(host, log), wasmRunner, images}
+	if !n.cfg.NoMachines {
+		hardware, emulated := vm.New(vm.Config{Host: host, Dir: data, Logger: log})
+		candidates = append(candidates, hardware, emulated)
+	}
+	return n.proveRunners(ctx, candidates)
 }
 
 // proveRunners runs each runner's self-test and keeps those that pass.
 func (n *Node) proveRunners(ctx context.Context, candidates []runner.Runner) error {
-	n.machine.runners = map[workload.Kind]runner.Runner{}
+	n.machine.runners, n.machine.unoffered = map[workload.Kind]runner.Runner{}, map[workload.Kind]string{}
 	var failed error
-	for _, r := range candidates {
-		probe, cancel := context.WithTimeout(ctx, 30*time.Second)
-		wall, err := r.Probe(probe)
-		cancel()
-		if err != nil {
-			n.log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", err)
-			failed = errors.Join(failed, err)
-			n.machine.failed = append(n.machine.failed, fmt.Sprintf("this node does not run %s: %v", r.Kind(), err))
+	for i, p := range probeAll(ctx, candidates) {
+		r := candidates[i]
+		if p.err != nil {
+			n.log.Warn("runner not offered: its self-test failed", "kind", r.Kind(), "err", p.err)
+			n.machine.unoffered[r.Kind()] = workload.Cut(p.err.Error(), 300)
+			failed = errors.Join(failed, p.err)
 			continue
 		}
 		n.machine.runners[r.Kind()] = r
-		if !slices.Contains(n.machine.walls, wall) {
-			n.machine.walls = append(n.machine.walls, wall)
+		if !slices.Contains(n.machine.walls, p.wall) {
+			n.machine.walls = append(n.machine.walls, p.wall)
 		}
 	}
 	slices.Sort(n.machine.walls)
@@ -218,6 +223,29 @@ func (n *Node) proveRunners(ctx context.Context, candidates []runner.Runner) err
 		return fmt.Errorf("this machine can isolate nothing: %w", failed)
 	}
 	return nil
+}
+
+// Unoffered are the kinds of programs that this node does not run, with the reasons.
+func (n *Node) Unoffered() map[workload.Kind]string { return maps.Clone(n.machine.unoffered) }
+
+type proof struct {
+	wall string
+	err  error
+}
+
+// probeAll runs the self-tests side by side: one may wait for a machine to boot.
+func probeAll(ctx context.Context, candidates []runner.Runner) []proof {
+	proofs := make([]proof, len(candidates))
+	var wg sync.WaitGroup
+	for i, r := range candidates {
+		wg.Go(func() {
+			probe, cancel := context.WithTimeout(ctx, 30*time.Second)
+			defer cancel()
+			proofs[i].wall, proofs[i].err = r.Probe(probe)
+		})
+	}
+	wg.Wait()
+	return proofs
 }
 
 // watchSupervisor ends the node when its supervisor is gone: nothing may run here

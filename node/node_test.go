@@ -55,7 +55,7 @@ func run(t *testing.T, b api.Backend, spec workload.Spec) (string, *api.Workload
 
 func embedded(t *testing.T) *Node {
 	t.Helper()
-	n, stop, err := Embedded(t.Context(), "test", testLog(t))
+	n, stop, err := Embedded(t.Context(), "test", workload.Process, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}

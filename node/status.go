@@ -32,6 +32,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 	st := &api.Status{
 		Ready: why == "", Why: why, Mesh: n.host.Mesh(), Node: n.self, Name: n.name, Version: n.cfg.Version,
 		Versions: map[string]int{}, Prices: map[string]int64{}, Declared: n.machine.about.Declared, Enforced: n.machine.enforced(),
+		Runs: n.machine.about.Kinds, RunsNot: n.Unoffered(),
 	}
 	st.Cells = append(st.Cells, n.homeStatus(offers, err == nil))
 	for _, d := range n.digests.Board.List(time.Now()) {
@@ -46,7 +47,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 		addOffer(st, &o)
 	}
 	n.fillRunning(ctx, st)
-	st.Warnings = slices.Concat(n.notices(), n.machine.failed, n.warnings(st))
+	st.Warnings = slices.Concat(n.notices(), n.warnings(st))
 	if stats {
 		st.Stats = n.Stats()
 	}

@@ -18,7 +18,15 @@ const (
 	Wasm    Kind = "wasm"
 	Process Kind = "process"
 	OCI     Kind = "oci"
+	// VM is a Linux kernel with its parts, on a processor's own virtualization.
+	VM Kind = "vm"
+	// EmulatedVM is a VM whose processor a node may emulate: many times slower,
+	// and no stronger a wall than a process has.
+	EmulatedVM Kind = "vm-tcg"
 )
+
+// Virtual reports whether programs of the kind are virtual machines.
+func (k Kind) Virtual() bool { return k == VM || k == EmulatedVM }
 
 // Program is what a workload runs: content that travels with it, or the name
 // of a program that a node must already have. For a container image Blob is its
@@ -30,6 +38,7 @@ type Program struct {
 	Host string `cbor:"4,keyasint" json:"host,omitempty" max:"4096"` // absolute path under /usr or /bin, or a bare name to look up there
 
 	Layers []Ref `cbor:"5,keyasint,omitempty" json:"layers,omitempty" max:"128"` // of an image alone
+	Parts  []Ref `cbor:"6,keyasint,omitempty" json:"parts,omitempty" max:"4"`    // of a virtual machine, whose kernel Blob is: a file system for its disk, archives for its initial RAM disk
 }
 
 // InputKind says how an input's blob becomes files.
@@ -172,14 +181,18 @@ func (s *Spec) validateProgram() error {
 	switch {
 	case s.Version != SpecVersion:
 		return fmt.Errorf("version: this node speaks %d, got %d", SpecVersion, s.Version)
-	case p.Kind != Wasm && p.Kind != Process && p.Kind != OCI:
-		return fmt.Errorf("program.kind: %.20q has no runner in this version; want %q, %q or %q", p.Kind, Wasm, Process, OCI)
+	case p.Kind != Wasm && p.Kind != Process && p.Kind != OCI && !p.Kind.Virtual():
+		return fmt.Errorf("program.kind: %.20q has no runner in this version; want %q, %q, %q or %q", p.Kind, Wasm, Process, OCI, VM)
 	case p.Host == "" && p.Blob.IsZero():
 		return errors.New("program: missing; name a .wasm file or a program")
 	case p.Host != "" && (p.Kind != Process || !p.Blob.IsZero()):
 		return errors.New("program.host: only a native program that is not shipped can be named")
 	case p.Host != "" && !HostProgram(p.Host):
 		return fmt.Errorf("program.host: %.80q is not under /usr, /bin or /sbin", p.Host)
+	case p.Kind.Virtual():
+		return s.validateVM()
+	case len(p.Parts) > 0:
+		return fmt.Errorf("program.parts: a %s program has none", p.Kind)
 	}
 	return p.validateLayers()
 }
@@ -197,6 +210,37 @@ func (p *Program) validateLayers() error {
 		}
 	}
 	return nil
+}
+
+// What a virtual machine needs at least and has at most. Debian's kernel and
+// our init leave a command about 60 MiB of 128; QEMU's microvm has at most 288
+// processors, and more than 64 were never tried.
+const (
+	MinVMMemory = 128 << 20
+	MaxVMCPUs   = 64
+	MaxVMParts  = 4
+)
+
+func (s *Spec) validateVM() error {
+	p, r := s.Program, s.Resources
+	switch {
+	case len(p.Parts) < 1 || len(p.Parts) > MaxVMParts:
+		return fmt.Errorf("program.parts: a virtual machine has a kernel and 1 to %d more parts, got %d", MaxVMParts, len(p.Parts))
+	case slices.ContainsFunc(p.Parts, Ref.IsZero):
+		return errors.New("program.parts: a part has no content")
+	case s.hasNoCommand():
+		return errors.New("args: name the command to run in the virtual machine")
+	case r.Memory < MinVMMemory:
+		return fmt.Errorf("memory: a virtual machine needs at least %d MiB, got %d", MinVMMemory>>20, r.Memory>>20)
+	case r.CPUs > MaxVMCPUs:
+		return fmt.Errorf("cpus: a virtual machine has at most %d, got %d", MaxVMCPUs, r.CPUs)
+	}
+	return p.validateLayers()
+}
+
+// hasNoCommand reports whether no task can have any argument.
+func (s *Spec) hasNoCommand() bool {
+	return len(s.Args) == 0 && s.Tasks.Table.IsZero() && !slices.ContainsFunc(s.Tasks.Inline, func(t Task) bool { return len(t.Args) > 0 })
 }
 
 // HostProgram reports whether name may name a program of the node: an absolute

@@ -20,8 +20,9 @@ import (
 // parts are what the command line stands on and does not do itself. A nil one
 // is answered with an error that says so.
 type parts struct {
-	// Embedded starts a one-node mesh in this process; the function ends it.
-	Embedded func(ctx context.Context) (api.Backend, func(), error)
+	// Embedded starts a one-node mesh for programs of kind in this process; the
+	// function ends it.
+	Embedded func(ctx context.Context, kind workload.Kind) (api.Backend, func(), error)
 	Daemon   Daemon
 	// PackTree writes the deterministic archive of a folder.
 	PackTree func(ctx context.Context, dir string, w io.Writer) error
@@ -82,7 +83,7 @@ func (a *app) connect() (*backend, error) {
 
 // connectOrEmbed dials the daemon, and starts a mesh of one node in this
 // process when there is none and the user named no socket.
-func (a *app) connectOrEmbed(ctx context.Context) (*backend, error) {
+func (a *app) connectOrEmbed(ctx context.Context, kind workload.Kind) (*backend, error) {
 	b, err := a.connect()
 	if _, named := a.socketPath(); named || !errors.Is(err, api.ErrNoDaemon) {
 		return b, err
@@ -91,7 +92,7 @@ func (a *app) connectOrEmbed(ctx context.Context) (*backend, error) {
 		return nil, err
 	}
 	a.note("no daemon is running: using a mesh of one node inside this command; its results last as long as the command")
-	own, end, err := a.Embedded(ctx)
+	own, end, err := a.Embedded(ctx, kind)
 	if err != nil {
 		return nil, fmt.Errorf("start a mesh of one node: %w", err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/api/apitest"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // TestMain lets the scripts run this test binary as perrin.
@@ -35,7 +36,7 @@ func perrin() {
 		Socket: filepath.Join(os.Getenv("WORK"), "no-daemon.sock"),
 	}
 	if os.Getenv("PERRIN_TEST_EMBEDDED") != "" {
-		deps.Embedded = func(context.Context) (api.Backend, func(), error) {
+		deps.Embedded = func(context.Context, workload.Kind) (api.Backend, func(), error) {
 			return apitest.New(fakePrograms), func() { fmt.Fprintln(os.Stderr, "embedded mesh ended") }, nil
 		}
 	}

@@ -24,8 +24,9 @@ const maxProgram = 1 << 30
 // nodes by workload.Program.Host.
 type program struct {
 	workload.Program
-	path string // of the file to ship; "" when the nodes have it
-	arch string // the only architecture that can run it; "" for any
+	path  string   // of the file to ship; "" when the nodes have it
+	parts []string // of files to ship beside it
+	arch  string   // the only architecture that can run it; "" for any
 
 	image *source.Name // of a container image; nil for other programs
 
@@ -39,6 +40,9 @@ type program struct {
 // named, and so is a bare name that this machine does not know, or has there as
 // well as where PATH finds it first.
 func findProgram(arg string, getenv func(string) string) (program, error) {
+	if kind, files, ok := virtualProgram(arg); ok {
+		return findVirtual(kind, files)
+	}
 	switch {
 	case arg == "" || strings.ContainsRune(arg, 0):
 		return program{}, usagef("perrin run -- echo hi", "PROGRAM is empty")
@@ -161,16 +165,8 @@ func shipped(path string) (program, error) {
 	if err != nil {
 		return program{}, unreadable(path, err)
 	}
-	switch {
-	case info.IsDir():
-		return program{}, usagef("name the program inside it", "%s is a folder, not a program", path)
-	case !info.Mode().IsRegular():
-		return program{}, usagef("", "%s is not a regular file", path)
-	case info.Size() == 0:
-		return program{}, usagef("was it built or downloaded completely?", "%s is empty", path)
-	case info.Size() > maxProgram:
-		return program{}, usagef("ship large data with --input and keep the program small",
-			"%s has %s; a program may have at most %s", path, terminal.Size(info.Size()), terminal.Size(maxProgram))
+	if err := travelsAs(path, info); err != nil {
+		return program{}, err
 	}
 	head, err := readHead(path, 8)
 	if err != nil {
@@ -178,6 +174,22 @@ func shipped(path string) (program, error) {
 	}
 	p := program{Program: workload.Program{Kind: workload.Process, Name: filepath.Base(path)}, path: path}
 	return p.recognise(head)
+}
+
+// travelsAs returns an error unless a file can be shipped as a program.
+func travelsAs(path string, info fs.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return usagef("name the program inside it", "%s is a folder, not a program", path)
+	case !info.Mode().IsRegular():
+		return usagef("", "%s is not a regular file", path)
+	case info.Size() == 0:
+		return usagef("was it built or downloaded completely?", "%s is empty", path)
+	case info.Size() > maxProgram:
+		return usagef("ship large data with --input and keep the program small",
+			"%s has %s; a program may have at most %s", path, terminal.Size(info.Size()), terminal.Size(maxProgram))
+	}
+	return nil
 }
 
 // recognise tells the kind of a program by its first bytes.

@@ -35,6 +35,9 @@ func reasonText(r workload.Reason) string {
 	case workload.ProgramMissing:
 		return fmt.Sprintf("has no program %s", orElse(r.Note, "of that name"))
 	case workload.NoRunner:
+		if r.Note == string(workload.VM) {
+			return "has no KVM, or no QEMU, to run a virtual machine (--allow-tcg lets nodes emulate its processor)"
+		}
 		return fmt.Sprintf("cannot run %s programs", orElse(r.Note, "such"))
 	}
 	if text, ok := reasonWords[r.Code]; ok {

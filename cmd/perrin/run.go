@@ -20,8 +20,10 @@ func (a *app) runCommand() *cobra.Command {
 
 PROGRAM is a .wasm file, a native program or script of yours (it is shipped), a
 program under /usr, /bin or /sbin such as python3 (it is named, and a node
-without it declines), or a container image: oci:alpine:3.20, oci:app@sha256:…,
-oci:./layout-folder or oci:./image.tar. An image's entry point, command, user,
+without it declines), a container image (oci:alpine:3.20, oci:app@sha256:…,
+oci:./layout-folder or oci:./image.tar), or a virtual machine in which the
+command after it is run (vm:KERNEL+ROOTFS: a Linux kernel, and a file system or
+an initial RAM disk, or both, joined by +). An image's entry point, command, user,
 variables and working directory hold; a tag is resolved once, here, with the
 credentials of ` + "`docker login`" + `, and travels as a digest. Relative arguments that name files or folders below the
 working directory are shipped too, and listed on stderr.
@@ -38,6 +40,7 @@ program runs on a mesh of one node inside this command.`,
 			"zcat big.gz | perrin run -- wc -l",
 			"perrin run -- oci:alpine:3.20 sh -c 'cat /etc/os-release'",
 			"perrin run -- oci:./image.tar train data.csv",
+			"perrin run --memory 1GiB -- vm:vmlinuz+initrd.img+root.ext4 -- uname -r",
 			"ID=$(perrin run --detach -- sleep 60); perrin wait $ID"),
 		Args:              cobra.ArbitraryArgs,
 		Annotations:       map[string]string{answersForProgram: "yes"},
@@ -74,8 +77,14 @@ func (a *app) prepare(s *shape, args []string) (*job, error) {
 		return nil, err
 	}
 	p, err := findProgram(args[0], a.env)
+	if err == nil && s.allowTCG {
+		err = p.allowTCG()
+	}
 	if err != nil {
 		return nil, err
+	}
+	if p.Kind.Virtual() {
+		args = append(args[:1:1], command(args[1:])...)
 	}
 	given, err := givenInputs(s.inputs)
 	if err != nil {
@@ -147,7 +156,7 @@ func (a *app) run(ctx context.Context, s *shape, interactive bool, args []string
 // connectForRun is connectOrEmbed, with the refusals of a mesh that ends with
 // this command.
 func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, error) {
-	b, err := a.connectOrEmbed(ctx)
+	b, err := a.connectOrEmbed(ctx, j.spec.Program.Kind)
 	if err != nil || !b.embedded {
 		return b, err
 	}
@@ -218,6 +227,14 @@ func (a *app) uploadJob(ctx context.Context, up *uploader, j *job) error {
 		if j.spec.Program.Blob, err = up.put(ctx, j.program.path, workload.File); err != nil {
 			return err
 		}
+	}
+	j.spec.Program.Parts = nil
+	for _, part := range j.program.parts {
+		ref, err := up.put(ctx, part, workload.File)
+		if err != nil {
+			return err
+		}
+		j.spec.Program.Parts = append(j.spec.Program.Parts, ref)
 	}
 	j.spec.Inputs, err = up.inputs(ctx, j.inputs)
 	return err

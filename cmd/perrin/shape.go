@@ -33,6 +33,7 @@ type shape struct {
 	keep        string
 	noAutoInput bool
 	detach      bool
+	allowTCG    bool
 
 	given func(flag string) bool
 }
@@ -61,6 +62,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.onPartition, "on-partition", "stop", "what a cut-off node does: stop, or continue for work that may run twice")
 	f.StringVar(&s.keep, "keep-inputs", "auto", "copy program and inputs to the voters: auto (up to 64 MiB) or all")
 	f.BoolVar(&s.noAutoInput, "no-auto-input", false, "do not ship files that the arguments name")
+	f.BoolVar(&s.allowTCG, "allow-tcg", false, "let a node without KVM emulate a virtual machine's processor: slow, and no wall by itself")
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
@@ -181,6 +183,9 @@ func pairs(flag string, list []string) (map[string]string, error) {
 func checkSpec(spec workload.Spec) error {
 	if spec.Program.Host == "" && spec.Program.Blob.IsZero() {
 		spec.Program.Blob = workload.Ref{Digest: workload.Digest{1}}
+	}
+	if spec.Program.Kind.Virtual() {
+		spec.Program.Parts = []workload.Ref{spec.Program.Blob}
 	}
 	if err := spec.Validate(); err != nil {
 		hint := ""

@@ -78,6 +78,7 @@ func (a *app) printStatus(st *api.Status) error {
 	if len(st.Enforced) > 0 {
 		p("held by", "%s", terminal.Clean(strings.Join(st.Enforced, ", "), 300))
 	}
+	p("programs", "%s", programsText(st))
 	p("running", "%s", terminal.Plural(st.Running, "workload"))
 	out.WriteString("\n")
 	if err := cellTable(st).Write(&out); err != nil {
@@ -88,6 +89,19 @@ func (a *app) printStatus(st *api.Status) error {
 	}
 	_, err := io.WriteString(a.stdout, out.String())
 	return err
+}
+
+// programsText says which programs this node runs, and why not others.
+func programsText(st *api.Status) string {
+	kinds := make([]string, len(st.Runs))
+	for i, k := range st.Runs {
+		kinds[i] = terminal.Clean(string(k), 16)
+	}
+	text := orElse(strings.Join(kinds, ", "), "none")
+	for _, k := range slices.Sorted(maps.Keys(st.RunsNot)) {
+		text += fmt.Sprintf("\n%-10snot %s: %s", "", terminal.Clean(string(k), 16), terminal.Clean(st.RunsNot[k], 300))
+	}
+	return text
 }
 
 func nodesText(st *api.Status) string {

@@ -164,6 +164,12 @@ func onlyFile(in localInput) error {
 
 // program finds the program that a file names: a path is relative to the file.
 func (r *resolver) program(name string) (program, error) {
+	if kind, files, ok := virtualProgram(name); ok {
+		for i := range files {
+			files[i] = r.path(files[i])
+		}
+		return findVirtual(kind, files)
+	}
 	switch {
 	case strings.HasPrefix(name, imagePrefix):
 		p, err := findImage(name)

@@ -15,13 +15,18 @@ import (
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/devmesh"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // embedded starts a mesh of one node in this process.
-func embedded(ctx context.Context) (api.Backend, func(), error) {
-	n, stop, err := node.Embedded(ctx, buildVersion(), slog.New(slog.DiscardHandler))
+func embedded(ctx context.Context, kind workload.Kind) (api.Backend, func(), error) {
+	n, stop, err := node.Embedded(ctx, buildVersion(), kind, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
+	}
+	if why, lacking := n.Unoffered()[kind]; lacking {
+		stop()
+		return nil, nil, noMachines(kind, why)
 	}
 	return n.Backend(), stop, nil
 }

@@ -130,21 +130,23 @@ type WhyDecline struct {
 
 // Status is the mesh at a glance, as this node sees it.
 type Status struct {
-	Ready    bool             `json:"ready"`
-	Why      string           `json:"why,omitempty"` // not ready
-	Mesh     workload.MeshID  `json:"mesh"`
-	Node     workload.PeerID  `json:"node"`
-	Name     string           `json:"name"`
-	Version  string           `json:"version"`
-	Cells    []Cell           `json:"cells"`
-	Capacity CapacitySum      `json:"capacity"` // of the mesh, as far as this node knows
-	Running  int              `json:"running"`  // workloads of the home cell that have not ended
-	Declared bool             `json:"declared"` // nodes share a machine and offer a declared capacity
-	Warnings []string         `json:"warnings,omitempty"`
-	Stats    map[string]any   `json:"stats,omitempty"`    // of each component
-	Enforced []string         `json:"enforced,omitempty"` // what holds CPUs on this node, in words
-	Versions map[string]int   `json:"versions"`           // nodes by version
-	Prices   map[string]int64 `json:"prices"`             // cheapest ask now: core, thread
+	Ready    bool                     `json:"ready"`
+	Why      string                   `json:"why,omitempty"` // not ready
+	Mesh     workload.MeshID          `json:"mesh"`
+	Node     workload.PeerID          `json:"node"`
+	Name     string                   `json:"name"`
+	Version  string                   `json:"version"`
+	Cells    []Cell                   `json:"cells"`
+	Capacity CapacitySum              `json:"capacity"` // of the mesh, as far as this node knows
+	Running  int                      `json:"running"`  // workloads of the home cell that have not ended
+	Declared bool                     `json:"declared"` // nodes share a machine and offer a declared capacity
+	Warnings []string                 `json:"warnings,omitempty"`
+	Runs     []workload.Kind          `json:"runs"`               // kinds of programs, on this node
+	RunsNot  map[workload.Kind]string `json:"runs_not,omitempty"` // why not
+	Stats    map[string]any           `json:"stats,omitempty"`    // of each component
+	Enforced []string                 `json:"enforced,omitempty"` // what holds CPUs on this node, in words
+	Versions map[string]int           `json:"versions"`           // nodes by version
+	Prices   map[string]int64         `json:"prices"`             // cheapest ask now: core, thread
 }
 
 // Cell is a cell as it is known.

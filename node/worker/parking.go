@@ -135,8 +135,8 @@ func (p *parked) close() error {
 // open returns the slot's session: p's, when it has one and it works.
 func (s *slot) open(p *parked) (runner.Session, error) {
 	slot := runner.Slot{
-		Workload: s.key.Workload, Slot: s.key.Slot, Owner: s.owner, Spec: s.spec, Program: s.stage.program, Layer: s.stage.layer,
-		CPUs: s.cpus, Nodes: s.nodes, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
+		Workload: s.key.Workload, Slot: s.key.Slot, Owner: s.owner, Spec: s.spec, Program: s.stage.program, Parts: s.stage.parts,
+		Layer: s.stage.layer, CPUs: s.cpus, Nodes: s.nodes, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
 	}
 	if p != nil {
 		err := p.session.Reopen(slot)

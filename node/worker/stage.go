@@ -22,6 +22,7 @@ import (
 type stage struct {
 	s       *slot
 	program string
+	parts   []string // of the program
 	table   []workload.Task
 	shared  []runner.Mount // what every task sees
 	trees   map[workload.Ref]string
@@ -44,6 +45,13 @@ func newStage(s *slot) (*stage, error) {
 		if st.program, err = st.file(spec.Program.Blob); err != nil {
 			return st, fmt.Errorf("program: %w", err)
 		}
+	}
+	for _, ref := range spec.Program.Parts {
+		part, err := st.file(ref)
+		if err != nil {
+			return st, fmt.Errorf("part of the program: %w", err)
+		}
+		st.parts = append(st.parts, part)
 	}
 	if st.table, err = st.tasks(); err != nil {
 		return st, fmt.Errorf("task table: %w", err)

@@ -58,6 +58,8 @@ type Slot struct {
 	// Layer returns the host path of layer i of an image, once it is here and
 	// verified. Nil for other programs.
 	Layer func(i int) (path string, err error)
+	// Parts are the host paths of Spec.Program.Parts.
+	Parts []string
 	// CPUs are the logical CPUs the allocator granted; empty is not pinned.
 	CPUs []int
 	// Nodes are the NUMA nodes that memory must come from; empty is any.
@@ -125,6 +127,8 @@ const MaxDetail = 1024
 const (
 	WallNamespaces = "namespaces"
 	WallWasm       = "wasm"
+	WallMicroVM    = "microvm"  // a virtual machine on the hardware's own support
+	WallEmulated   = "emulated" // a virtual machine on an emulated CPU, which is no wall by itself: as namespaces
 )
 
 // Runner runs programs of one kind. It is safe for concurrent use.

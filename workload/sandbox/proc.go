@@ -47,6 +47,7 @@ type Mount struct {
 	Source string
 	Target string
 	Write  bool
+	Device bool // a device file that stays usable; Target is below /dev
 }
 
 // NoExecError is returned when the sandbox stood but the program could not be
@@ -205,7 +206,7 @@ func (g *Group) addMounts(cfg *inside.Config, p Program, own *[]*os.File) error 
 		mounts = append(mounts[:len(mounts):len(mounts)], m)
 	}
 	for _, m := range mounts {
-		im := inside.Mount{Source: m.Source, Target: m.Target, Write: m.Write}
+		im := inside.Mount{Source: m.Source, Target: m.Target, Write: m.Write, Device: m.Device}
 		if g.host.root { // the sandbox cannot walk to the source any more
 			fd, dir, err := inside.Detach(im)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,11 @@ type Kit struct {
 	Root string
 	// Prepare, when set, completes a slot that Open has filled in.
 	Prepare func(*workload.Spec, *runner.Slot)
+	// Command comes before each attempt's arguments, for a runner whose program
+	// is not the probe itself but holds it.
+	Command []string
+	// Memory is the least that a program can have, in bytes, if it is more than 64 MiB.
+	Memory int64
 }
 
 // BuildProbe builds the probe once for each target and test binary.
@@ -164,7 +170,7 @@ func (s *Slot) Attempt(args ...string) runner.Attempt {
 	if err := os.Mkdir(out, 0o700); err != nil {
 		s.tb.Fatal(err)
 	}
-	return runner.Attempt{Number: 1, Args: args, Out: out, Timeout: 2 * time.Minute}
+	return runner.Attempt{Number: 1, Args: append(slices.Clone(s.Kit.Command), args...), Out: out, Timeout: 2 * time.Minute}
 }
 
 // Run runs a and fails the test on a node fault.

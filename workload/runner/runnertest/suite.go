@@ -246,10 +246,11 @@ func interrupt(t *testing.T, k Kit) {
 }
 
 func memory(t *testing.T, k Kit) {
-	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Memory = 64 << 20 })
+	limit := max(64<<20, k.Memory)
+	s := k.Open(t, func(spec *workload.Spec, _ *runner.Slot) { spec.Resources.Memory = limit })
 	s.Do("alloc", "20").OK(t)
-	if r := s.Do("alloc", "128"); r.Exit != workload.OutOfMemory {
-		t.Errorf("128 MiB with a limit of 64: %+v\n%.300s", r.Outcome, r.Stderr)
+	if r := s.Do("alloc", fmt.Sprint(2*limit>>20)); r.Exit != workload.OutOfMemory {
+		t.Errorf("twice the limit of %d MiB: %+v\n%.300s", limit>>20, r.Outcome, r.Stderr)
 	}
 	s.Do("exit", "8").Want(t, workload.Exited, 8)
 }

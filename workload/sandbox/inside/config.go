@@ -24,7 +24,7 @@ type Mount struct {
 	Target string // absolute inside the sandbox
 	Write  bool
 	Dir    bool // whether the source is a folder
-	Device bool // keep device files usable; set only for our own /dev entries
+	Device bool // keep device files usable; set only for /dev entries that the node chose
 }
 
 // Limits bound one program. Zero is no limit.

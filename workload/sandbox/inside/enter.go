@@ -142,7 +142,7 @@ func (p *Plan) arrangeFiles(cfg *Config, keep []arg, streams [3]arg) {
 func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
 	p.do("start a session", unix.SYS_SETSID)
 	p.do(fmt.Sprintf("enter %q", cfg.Dir), unix.SYS_CHDIR, p.str(cfg.Dir))
-	ruleset, rules := p.landlockRuleset(cfg.Root != nil)
+	ruleset, rules := p.landlockRuleset(cfg.Root != nil, cfg.Mounts)
 	p.setLimits(&cfg.Limits)
 	for _, fd := range cgroups {
 		p.do("join a cgroup", unix.SYS_WRITE, fd, p.str("0"), num(1)) // the writer itself

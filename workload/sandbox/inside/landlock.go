@@ -14,6 +14,7 @@ const (
 		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 	landlockNever = unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
 	landlockDev   = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
+	landlockGiven = landlockDev | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV // of a device that the node gives: KVM is all ioctl
 )
 
 var landlockVersion = sync.OnceValue(landlockABI)
@@ -55,7 +56,7 @@ func landlockAttr(abi int) (attr unix.LandlockRulesetAttr, write uint64) {
 // in the view, write only where writing is meant, which with a Root is the whole
 // view, no TCP. It reports false where the kernel has no Landlock: the view itself
 // is the wall, this is the second.
-func (p *Plan) landlockRuleset(root bool) (arg, bool) {
+func (p *Plan) landlockRuleset(root bool, mounts []Mount) (arg, bool) {
 	abi := landlockVersion()
 	if abi == 0 {
 		return arg{}, false
@@ -73,10 +74,19 @@ func (p *Plan) landlockRuleset(root bool) (arg, bool) {
 	}
 	rules := p.get("landlock ruleset", unix.SYS_LANDLOCK_CREATE_RULESET,
 		p.words(attr.Handled_access_fs, attr.Handled_access_net, attr.Scoped), num(size), num(0))
-	for _, r := range []struct {
+	allowed := []struct {
 		path   string
 		access uint64
-	}{{"/", all}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}} {
+	}{{"/", all}, {"/work", write}, {"/out", write}, {"/tmp", write}, {"/dev", landlockDev}}
+	for _, m := range mounts {
+		if m.Device {
+			allowed = append(allowed, struct {
+				path   string
+				access uint64
+			}{m.Target, landlockGiven})
+		}
+	}
+	for _, r := range allowed {
 		what := "landlock rule for " + r.path
 		fd := p.get(what, unix.SYS_OPENAT, here, p.str(r.path), num(unix.O_PATH|unix.O_CLOEXEC), num(0))
 		rule := p.words(r.access&attr.Handled_access_fs, 0) // struct landlock_path_beneath_attr
