@@ -221,6 +221,7 @@ func (f *Fake) Status(_ context.Context, stats bool) (*api.Status, error) {
 		Ready: f.notReady == "", Why: f.notReady, Mesh: workload.MeshID(workload.DigestOf([]byte("mesh"))), Node: Peer("anna"), Name: "anna",
 		Version: "v0.1.0", Cells: []api.Cell{cell}, Declared: true, Versions: map[string]int{"v0.1.0": 3},
 		Prices: map[string]int64{"core": 480, "thread": 310},
+		Runs:   []workload.Kind{workload.OCI, workload.Process, workload.Wasm}, RunsNot: map[workload.Kind]string{workload.VM: "no QEMU"},
 		Capacity: api.CapacitySum{
 			Total: workload.Capacity{Cores: 24, Threads: 48, Memory: 96 << 30, Disk: 300 << 30, Slots: 192},
 			Free:  workload.Capacity{Cores: 21, Threads: 42, Memory: 48 << 30, Disk: 290 << 30, Slots: 180},
