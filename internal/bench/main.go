@@ -39,6 +39,7 @@ var scenarios = []scenario{
 	{"many", manyWorkloads},
 	{"process", nativeStarts},
 	{"oci", imageStarts},
+	{"mix", mixedLoad},
 	{"clear", clearing},
 	{"idle", idleAndStorm},
 	{"blob", blobTransfer},
@@ -55,6 +56,10 @@ type sizes struct {
 	workloads  int           // separate workloads of one task
 	clients    int           // that submit them
 	starts     int           // of native programs in sandboxes
+	mixRounds  int           // of a mixed load, packed both ways
+	mixSteps   int           // of a service in it
+	mixBatch   int           // batch tasks in it
+	mixWork    int           // turns of a loop of each
 	storm      int           // tasks before the memory is looked at again
 	blobMiB    int           // of the file that is transferred
 	runs       int           // of `perrin run`
@@ -65,7 +70,7 @@ type sizes struct {
 func fullSizes() sizes {
 	return sizes{
 		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16, starts: 2000,
-		storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10, idle: time.Minute,
+		mixRounds: 5, mixSteps: 60, mixBatch: 12, mixWork: 60_000, storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10, idle: time.Minute,
 	}
 }
 
@@ -73,7 +78,7 @@ func fullSizes() sizes {
 func smallSizes() sizes {
 	return sizes{
 		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4, starts: 12,
-		storm: 40, blobMiB: 4, runs: 2, coldRuns: 1, idle: 200 * time.Millisecond,
+		mixRounds: 1, mixSteps: 2, mixBatch: 2, mixWork: 100, storm: 40, blobMiB: 4, runs: 2, coldRuns: 1, idle: 200 * time.Millisecond,
 	}
 }
 
