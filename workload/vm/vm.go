@@ -139,8 +139,10 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 	if err := writeInitrd(s.initrd, archives, r.h.guest); err != nil {
 		return nil, errors.Join(fmt.Errorf("vm: initial RAM disk: %w", err), os.Remove(s.initrd))
 	}
+	res := slot.Spec.Resources
 	s.group, err = r.h.host.NewGroup(fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.h.seq.Add(1)), sandbox.Limits{
-		Memory: s.memory + a.overhead(), Pids: int64(machineThreads + processors(&slot)), CPUs: slot.CPUs,
+		Memory: s.memory + a.overhead(), Pids: int64(machineThreads + processors(&slot)), CPUs: slot.CPUs, Nodes: slot.Nodes,
+		Quota: res.Quota, Spare: res.Class == workload.Spare, Apart: res.Class != workload.Thread,
 	})
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(s.initrd))
