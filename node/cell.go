@@ -111,7 +111,7 @@ func (b *book) Apply(index uint64, data []byte) any {
 	}
 	if p != nil && p.Accept != nil && p.Accept.Held && res.Reject == nil && b.taken != nil {
 		b.Read(func(s *ledger.State) {
-			if v, ok := s.Workload(res.ID); ok {
+			if v, _, ok := s.Outline(res.ID); ok {
 				b.taken(res.ID, v.Spec)
 			}
 		})

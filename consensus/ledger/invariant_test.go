@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -40,6 +41,7 @@ func (s *State) checkInvariants(t failer) {
 		s.weigh(l)
 		s.checkTasks(t, l)
 		s.checkSlots(t, l)
+		s.checkOutline(t, l.ID)
 		phases[l.Phase]++
 		slots += len(l.slots)
 		if !l.Phase.Ended() {
@@ -69,6 +71,16 @@ func (s *State) checkInvariants(t failer) {
 }
 
 // checkTasks holds the rule that every task is in exactly one place.
+// checkOutline compares the outline of a workload with the whole view.
+func (s *State) checkOutline(t failer, id workload.ID) {
+	v, _ := s.Workload(id)
+	slots := len(v.Slots)
+	v.Slots, v.Nodes, v.Waits = nil, nil, nil
+	if o, n, ok := s.Outline(id); !ok || n != slots || !reflect.DeepEqual(o, v) {
+		t.Errorf("%s: the outline has %d of %d slots and says %+v, the view %+v", loadName(id), n, slots, o, v)
+	}
+}
+
 func (s *State) checkTasks(t failer, l *load) {
 	t.Helper()
 	var all []Run

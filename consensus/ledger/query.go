@@ -58,6 +58,16 @@ func (s *State) Workload(id workload.ID) (View, bool) {
 	return s.view(l), true
 }
 
+// Outline returns a workload without its Slots, Nodes and Waits, and how many
+// slots it has: it costs the same whatever the workload's size.
+func (s *State) Outline(id workload.ID) (v View, slots int, ok bool) {
+	l := s.loads[id]
+	if l == nil {
+		return View{}, 0, false
+	}
+	return l.outline(), len(l.slots), true
+}
+
 // Grown reports why no task is given out, "" while tasks are.
 func (s *State) Grown() string {
 	if s.bytes > MaxGrown {
@@ -74,13 +84,18 @@ func (s *State) Phase(id workload.ID) (workload.Phase, bool) {
 	return "", false
 }
 
-func (s *State) view(l *load) View {
-	v := View{
+func (l *load) outline() View {
+	return View{
 		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Spec: l.Spec, Signed: l.Signed, Phase: l.Phase, Reason: l.Reason,
 		Held: l.Held, Home: l.Home, Generation: l.Generation, Accepted: l.Accepted, Started: l.Started, Ended: l.Ended,
-		Tasks: l.counts(), Wanted: l.wanted(), Nodes: slices.Clone(l.Tallies), Waits: s.waitsFor(l),
+		Tasks: l.counts(), Wanted: l.wanted(),
 		Segments: len(l.Segments), Cost: l.Cost, Retries: l.Retries, Lost: l.LostTasks,
 	}
+}
+
+func (s *State) view(l *load) View {
+	v := l.outline()
+	v.Nodes, v.Waits = slices.Clone(l.Tallies), s.waitsFor(l)
 	for _, sl := range l.sortedSlots() {
 		v.Slots = append(v.Slots, sl.record())
 	}

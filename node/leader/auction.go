@@ -196,7 +196,7 @@ func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index 
 		msg.Slots = append(msg.Slots, wire.Awarded{Slot: s.Slot, Fence: s.Fence, Rate: s.Rate, Ranges: s.Ranges})
 	}
 	var spec workload.Signed
-	err := l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
+	err := l.withOutline(id, func(s *ledger.State, v *ledger.View, _ int) {
 		spec = v.Signed
 		msg.Home, msg.Last = v.Home, v.Tasks.Open == 0
 		msg.Holders = holders(l.cfg.Cell.Voters(), v.Home)

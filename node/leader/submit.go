@@ -92,7 +92,7 @@ func (l *Leader) seeThrough(ctx context.Context, known *wire.Submitted, m *wire.
 	l.refresh(known.ID)
 	lives := false
 	l.cfg.Cell.Read(func(s *ledger.State) {
-		v, ok := s.Workload(known.ID)
+		v, _, ok := s.Outline(known.ID)
 		lives = ok && !v.Phase.Ended()
 	})
 	if !lives || !known.Held {
@@ -119,7 +119,7 @@ func (l *Leader) remembered(ids []workload.ID) bool {
 	known := true
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for _, id := range ids {
-			if v, ok := s.Workload(id); !ok || !v.Held {
+			if v, _, ok := s.Outline(id); !ok || !v.Held {
 				known = false
 			}
 		}
@@ -136,7 +136,7 @@ func (l *Leader) known(signed workload.Signed, spec *workload.Spec) (answer *wir
 			return
 		}
 		if id, ok = s.Lookup(signed.By, spec.Nonce); ok {
-			v, _ := s.Workload(id)
+			v, _, _ := s.Outline(id)
 			if ok = bytes.Equal(v.Signed.Payload, signed.Payload); !ok {
 				return // another spec with the same nonce: the ledger will refuse it
 			}
@@ -232,12 +232,32 @@ func (l *Leader) halt(id workload.ID, reason string) {
 
 // withWorkload reads one workload.
 func (l *Leader) withWorkload(id workload.ID, f func(*ledger.State, *ledger.View)) error {
+	return l.with(id, func(s *ledger.State) bool {
+		v, found := s.Workload(id)
+		if found {
+			f(s, &v)
+		}
+		return found
+	})
+}
+
+// withOutline reads what of a workload does not grow with it.
+func (l *Leader) withOutline(id workload.ID, f func(s *ledger.State, v *ledger.View, slots int)) error {
+	return l.with(id, func(s *ledger.State) bool {
+		v, slots, found := s.Outline(id)
+		if found {
+			f(s, &v, slots)
+		}
+		return found
+	})
+}
+
+// with says why read finds no workload, when it finds none.
+func (l *Leader) with(id workload.ID, read func(*ledger.State) bool) error {
 	found, gone := false, false
 	var tomb ledger.Tomb
 	l.cfg.Cell.Read(func(s *ledger.State) {
-		var v ledger.View
-		if v, found = s.Workload(id); found {
-			f(s, &v)
+		if found = read(s); found {
 			return
 		}
 		tomb, gone = s.Tomb(id)

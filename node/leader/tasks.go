@@ -45,9 +45,9 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	}
 	var open uint32
 	var slots int
-	err = l.withWorkload(m.Ref.Workload, func(_ *ledger.State, v *ledger.View) {
+	err = l.withOutline(m.Ref.Workload, func(_ *ledger.State, v *ledger.View, live int) {
 		if !v.Phase.Ended() {
-			open, slots = v.Tasks.Open, len(v.Slots)
+			open, slots = v.Tasks.Open, live
 		}
 	})
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *Leader) freed(node workload.PeerID, id workload.ID, offer uint64) {
 		return
 	}
 	in := scheduler.Freed{Node: node, Seq: offer}
-	err := l.withWorkload(id, func(_ *ledger.State, v *ledger.View) { in.Shape = v.Spec.Resources })
+	err := l.withOutline(id, func(_ *ledger.State, v *ledger.View, _ int) { in.Shape = v.Spec.Resources })
 	if err == nil { // compacted: the next offer will say
 		l.feed(scheduler.Input{Freed: &in})
 	}
