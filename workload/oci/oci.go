@@ -164,8 +164,10 @@ func (r *Runner) unpack(ctx context.Context, img *image.Image, slot runner.Slot,
 	}
 	u := unpack.New(dir, limits)
 	defer u.Close()
+	layers := fetchAhead(slot, len(img.Layers))
+	defer layers.end()
 	for i, l := range img.Layers {
-		path, err := slot.Layer(i)
+		path, err := layers.layer(i)
 		if err != nil {
 			return 0, fmt.Errorf("layer %d: %w", i+1, err)
 		}

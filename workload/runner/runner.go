@@ -56,7 +56,8 @@ type Slot struct {
 	// For an image it is the file with its record.
 	Program string
 	// Layer returns the host path of layer i of an image, once it is here and
-	// verified. Nil for other programs.
+	// verified. Open calls it from one goroutine at a time, and not once it has
+	// returned. Nil for other programs.
 	Layer func(i int) (path string, err error)
 	// Parts are the host paths of Spec.Program.Parts.
 	Parts []string
