@@ -33,8 +33,8 @@ import (
 // Config is what a node says about its images.
 type Config struct {
 	Host *sandbox.Host
-	// Dir keeps the images that were unpacked, and Limit bounds the bytes of
-	// those that nothing uses. It must lie on a disk that takes an overlay's
+	// Dir keeps the images that were unpacked. Limit bounds the bytes of one, and
+	// of all that nothing uses. Dir must lie on a disk that takes an overlay's
 	// changes; the probe tells.
 	Dir   string
 	Limit int64
@@ -49,7 +49,12 @@ type Runner struct {
 	cfg   Config
 	roots *roots.Cache
 	run   *process.Runner
+	turns chan struct{} // of unpacking
 }
+
+// maxUnpacking bounds how many images are unpacked at once. Each may take all the
+// room that was there when it began.
+const maxUnpacking = 2
 
 var _ runner.Runner = (*Runner)(nil)
 
@@ -59,7 +64,7 @@ func New(cfg Config) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, roots: cache, run: process.New(cfg.Host, cfg.Logger)}, nil
+	return &Runner{cfg: cfg, roots: cache, run: process.New(cfg.Host, cfg.Logger), turns: make(chan struct{}, maxUnpacking)}, nil
 }
 
 // Kind returns workload.OCI.
@@ -158,7 +163,14 @@ var files = map[string]string{
 
 // unpack makes the root of img in dir and returns how many bytes it holds.
 func (r *Runner) unpack(ctx context.Context, img *image.Image, slot runner.Slot, dir *os.Root) (int64, error) {
+	select {
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	limits := unpack.DefaultLimits()
+	limits.Bytes = min(limits.Bytes, r.cfg.Limit)
 	if r.cfg.Room != nil {
 		limits.Bytes = min(limits.Bytes, r.cfg.Room())
 	}

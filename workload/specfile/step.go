@@ -71,7 +71,7 @@ func (r *reader) whatItRuns(n *document.Node, s *Step) {
 		r.fail(both.Pos, "keep one of them", "map and tasks exclude each other")
 	}
 	if s.Name == "" {
-		s.Name = path.Base(s.Program.Value)
+		s.Name = programName(s.Program.Value)
 	}
 	s.Spec.Name = s.Name
 }
@@ -162,4 +162,18 @@ func (r *reader) after(s *Step) func(*document.Node) {
 			s.After = append(s.After, a)
 		}
 	}
+}
+
+// programName is what a workload is called by its program: the base name, and of
+// an image the last part of its name, without tag and digest.
+func programName(program string) string {
+	base := path.Base(program)
+	if !strings.HasPrefix(program, "oci:") {
+		return base
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(base, "oci:"), "@")
+	if name, _, _ = strings.Cut(name, ":"); name == "" {
+		return base
+	}
+	return name
 }
