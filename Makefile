@@ -21,7 +21,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./wor
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
 
-.PHONY: help build shim test race full histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race full smt histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ race: ## the tests of what has goroutines, short, under the race detector
 
 full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads
 	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'Flood|Finished|ManyTasks|MillionTasks|DeletedEntries' ./node ./consensus/store
+
+smt: build ## perrin on an emulated machine of two sockets with hyperthreads and version 2 cgroups
+	PERRIN_TEST_FULL=1 PERRIN_TEST_BINARY=$(CURDIR)/bin/perrin $(GO) test -count=1 -timeout 10m -v -run TestMachine ./simulations/smt
 
 histories: ## SEEDS (20) histories each of three and five daemons under a nemesis
 	PERRIN_HISTORY_SOAK=$(SEEDS) $(GO) test -timeout 0 -run TestHistories ./simulations/history
@@ -87,6 +90,7 @@ ci: ## what CI runs; test comes first
 	$(MAKE) fuzz-seeds
 	$(MAKE) ns
 	$(MAKE) demo
+	$(MAKE) smt
 	$(MAKE) lint
 
 clean: ## remove what was built

@@ -41,7 +41,7 @@ var closed = []struct{ folder, why string }{
 }
 
 // testOnly folders are imported by tests alone.
-var testOnly = []string{"mesh/meshtest", "node/api/apitest", "workload/oci/ocitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest"}
+var testOnly = []string{"mesh/meshtest", "node/api/apitest", "workload/oci/ocitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest", "workload/vm/vmtest"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range modulePackages(t) {

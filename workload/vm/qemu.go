@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
 	"github.com/perrin-mesh/perrin/workload/vm/guestwire"
+	"github.com/perrin-mesh/perrin/workload/vm/tsc"
 )
 
 // accel is how a machine's processors run.
@@ -85,7 +86,7 @@ func qemuArgs(a accel, memory int64, cpus int) []string {
 func guestArgs(a accel, disk bool) []string {
 	line := "console=ttyS0 loglevel=4 panic=-1 reboot=t rdinit=" + guestwire.InitPath
 	if a == tcg {
-		line += fmt.Sprintf(" tsc_early_khz=%d tsc=reliable", tscKHz())
+		line += fmt.Sprintf(" tsc_early_khz=%d tsc=reliable", tsc.KHz())
 	}
 	var args []string
 	if disk {

@@ -15,6 +15,8 @@ import (
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/runner/runnertest"
 	"github.com/perrin-mesh/perrin/workload/shim"
+	"github.com/perrin-mesh/perrin/workload/vm/cpio"
+	"github.com/perrin-mesh/perrin/workload/vm/vmtest"
 )
 
 func TestMain(m *testing.M) {
@@ -22,24 +24,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// kernelEnv names a folder with a kernel, as a distribution's package has it:
-// boot/vmlinuz-RELEASE and lib/modules/RELEASE. `make deps` fills the default.
-const (
-	kernelEnv    = "PERRIN_TEST_KERNEL"
-	kernelFolder = "/var/cache/perrin-test/kernel"
-)
-
 // testKernelFiles returns the kernel and the drivers that the guest's init asks for.
 func testKernelFiles(tb testing.TB) (kernel string, drivers map[string]string) {
 	tb.Helper()
-	dir := os.Getenv(kernelEnv)
-	if dir == "" {
-		dir = kernelFolder
-	}
-	found, _ := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
-	if len(found) == 0 {
-		tb.Skipf("no kernel to boot in %s; `make deps` puts one there, %s names another folder", dir, kernelEnv)
-	}
+	kernel, dir := vmtest.Kernel(tb)
 	want := map[string]bool{"virtio": true, "virtio_ring": true, "virtio_mmio": true, "virtio_console": true, "virtio_blk": true,
 		"overlay": true, "squashfs": true}
 	drivers = map[string]string{}
@@ -53,7 +41,7 @@ func testKernelFiles(tb testing.TB) (kernel string, drivers map[string]string) {
 	if err != nil || len(drivers) != len(want) {
 		tb.Fatalf("drivers %v of %v: %v", drivers, want, err)
 	}
-	return found[0], drivers
+	return kernel, drivers
 }
 
 // buildGuest builds the guest's init once.
@@ -75,26 +63,17 @@ var buildGuest = sync.OnceValues(func() ([]byte, error) {
 func driverArchive(tb testing.TB, drivers map[string]string) string {
 	tb.Helper()
 	var b bytes.Buffer
-	w := &archiveWriter{w: &b}
-	dirs := map[string]bool{}
-	var folders func(string)
-	folders = func(dir string) {
-		if dir == "." || dirs[dir] {
-			return
-		}
-		folders(filepath.Dir(dir))
-		dirs[dir] = true
-		w.entry(dir, 0o040755, 0, 0, nil)
-	}
+	w := cpio.NewWriter(&b)
 	for path, rel := range drivers {
-		folders(filepath.Dir(rel))
 		image, err := os.ReadFile(path)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		w.entry(rel, 0o100644, 0, 0, image)
+		w.File(rel, 0o644, image)
 	}
-	w.entry("TRAILER!!!", 0, 0, 0, nil)
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
 	to := filepath.Join(tb.TempDir(), "drivers.cpio")
 	if err := os.WriteFile(to, b.Bytes(), 0o644); err != nil {
 		tb.Fatal(err)
@@ -136,9 +115,7 @@ func testRunner(tb testing.TB) *Runner {
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		tb.Skip("no mkfs.ext4 (e2fsprogs); `make deps` installs it")
 	}
-	if _, err := findQEMU(); err != nil {
-		tb.Skip("no QEMU; `make deps` installs it")
-	}
+	vmtest.QEMU(tb)
 	guest, err := buildGuest()
 	if err != nil {
 		tb.Fatalf("build the guest's init: %v\n%s", err, guest)

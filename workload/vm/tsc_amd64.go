@@ -1,4 +1,0 @@
-package vm
-
-// readTSC reads the time stamp counter of the processor.
-func readTSC() uint64
