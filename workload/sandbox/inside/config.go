@@ -58,7 +58,7 @@ type Config struct {
 	User   User
 	// NetFD is a network namespace to enter; 0 is a new one.
 	NetFD int
-	// Cgroups are cgroup.procs files, open for writing, to join.
+	// Cgroups are cgroup.procs or tasks files, open for writing, to join.
 	Cgroups []int
 	// Streams are the program's 0, 1 and 2; 0 is /dev/null.
 	Streams [3]int
