@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -103,7 +105,11 @@ func (a *app) prepare(s *shape, args []string) (*job, error) {
 
 // addAutoInputs ships what the arguments name and lists it.
 func (a *app) addAutoInputs(j *job) error {
-	found, notes, err := autoInputs(j.spec.Args)
+	args := j.spec.Args
+	if j.program.image != nil { // an absolute path is one of the image
+		args = slices.DeleteFunc(slices.Clone(args), filepath.IsAbs)
+	}
+	found, notes, err := autoInputs(args)
 	if err != nil {
 		return err
 	}
