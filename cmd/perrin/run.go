@@ -87,6 +87,9 @@ func (a *app) prepare(s *shape, args []string) (*job, error) {
 	}
 	if p.Kind.Virtual() {
 		args = append(args[:1:1], command(args[1:])...)
+		if len(args) == 1 {
+			return nil, usagef(virtualHint, "name the command to run in the virtual machine")
+		}
 	}
 	given, err := givenInputs(s.inputs)
 	if err != nil {
