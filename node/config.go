@@ -57,6 +57,11 @@ type Config struct {
 	// compacted; nil is ledger.Rule.
 	Keep *ledger.Compact
 
+	// Measure has the node measure its cores among themselves when it starts for
+	// the first time, for two seconds (gauge), where it has hyperthreads or several
+	// kinds of core. Without, defaults hold.
+	Measure bool
+
 	// Watched is the machine whose load says what is idle; nil is this one.
 	Watched *load.Machine
 

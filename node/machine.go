@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/perrin-mesh/perrin/node/gauge"
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/scheduler/capacity"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
@@ -42,6 +43,7 @@ type machine struct {
 	about      workload.Machine
 	controls   sandbox.Controls
 	used       usedTime // nil where no process is started
+	gauge      gauge.Result
 }
 
 // unguarded is the supervisor of runners that start no process.
@@ -62,6 +64,7 @@ func (n *Node) openMachine(ctx context.Context) error {
 		return err
 	}
 	n.machine = &machine{topo: topo}
+	n.measure(ctx)
 	if err := n.openRunners(ctx); err != nil {
 		return err
 	}
@@ -83,7 +86,8 @@ func (n *Node) openMachine(ctx context.Context) error {
 	}
 	slices.Sort(kinds)
 	n.machine.about = workload.Machine{
-		Name: n.name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: n.cfg.Labels, Total: alloc.Total(),
+		Speeds: n.machine.speeds(),
+		Name:   n.name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: n.cfg.Labels, Total: alloc.Total(),
 		SMT: int32(topo.SMT()), Kinds: kinds, Walls: n.machine.walls, Declared: n.cfg.Cores > 0, Version: n.cfg.Version,
 	}
 	return nil
@@ -292,7 +296,46 @@ func (m *machine) prices() pricing.Config {
 	cfg := pricing.Default()
 	cfg.Width = int64(m.topo.SMT())
 	cfg.SMT = min(cfg.SMT, 1000*cfg.Width)
+	if m.gauge.SMT > 0 {
+		cfg.SMT = m.gauge.SMT
+	}
 	return cfg
+}
+
+// kindsTold bounds the kinds of core that an offer tells of.
+const kindsTold = 16
+
+// speeds are those of the machine's kinds of core; none when there is one.
+func (m *machine) speeds() []int64 {
+	if len(m.topo.Speeds) < 2 {
+		return nil
+	}
+	return m.topo.Speeds[:min(len(m.topo.Speeds), kindsTold)]
+}
+
+// gaugeFile is where, in the data folder, the node keeps what it measured.
+const gaugeFile = "gauge.json"
+
+// measure finds out what the machine's threads and kinds of core do among each
+// other. Where it cannot, the defaults hold.
+func (n *Node) measure(ctx context.Context) {
+	m := n.machine
+	if !n.cfg.Measure || m.topo.Declared || n.cfg.Given != nil {
+		return
+	}
+	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
+	if err == nil {
+		m.gauge, err = gauge.Load(ctx, m.topo, string(cpuinfo), filepath.Join(n.cfg.Data, gaugeFile))
+	}
+	if err != nil {
+		n.log.Warn("what hyperthreads and slower cores do is not measured: defaults hold", "err", err)
+	}
+	if len(m.gauge.Speeds) > 0 {
+		m.topo.Speeds = m.gauge.Speeds
+	}
+	if m.gauge.Key != "" {
+		n.log.Info("measured", "smt_permille", m.gauge.SMT, "speeds_permille", m.gauge.Speeds)
+	}
 }
 
 // levels names the isolation that this machine has proved, for people.

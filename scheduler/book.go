@@ -101,7 +101,7 @@ func sameMachine(a, b *workload.Machine) bool {
 	return a.Total == b.Total && a.SMT == b.SMT && a.Declared == b.Declared &&
 		a.Name == b.Name && a.Arch == b.Arch && a.OS == b.OS && a.Version == b.Version &&
 		slices.Equal(a.Kinds, b.Kinds) && slices.Equal(a.Walls, b.Walls) &&
-		slices.Equal(a.Attests, b.Attests) && maps.Equal(a.Labels, b.Labels)
+		slices.Equal(a.Attests, b.Attests) && slices.Equal(a.Speeds, b.Speeds) && maps.Equal(a.Labels, b.Labels)
 }
 
 func (b *book) add(node workload.PeerID, away bool) *entry {

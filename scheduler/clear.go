@@ -30,6 +30,30 @@ func Cost(ask int64, s workload.Score) int64 {
 	return ask + ask*risk/million + ask*rtt/rttParts + min(max(s.DataPrice, 0), maxAsk)
 }
 
+// BidCost is Cost of an ask of bid b.
+func BidCost(b *workload.Bid, ask int64, s workload.Score) int64 {
+	return Cost(slowed(ask, b.Speed), s)
+}
+
+// slowed is what an ask comes to for the work that a machine's fastest core does
+// meanwhile: a core of half the speed is worth half as much. Speeds outside of 1
+// to 1000 permille count as 1000.
+func slowed(ask, speed int64) int64 {
+	if speed < 1 || speed >= 1000 {
+		return ask
+	}
+	ask = min(max(ask, 0), maxAsk)
+	return min(maxAsk, (ask*1000+speed-1)/speed)
+}
+
+// asked is the largest ask that is at most worth when slowed.
+func asked(worth, speed int64) int64 {
+	if speed < 1 || speed >= 1000 {
+		return worth
+	}
+	return worth * speed / 1000
+}
+
 // askAt is the largest ask whose cost is at most limit under s: the inverse of Cost.
 func askAt(limit int64, s workload.Score) int64 {
 	lo, hi := int64(0), min(limit, maxAsk)
@@ -55,6 +79,9 @@ type unit struct {
 // only; the order of the bids does not matter. bids[i] has scores[i]. Asks above
 // maxPrice (0: no limit) do not compete, nor does a node with more than one bid.
 //
+// A bid of slower cores than its machine's fastest competes as if it asked so
+// much more.
+//
 // A slot is paid the lowest rejected cost of another node, turned back into an
 // ask of the winner, but never less than its own ask, and at most 1.25 x that
 // and the limit (a bounded second price after Vickrey, 1961); with none
@@ -68,7 +95,7 @@ func Clear(wanted uint32, maxPrice int64, bids []workload.Bid, scores []workload
 	for i, u := range units[:n] {
 		slots[i] = workload.AwardSlot{
 			Node: bids[u.bid].Node, Ask: u.ask,
-			Rate: settle(u, lost.besides(u.bid), scores[u.bid], limit),
+			Rate: settle(u, lost.besides(u.bid), scores[u.bid], bids[u.bid].Speed, limit),
 		}
 	}
 	return slots
@@ -90,7 +117,7 @@ func rank(bids []workload.Bid, scores []workload.Score, limit int64) []unit {
 			continue
 		}
 		for j, ask := range usable(bids[i].Asks, limit) {
-			units = append(units, unit{bid: i, step: j, ask: ask, cost: Cost(ask, scores[i])})
+			units = append(units, unit{bid: i, step: j, ask: ask, cost: BidCost(&bids[i], ask, scores[i])})
 		}
 	}
 	slices.SortFunc(units, func(a, b unit) int {
@@ -158,9 +185,9 @@ func (l lowest) besides(bid int) int64 {
 	return l.cost
 }
 
-func settle(u unit, runnerUp int64, s workload.Score, limit int64) int64 {
+func settle(u unit, runnerUp int64, s workload.Score, speed, limit int64) int64 {
 	if runnerUp >= 0 {
-		runnerUp = askAt(runnerUp, s)
+		runnerUp = asked(askAt(runnerUp, s), speed)
 	}
 	return pricing.Settle(u.ask, runnerUp, limit)
 }
@@ -182,7 +209,7 @@ func decided(wanted uint32, maxPrice int64, bids []workload.Bid, scores []worklo
 	lost := losers(units[n:])
 	for _, u := range units[:n] {
 		most := max(u.ask, min(u.ask+u.ask/4, limit))
-		sets := Cost(most, scores[u.bid]) // a rejected cost from here on is paid as most
+		sets := BidCost(&bids[u.bid], most, scores[u.bid]) // a rejected cost from here on is paid as most
 		if r := lost.besides(u.bid); r >= 0 {
 			sets = min(sets, r)
 		}

@@ -209,3 +209,28 @@ func TestDecidedAtTheEdges(t *testing.T) {
 		t.Error("with a slot open, any further bid wins it")
 	}
 }
+
+// TestSlowCoresCompeteByTheirSpeed: a bid of cores of half the speed wins only when
+// it asks less than half, and is paid what makes it as dear as the runner-up.
+func TestSlowCoresCompeteByTheirSpeed(t *testing.T) {
+	fast := workload.Bid{Node: workload.PeerID{1}, Asks: []int64{1000}}
+	scores := make([]workload.Score, 2)
+	for _, tt := range []struct {
+		ask, speed int64
+		wins       bool
+		rate       int64
+	}{
+		{499, 500, true, 500}, {501, 500, false, 1002}, {450, 500, true, 500}, {390, 500, true, 487},
+		{900, 0, true, 1000}, {900, 1000, true, 1000}, {900, 5000, true, 1000}, {900, -1, true, 1000}, {900, 899, false, 1002},
+	} {
+		slow := workload.Bid{Node: workload.PeerID{2}, Asks: []int64{tt.ask}, Speed: tt.speed}
+		got := Clear(1, 0, []workload.Bid{fast, slow}, scores)
+		want := workload.AwardSlot{Node: fast.Node, Ask: 1000, Rate: tt.rate}
+		if tt.wins {
+			want.Node, want.Ask = slow.Node, tt.ask
+		}
+		if len(got) != 1 || got[0].Node != want.Node || got[0].Ask != want.Ask || got[0].Rate != want.Rate {
+			t.Errorf("ask %d at speed %d: %+v, want %+v", tt.ask, tt.speed, got, want)
+		}
+	}
+}

@@ -15,6 +15,7 @@ type Machine struct {
 	Attests  []string          `cbor:"9,keyasint,omitempty" json:"attests" max:"8"` // kinds of evidence it can make
 	Declared bool              `cbor:"10,keyasint" json:"declared"`                 // capacity was declared, not read from the machine
 	Version  string            `cbor:"11,keyasint" json:"version" max:"64"`
+	Speeds   []int64           `cbor:"12,keyasint,omitempty" json:"speeds,omitempty" max:"16"` // of its kinds of core, permille of the fastest; none when there is one
 }
 
 // Asks are prices in micro-credits per second.
@@ -67,8 +68,9 @@ type Bid struct {
 	Asks    []int64   `cbor:"3,keyasint" json:"asks" max:"4096"`
 	StartMs int64     `cbor:"4,keyasint" json:"start_ms"` // earliest start after an award
 	HoldMs  int64     `cbor:"5,keyasint" json:"hold_ms"`
-	HasMs   int64     `cbor:"6,keyasint" json:"lease_ms"` // the first lease counts from when the bid was sent and lasts this long
-	Data    int64     `cbor:"7,keyasint" json:"data"`     // bytes the node would have to fetch
+	HasMs   int64     `cbor:"6,keyasint" json:"lease_ms"`                  // the first lease counts from when the bid was sent and lasts this long
+	Data    int64     `cbor:"7,keyasint" json:"data"`                      // bytes the node would have to fetch
+	Speed   int64     `cbor:"8,keyasint,omitempty" json:"speed,omitempty"` // of the slowest core in it, permille of the machine's fastest; 0 is 1000
 }
 
 // Code is why a node did not bid or the leader did not ask it. The list is

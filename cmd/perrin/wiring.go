@@ -73,7 +73,7 @@ func (daemon) Up(ctx context.Context, opt UpOptions) error {
 	n, err := node.New(ctx, node.Config{
 		Data: opt.Data, Socket: opt.Socket, Mode: opt.SocketMode, Name: opt.Name, Listen: opt.Listen, Labels: opt.Labels,
 		Cores: opt.Cores, First: opt.FirstCore, Memory: opt.Memory, CellSize: opt.CellSize, BlobLimit: opt.BlobLimit,
-		KeepCores: opt.KeepCores, KeepMemory: opt.KeepMemory, SpareOnly: opt.SpareOnly, Quiet: opt.Quiet,
+		Measure: true, KeepCores: opt.KeepCores, KeepMemory: opt.KeepMemory, SpareOnly: opt.SpareOnly, Quiet: opt.Quiet,
 		LeaseTTL: opt.LeaseTTL, MDNS: opt.MDNS, Loopback: opt.Loopback, Pprof: opt.Pprof, Version: opt.Version,
 		Settings: opt.Settings, Log: opt.Log,
 	})

@@ -37,6 +37,7 @@ type BidView struct {
 	Asks    []int64         `json:"asks,omitempty"`
 	StartMs int64           `json:"start_ms,omitempty"`
 	Data    int64           `json:"data,omitempty"`
+	Speed   int64           `json:"speed,omitempty"` // of the bid's slowest core, permille of its machine's fastest
 	Score   Score           `json:"score"`
 	Won     uint32          `json:"won"` // slots
 }
@@ -108,7 +109,7 @@ func (s *State) viewAuction(a *Auction) AuctionView {
 		b := BidView{Node: signed.By, Score: a.Scores[i], Won: won[signed.By]}
 		if s.rules.OpenBid != nil {
 			if bid, err := s.rules.OpenBid(signed); err == nil {
-				b.Asks, b.StartMs, b.Data = bid.Asks, bid.StartMs, bid.Data
+				b.Asks, b.StartMs, b.Data, b.Speed = bid.Asks, bid.StartMs, bid.Data, bid.Speed
 			}
 		}
 		v.Bids = append(v.Bids, b)

@@ -333,7 +333,7 @@ func explainAuction(s people, a *ledger.AuctionView) *api.WhyAuction {
 		bid := api.WhyBid{Node: b.Node, Name: s.name(b.Node), Slots: len(b.Asks), Won: int(b.Won)}
 		if len(b.Asks) > 0 {
 			bid.Ask = b.Asks[0]
-			bid.Score = scheduler.Cost(b.Asks[0], b.Score)
+			bid.Score = scheduler.BidCost(&workload.Bid{Speed: b.Speed}, b.Asks[0], b.Score)
 		}
 		for _, w := range a.Winners {
 			if w.Node == b.Node {
@@ -377,7 +377,7 @@ func (l *Leader) pendingRound(s *ledger.State, r *scheduler.Round) *api.WhyAucti
 	for i, b := range r.Bids {
 		bid := api.WhyBid{Node: b.Node, Name: l.people(s).name(b.Node), Slots: len(b.Asks)}
 		if len(b.Asks) > 0 {
-			bid.Ask, bid.Score = b.Asks[0], scheduler.Cost(b.Asks[0], r.Scores[i])
+			bid.Ask, bid.Score = b.Asks[0], scheduler.BidCost(&r.Bids[i], b.Asks[0], r.Scores[i])
 		}
 		out.Bids = append(out.Bids, bid)
 	}

@@ -77,10 +77,14 @@ func (w *Worker) bid(call *workload.Call) (*workload.Bid, []workload.Reason) {
 	}
 	w.answered[call.Auction] = now + answeredFor + w.cfg.Lease.TTL
 	w.bids[call.Auction] = &openBid{call: *call, asks: curve[:got], sent: now, expires: now + hold}
-	return &workload.Bid{
+	bid := &workload.Bid{
 		Auction: call.Auction, Node: w.cfg.Self, Asks: curve[:got],
 		HoldMs: hold, HasMs: w.cfg.Lease.TTL,
-	}, nil
+	}
+	if speed := w.cfg.Alloc.Speed(capacity.HoldID(call.Auction)); speed < 1000 {
+		bid.Speed = speed
+	}
+	return bid, nil
 }
 
 // unsuited returns why this node cannot run what is called for, whatever it has free.

@@ -278,6 +278,18 @@ func (a *Allocator) Expire(now int64) []HoldID {
 	return gone
 }
 
+// Speed is that of the slowest core that a hold has, in permille of the
+// machine's fastest; 1000 for idle time, which moves about, and without a hold.
+func (a *Allocator) Speed(id HoldID) int64 {
+	slowest := int64(1000)
+	for _, c := range a.holds[id].claims {
+		for _, p := range c.parts {
+			slowest = min(slowest, a.topo.Speed(a.topo.Cores[p.core].Tier))
+		}
+	}
+	return slowest
+}
+
 // Held returns how many slots a hold has; 0 when there is no such hold.
 func (a *Allocator) Held(id HoldID) int { return len(a.holds[id].claims) }
 

@@ -186,6 +186,10 @@ func (r sysReader) nodeMemory(id int) (int64, error) {
 	return 0, nil
 }
 
+// slowSpeed is what an efficient core of a hybrid machine is taken to do, in
+// permille of a fast one, until that is measured.
+const slowSpeed = 600
+
 // tiers ranks the kinds of core: by cpu_capacity where the kernel gives it
 // (Arm, RISC-V), else by Intel's list of efficient cores.
 func (r sysReader) tiers(t *Topology) error {
@@ -200,7 +204,7 @@ func (r sysReader) tiers(t *Topology) error {
 			return err
 		}
 		if slices.Contains(slow, c.CPUs[0]) {
-			speeds[i] /= 2 // only the order matters
+			speeds[i] = speeds[i] * slowSpeed / 1000
 		}
 	}
 	t.setTiers(speeds)

@@ -59,8 +59,9 @@ type Node struct {
 // methods return changed copies.
 type Topology struct {
 	Cores    []Core
-	Nodes    []Node // ascending; nodes without CPUs included
-	Declared bool   // made by Declare: the cores are a promise, not a partition of the machine
+	Nodes    []Node  // ascending; nodes without CPUs included
+	Speeds   []int64 // of each tier, in permille of the fastest; tiers beyond it count as the fastest
+	Declared bool    // made by Declare: the cores are a promise, not a partition of the machine
 }
 
 // Uniform returns a machine of one node and cores of equal width with CPUs
@@ -134,7 +135,7 @@ func (t Topology) Restrict(cpus []int) (Topology, error) {
 	for _, cpu := range cpus {
 		allowed[cpu] = true
 	}
-	out := Topology{Nodes: slices.Clone(t.Nodes), Declared: t.Declared}
+	out := Topology{Nodes: slices.Clone(t.Nodes), Speeds: t.Speeds, Declared: t.Declared}
 	for _, c := range t.Cores {
 		kept := slices.DeleteFunc(slices.Clone(c.CPUs), func(cpu int) bool { return !allowed[cpu] })
 		if len(kept) == 0 {
@@ -164,7 +165,7 @@ func (t Topology) Declare(cores, first int) (Topology, error) {
 	if len(t.Cores) == 0 || first < 0 {
 		return Topology{}, fmt.Errorf("declare %d cores from core %d: %w", cores, first, ErrNoCPU)
 	}
-	out := Topology{Nodes: slices.Clone(t.Nodes), Declared: true}
+	out := Topology{Nodes: slices.Clone(t.Nodes), Speeds: t.Speeds, Declared: true}
 	for i := range cores {
 		c := t.Cores[(first%len(t.Cores)+i)%len(t.Cores)]
 		c.CPUs, c.Shared = slices.Clone(c.CPUs), false
@@ -232,4 +233,16 @@ func (t *Topology) setTiers(speeds []int64) {
 	for i, s := range speeds {
 		t.Cores[i].Tier = slices.Index(order, s)
 	}
+	t.Speeds = make([]int64, len(order))
+	for i, s := range order {
+		t.Speeds[i] = min(max(s*1000/max(order[0], 1), 1), 1000)
+	}
+}
+
+// Speed is how fast a core of a tier is, in permille of the machine's fastest.
+func (t Topology) Speed(tier int) int64 {
+	if tier < 0 || tier >= len(t.Speeds) {
+		return 1000
+	}
+	return t.Speeds[tier]
 }
