@@ -1,0 +1,3 @@
+// Package stats is what the simulator says about many numbers: quantiles of a
+// stream in bounded memory, and confidence intervals over replications.
+package stats
