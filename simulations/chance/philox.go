@@ -45,6 +45,13 @@ type Stream struct {
 	odd          uint64 // the block's second number
 }
 
+// From returns the stream from its n-th number on, for who wants numbers that do
+// not depend on how many were drawn before.
+func (s Stream) From(n uint64) Stream {
+	s.n = n &^ (perCounter - 1)
+	return s
+}
+
 // Uint64 returns the next number.
 func (s *Stream) Uint64() uint64 {
 	if s.n++; s.n%perCounter == 0 {

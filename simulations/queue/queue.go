@@ -114,6 +114,12 @@ func (q *Queue[T]) Next() (at int64, ok bool) {
 	return q.bottom[len(q.bottom)-1].At, true
 }
 
+// Peek returns the earliest event; there must be one.
+func (q *Queue[T]) Peek() Item[T] {
+	q.fill()
+	return q.bottom[len(q.bottom)-1]
+}
+
 // Pop takes the earliest event; false when there is none.
 func (q *Queue[T]) Pop() (it Item[T], ok bool) {
 	if !q.fill() {

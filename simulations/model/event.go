@@ -1,0 +1,107 @@
+package model
+
+// kind is what an event is about; a, b and c of an event depend on it.
+type kind uint8
+
+const (
+	_         kind = iota
+	arrive         // a: open stream; its next workload comes
+	client         // a: closed stream, b: client; it submits
+	resend         // a: load; the submission is not acknowledged yet
+	deliver        // a: peer, c: message
+	handle         // a: peer, c: message that waited for the peer's CPU
+	commit         // a: cell, c: proposal
+	wake           // a: cell; the desk asked to be stepped
+	leaseDesk      // a: cell; leases may be over
+	begin          // a: peer, b: slot, c: its generation; the slot has started
+	taskEnd        // a: peer, b: slot, c: its generation
+	retry          // a: peer, b: slot, c: its generation; the leader has not answered
+	offerTick      // a: peer
+	offerSoon      // a: peer
+	renew          // a: peer, b: cell
+	leaseEnd       // a: peer, b: cell
+	down           // a: peer, b: its boot; it leaves
+	up             // a: peer, b: its boot
+	depart         // a: departure of the scenario
+	elect          // a: cell, b: term that is over
+	sample         // a row of the time series is due
+	kinds
+)
+
+var kindNames = [kinds]string{
+	"", "arrive", "client", "resend", "deliver", "handle", "commit", "wake", "lease-desk", "begin", "task-end", "retry",
+	"offer-tick", "offer-soon", "renew", "lease-end", "down", "up", "depart", "elect", "sample",
+}
+
+// String returns the kind in a word.
+func (k kind) String() string { return kindNames[k] }
+
+type event struct {
+	kind kind
+	what msgKind // of a message that is delivered or handled
+	a, b int32
+	c    int32
+}
+
+// msgKind is what a message says.
+type msgKind uint8
+
+const (
+	_ msgKind = iota
+	msgSubmit
+	msgAck
+	msgCall
+	msgBid
+	msgDecline
+	msgRelease
+	msgAward
+	msgRefused
+	msgTake
+	msgTaken
+	msgClose
+	msgClosed
+	msgDone
+	msgDoneAck
+	msgRenew
+	msgRenewed
+	msgOffer
+	msgSuited
+	msgSuitedAnswer
+	msgDisclaim
+	msgDisclaimed
+	msgRaft
+	msgKinds
+)
+
+var msgNames = [msgKinds]string{
+	"", "submit", "ack", "call", "bid", "decline", "release", "award", "refused", "take", "taken", "close", "closed", "done",
+	"done-ack", "renew", "renewed", "offer", "suited", "suited-answer", "disclaim", "disclaimed", "raft",
+}
+
+// String returns the kind in a word.
+func (m msgKind) String() string { return msgNames[m] }
+
+// msgBytes is what a message takes in QUIC payload: the encoding of a typical one
+// and the answers that say nothing. A test measures the encodings of the product.
+var msgBytes = [msgKinds]int64{
+	msgSubmit: 640, msgAck: 70, msgCall: 330, msgBid: 230, msgDecline: 130, msgRelease: 60, msgAward: 900, msgRefused: 80,
+	msgTake: 110, msgTaken: 60, msgClose: 520, msgClosed: 20, msgDone: 90, msgDoneAck: 10, msgRenew: 110, msgRenewed: 40,
+	msgOffer: 420, msgSuited: 200, msgSuitedAnswer: 1800, msgDisclaim: 120, msgDisclaimed: 30, msgRaft: 700,
+}
+
+// signed are messages whose receiver verifies that many signatures.
+var signed = [msgKinds]int64{msgSubmit: 1, msgBid: 1, msgAward: 2, msgClose: 1, msgOffer: 1}
+
+// message is on its way between two peers.
+type message struct {
+	kind     msgKind
+	from, to int32
+	boot     int32 // of the receiver when it was sent to a slot; 0 is any
+	cell     int32
+	load     int32
+	slot     int32 // of the worker
+	gen      int32
+	n        int64
+	seq      uint32
+	body     any
+}

@@ -1,0 +1,101 @@
+package model
+
+// Delays of QUIC: a lost packet is sent again after a probe timeout of
+// the round trip and the peer's acknowledgement delay (RFC 9002, 6.2.1).
+const maxAckDelay = 25 * millisecond
+
+const millisecond = int64(1_000_000)
+
+// path is the delay from a peer to another without jitter.
+func (w *World) path(from, to int32) int64 {
+	if from == to {
+		return 0
+	}
+	a, b := &w.peers[from], &w.peers[to]
+	return w.sc.Network.RTT[a.region][b.region]/2 + a.access + b.access
+}
+
+// rtt is the round trip between two peers without jitter.
+func (w *World) rtt(a, b int32) int64 { return w.path(a, b) + w.path(b, a) }
+
+// delay is the delay of one message: an exponential part more, and for each loss
+// a probe timeout.
+func (w *World) delay(from, to int32) int64 {
+	base := w.path(from, to)
+	if base == 0 {
+		return 0
+	}
+	s := &w.peers[from].links
+	d := base
+	if j := w.sc.Network.Jitter; j > 0 {
+		d += int64(float64(base*j/1_000_000) * s.Exp())
+	}
+	for lost := 0; lost < 10 && s.Happens(w.sc.Network.Loss); lost++ {
+		d += 2*base + maxAckDelay
+	}
+	return d
+}
+
+// send puts a message on its way. It leaves when the sender's CPU is done with
+// what it is handling.
+func (w *World) send(m message) {
+	w.count(m.kind)
+	leaves := max(w.now, w.leaves)
+	i := w.keep(m)
+	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})
+}
+
+// keep stores a message until it is delivered.
+func (w *World) keep(m message) int32 {
+	if n := len(w.freeMsgs); n > 0 {
+		i := w.freeMsgs[n-1]
+		w.freeMsgs = w.freeMsgs[:n-1]
+		w.msgs[i] = m
+		return i
+	}
+	w.msgs = append(w.msgs, m)
+	return int32(len(w.msgs) - 1)
+}
+
+func (w *World) take(i int32) message {
+	m := w.msgs[i]
+	w.msgs[i] = message{}
+	w.freeMsgs = append(w.freeMsgs, i)
+	return m
+}
+
+// arriveAt is a message that reaches a peer. A leader handles one at a time; what
+// comes meanwhile waits for its CPU.
+func (w *World) arriveAt(to, index int32) {
+	p := &w.peers[to]
+	if !p.up {
+		w.take(index)
+		return
+	}
+	if start := max(w.now, p.busy); start > w.now {
+		p.busy = start + w.cost(to, w.msgs[index].kind)
+		w.push(start, event{kind: handle, what: w.msgs[index].kind, a: to, b: p.boot, c: index})
+		return
+	}
+	p.busy = w.now + w.cost(to, w.msgs[index].kind)
+	w.deliver(to, index)
+}
+
+func (w *World) cost(to int32, k msgKind) int64 {
+	c := signed[k] * w.sc.Costs.Verify
+	if w.leads(to) {
+		c += w.sc.Costs.Message
+	}
+	return c
+}
+
+// deliver handles a message; what it sends leaves when the peer's CPU is done.
+func (w *World) deliver(to, index int32) {
+	m := w.take(index)
+	if !w.peers[to].up || m.boot != 0 && m.boot != w.peers[to].boot {
+		return
+	}
+	w.leaves = w.peers[to].busy
+	w.dispatch(to, &m)
+	w.leaves = 0
+}

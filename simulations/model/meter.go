@@ -1,0 +1,188 @@
+package model
+
+import (
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/simulations/stats"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// meter is what is measured: workloads that arrive after the warm-up, and time
+// after it.
+type meter struct {
+	numbers   []uint32   // workloads of each open stream so far
+	rounds    [][]uint32 // and of each client of a closed one
+	messages  [msgKinds]uint64
+	inquiries uint64
+
+	// all of the run
+	lostAttempts, declines, refusals, rejects, expiries, elections, departures uint64
+	charged                                                                    int64
+
+	// after the warm-up
+	submitted, accepted, succeeded, failed, missed, placements uint64
+	sentMsgs, sentBytes                                        uint64
+	ack, placement, waiting, start, slowdown, rate             stats.Histogram
+	premium                                                    stats.Histogram // of what is paid over the ask, permille
+	paidMs, paidSum                                            float64
+
+	used, upThreads int64
+	since           int64   // until when the integrals go
+	usedTime        float64 // thread-ns
+	upTime          float64
+
+	window  Point
+	placed1 stats.Histogram // of the window
+	Series  []Point
+}
+
+// Point is one row of the time series: what happened since the last.
+type Point struct {
+	At          int64   // ns
+	Submitted   uint64  // workloads
+	Placed      uint64  // slots
+	Succeeded   uint64  // workloads
+	Live        int64   // workloads that have arrived and not ended, at the end of the row
+	Utilisation float64 // now
+	PlacementMs float64 // p50; NaN of none
+	Rate        float64 // mean price of a slot-second awarded, micro-credits; NaN of none
+	Messages    uint64
+	Up          int64 // threads of peers that are there, now
+	rates       float64
+}
+
+func (m *meter) open(sc *scenario.Scenario) { m.numbers = make([]uint32, len(sc.Workloads)) }
+
+// warm reports whether a time counts.
+func (w *World) warm(at int64) bool { return at >= w.sc.Warmup }
+
+// count counts a message that is sent.
+func (w *World) count(k msgKind) {
+	w.messages[k]++
+	w.window.Messages++
+	if w.warm(w.now) {
+		w.sentMsgs++
+		w.sentBytes += uint64(msgBytes[k])
+	}
+}
+
+// use changes how many threads slots have.
+func (w *World) use(by int64) {
+	w.integrate()
+	w.used += by
+}
+
+// integrate brings the integrals up to now. Peers that come and go are counted
+// from the next change on.
+func (w *World) integrate() {
+	from := max(w.since, w.sc.Warmup)
+	if w.now > from {
+		w.usedTime += float64(float64(w.used) * float64(w.now-from))
+		w.upTime += float64(float64(w.upThreads) * float64(w.now-from))
+	}
+	w.since = w.now
+}
+
+func (w *World) submissions(l *load) {
+	w.window.Submitted++
+	w.window.Live++
+	if w.warm(l.arrived) {
+		w.submitted++
+	}
+}
+
+func (w *World) acknowledgement(l *load) {
+	if w.warm(l.arrived) {
+		w.accepted++
+		w.ack.Add(l.acked - l.arrived)
+	}
+}
+
+// placed is a slot that was committed, at a rate, for an ask.
+func (w *World) placed(number int32, rate, ask int64) {
+	l := &w.loads[number]
+	w.window.Placed++
+	w.window.rates += float64(rate)
+	first := l.placed == 0
+	if first {
+		l.placed = w.now
+		w.placed1.Add(w.now - l.arrived)
+	}
+	if !w.warm(l.arrived) {
+		return
+	}
+	w.placements++
+	w.rate.Add(rate)
+	w.premium.Add((rate - ask) * 1000 / max(ask, 1))
+	if first {
+		w.placement.Add(w.now - l.arrived)
+		if l.acked > 0 {
+			w.waiting.Add(w.now - l.acked)
+		} else {
+			w.waiting.Add(0)
+		}
+	}
+}
+
+func (w *World) starting(l *load) {
+	if w.warm(l.arrived) {
+		w.start.Add(w.now - l.arrived)
+	}
+}
+
+func (w *World) pays(l *load, charge, wallMs int64) {
+	if w.warm(l.arrived) {
+		w.paidSum += float64(charge)
+		w.paidMs += float64(wallMs)
+	}
+}
+
+// ending is the end of a workload. Its slow-down is its time in the mesh over what
+// its longest task takes on a reference core.
+func (w *World) ending(l *load) {
+	if l.missed {
+		return // counted as such already
+	}
+	w.window.Live--
+	if l.phase == workload.Succeeded {
+		w.window.Succeeded++
+	}
+	if !w.warm(l.arrived) {
+		return
+	}
+	if l.phase != workload.Succeeded {
+		w.failed++
+		return
+	}
+	w.succeeded++
+	var longest int64
+	for t := range w.sc.Workloads[l.stream].Tasks {
+		longest = max(longest, w.service(w.loadOf(l.id), uint32(t)))
+	}
+	w.slowdown.Add((l.ended - l.arrived) * 1000 / longest)
+}
+
+// forgotten is a workload whose submitter left before it had an ID.
+func (w *World) forgotten(l *load) {
+	w.window.Live--
+	if w.warm(l.arrived) {
+		w.missed++
+	}
+}
+
+// sample ends a row of the time series.
+func (w *World) sample() {
+	p := &w.window
+	p.At, p.Up = w.now, w.upThreads
+	if w.upThreads > 0 {
+		p.Utilisation = float64(w.used) / float64(w.upThreads)
+	}
+	p.PlacementMs = w.placed1.Quantile(0.5) / float64(millisecond)
+	p.Rate = p.rates / float64(p.Placed)
+	w.Series = append(w.Series, *p)
+	w.window, w.placed1 = Point{Live: p.Live}, stats.Histogram{}
+}
+
+func (w *World) slotRate(p *peer, shape workload.Resources) int64 {
+	return pricing.SlotRate(p.asks, shape)
+}

@@ -1,0 +1,287 @@
+package model
+
+import (
+	"slices"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/capacity"
+	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// How offers travel and how long a hold lasts, as in node/offers.go and
+// node/worker.
+const (
+	offerEvery = 5000 * millisecond
+	offerPause = 50 * millisecond
+	offerValid = 12_000 // ms
+	holdFor    = 2000   // ms
+	maxCurve   = 1024
+)
+
+// peer is one node, as a worker.
+type peer struct {
+	id     workload.PeerID
+	cell   int32
+	region int32
+	class  int32
+	boot   int32 // counts its starts, from 1
+	up     bool
+	fresh  bool // its cell knows that it runs nothing of an earlier boot
+	due    bool // an offer is due after a pause
+	round  uint8
+	access int64 // ns, one way
+	speed  int64 // permille
+	base   int64 // its price
+	busy   int64 // ns, when its CPU is done with the messages so far
+	seq    uint64
+
+	asks   workload.Asks
+	alloc  *capacity.Allocator // nil while nothing was ever held
+	bids   []promise
+	slots  []int32
+	leases []cellLease
+	cores  []tenancy // who is on each CPU, beside the allocator's own account
+
+	links, work chance.Stream
+}
+
+// promise is a bid that may still win.
+type promise struct {
+	auction workload.AuctionID
+	load    int32
+	sent    int64 // ms
+	expires int64 // ms
+}
+
+// cellLease is the peer's lease with one cell.
+type cellLease struct {
+	cell     int32
+	lease    *lease.Worker
+	renewing bool
+	watched  bool // a leaseEnd is on its way
+}
+
+// tenancy is a tenant on a CPU and in how many slots.
+type tenancy struct {
+	owner int32
+	slots int32
+}
+
+func (w *World) prices(p *peer) pricing.Config {
+	m := &w.sc.Machines[p.class]
+	c := pricing.Default()
+	c.Base, c.Slope, c.Width = p.base, m.Slope, int64(m.Threads)
+	if m.Threads == 1 {
+		c.SMT = 1000
+	}
+	return c
+}
+
+// price moves the asks with the load, a step at a time.
+func (w *World) price(p *peer) {
+	var used int64
+	if p.alloc != nil {
+		used = p.alloc.Utilisation()
+	}
+	p.asks = pricing.Asks(w.prices(p), used, p.asks)
+}
+
+func (w *World) allocator(p *peer) *capacity.Allocator {
+	if p.alloc == nil {
+		m := &w.sc.Machines[p.class]
+		a, err := capacity.New(capacity.Uniform(m.Cores, m.Threads), capacity.Limits{Memory: m.Memory, Disk: m.Disk, Slots: m.Cores * m.Threads})
+		if err != nil {
+			panic(err) // the scenario's bounds are within the allocator's
+		}
+		p.alloc = a
+	}
+	return p.alloc
+}
+
+func (w *World) free(p *peer) workload.Capacity {
+	if p.alloc == nil {
+		return w.parks[p.class].Total
+	}
+	return p.alloc.Available()
+}
+
+// offer is the peer's standing offer.
+func (w *World) offer(p *peer) *workload.Offer {
+	w.expireHolds(p)
+	w.price(p)
+	p.seq++
+	return &workload.Offer{
+		Node: p.id, Cell: w.cells[p.cell].id, Seq: p.offerSeq(), Machine: w.parks[p.class], Free: w.free(p), Asks: p.asks,
+		ValidMs: offerValid, Running: int32(len(p.slots)),
+	}
+}
+
+func (p *peer) offerSeq() uint64 { return uint64(p.boot)<<20 + p.seq }
+
+// offerEvent sends the offer that is due: regularly, and after a change.
+func (w *World) offerEvent(e *event) {
+	p := &w.peers[e.a]
+	if e.kind == offerTick {
+		if !w.churns || p.up { // ticks of who left go on, so that all have one
+			p.round++
+		}
+		w.push(w.now+offerEvery, event{kind: offerTick, a: e.a})
+	} else {
+		p.due = false
+	}
+	if !p.up || !p.fresh {
+		return
+	}
+	c := &w.cells[p.cell]
+	if e.kind == offerTick && p.round%2 == 0 { // to the other voters as well
+		for range len(c.voters) - 1 {
+			w.count(msgOffer)
+		}
+	}
+	if c.leader >= 0 {
+		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: p.cell, body: w.offer(p)})
+	}
+}
+
+// poke says that an offer would say something new.
+func (w *World) poke(i int32) {
+	p := &w.peers[i]
+	if !p.due {
+		p.due = true
+		w.push(w.now+offerPause, event{kind: offerSoon, a: i})
+	}
+}
+
+// called answers a call for bids.
+func (w *World) called(to int32, m *message) {
+	p := &w.peers[to]
+	call := &m.body.(*scheduler.CallOut).Call
+	w.expireHolds(p)
+	got, asks, reasons := w.bid(p, m, call)
+	back := message{from: to, to: m.from, cell: m.cell}
+	if got == 0 {
+		back.kind, back.body = msgDecline, &workload.Decline{Auction: call.Auction, Node: p.id, Reasons: reasons}
+		w.send(back)
+		return
+	}
+	bid := workload.Bid{Auction: call.Auction, Node: p.id, Asks: asks[:got], HoldMs: holdFor, HasMs: w.lease.TTL}
+	back.kind, back.body = msgBid, &scheduler.BidIn{Bid: bid, Signed: sealBid(&bid)}
+	w.leaves = max(w.now, w.leaves) + w.sc.Costs.Sign
+	w.send(back)
+	w.checkCapacity(p)
+}
+
+// bid holds what a call asks for, or says why not, as node/worker does.
+func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []workload.Reason) {
+	if !p.fresh {
+		return 0, nil, []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
+	}
+	if reasons := scheduler.Unsuited(&w.parks[p.class], call.Kind, workload.Where{}); len(reasons) > 0 {
+		return 0, nil, reasons
+	}
+	alloc, now := w.allocator(p), ms(w.now)
+	curve := pricing.Curve(w.prices(p), p.asks, call.Shape, int(min(call.Slots, maxCurve)), alloc.Total(), alloc.Available())
+	if call.MaxPrice > 0 {
+		if over := slices.IndexFunc(curve, func(ask int64) bool { return ask > call.MaxPrice }); over >= 0 {
+			curve = curve[:over]
+		}
+		if len(curve) == 0 {
+			return 0, nil, []workload.Reason{{Code: workload.PriceAboveMax, Want: call.MaxPrice, Have: pricing.SlotRate(p.asks, call.Shape)}}
+		}
+	}
+	got, reasons := alloc.Hold(call.Auction, call.Owner, call.Shape, len(curve), now, now+holdFor)
+	if got > 0 {
+		p.bids = append(p.bids, promise{auction: call.Auction, load: w.loadOf(call.Workload), sent: now, expires: now + holdFor})
+	}
+	return got, curve, reasons
+}
+
+func (w *World) expireHolds(p *peer) {
+	now := ms(w.now)
+	p.bids = slices.DeleteFunc(p.bids, func(b promise) bool {
+		if b.expires > now {
+			return false
+		}
+		p.alloc.Release(b.auction)
+		return true
+	})
+}
+
+func (p *peer) dropBid(id workload.AuctionID) (promise, bool) {
+	i := slices.IndexFunc(p.bids, func(b promise) bool { return b.auction == id })
+	if i < 0 {
+		return promise{}, false
+	}
+	b := p.bids[i]
+	p.bids = slices.Delete(p.bids, i, i+1)
+	return b, true
+}
+
+// released frees the holds of auctions that were not won.
+func (w *World) released(to int32, m *message) {
+	p := &w.peers[to]
+	for _, id := range m.body.([]workload.AuctionID) {
+		if _, ok := p.dropBid(id); ok {
+			p.alloc.Release(id)
+		}
+	}
+	w.checkCapacity(p)
+	w.poke(to)
+}
+
+// award is what a leader tells a winner.
+type award struct {
+	auction workload.AuctionID
+	grant   int64 // ms
+	last    bool  // no task is open beside these
+	slots   []ledger.SlotGrant
+}
+
+// awarded turns the hold of a bid into slots, or refuses.
+func (w *World) awarded(to int32, m *message) {
+	p := &w.peers[to]
+	a := m.body.(*award)
+	w.expireHolds(p)
+	reason, ok := w.claim(p, m, a)
+	w.poke(to)
+	if !ok {
+		w.send(message{kind: msgRefused, from: to, to: m.from, cell: m.cell, load: m.load, body: &refusal{a, reason}})
+		return
+	}
+	for i := range a.slots {
+		w.startSlot(to, m, a, &a.slots[i])
+	}
+	w.checkCapacity(p)
+}
+
+// refusal is what a worker answers that does not take an award.
+type refusal struct {
+	award  *award
+	reason workload.Reason
+}
+
+func (w *World) claim(p *peer, m *message, a *award) (workload.Reason, bool) {
+	b, ok := p.dropBid(a.auction)
+	if !ok || b.load != m.load {
+		return workload.Reason{Code: workload.HoldGone}, false
+	}
+	held := w.leaseWith(p, m.cell)
+	if _, err := held.lease.Award(ms(w.now), b.sent, a.grant, a.slots[0].Fence.Epoch); err != nil {
+		p.alloc.Release(a.auction)
+		return workload.Reason{Code: workload.LeaseTooLate, Note: err.Error()}, false
+	}
+	keys := make([]capacity.SlotKey, len(a.slots))
+	for i := range a.slots {
+		keys[i] = capacity.SlotKey{Workload: w.loads[m.load].id, Slot: a.slots[i].Slot}
+	}
+	if err := p.alloc.Commit(a.auction, keys...); err != nil {
+		p.alloc.Release(a.auction)
+		return workload.Reason{Code: workload.HoldGone, Note: err.Error()}, false
+	}
+	w.watchLease(p, held)
+	return workload.Reason{}, true
+}

@@ -1,0 +1,69 @@
+package model
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/perrin-mesh/perrin/simulations/stats"
+)
+
+// Figure is one measured quantity of a replication.
+type Figure struct {
+	Name  string
+	Unit  string
+	Value float64 // NaN when there was nothing to measure
+}
+
+// Result is what a replication came to.
+type Result struct {
+	Seed    uint64
+	Events  uint64
+	Trace   string
+	Figures []Figure
+	Series  []Point
+}
+
+// Result returns what was measured; the run must be over.
+func (w *World) Result() *Result {
+	return &Result{Seed: uint64(w.seed), Events: w.events, Trace: fmt.Sprintf("%016x", w.trace), Figures: w.figures(), Series: w.Series}
+}
+
+func (w *World) figures() []Figure {
+	var out []Figure
+	add := func(name, unit string, v float64) { out = append(out, Figure{name, unit, v}) }
+	per := func(a, b float64) float64 {
+		if b == 0 {
+			return math.NaN()
+		}
+		return a / b
+	}
+	spread := func(name, unit string, h *stats.Histogram, scale float64) {
+		add(name+"_p50", unit, h.Quantile(0.5)/scale)
+		add(name+"_p99", unit, h.Quantile(0.99)/scale)
+	}
+	const toMs, permille = 1e6, 1e3
+	spread("ack", "ms", &w.ack, toMs)
+	spread("placement", "ms", &w.placement, toMs)
+	spread("queueing", "ms", &w.waiting, toMs)
+	spread("start", "ms", &w.start, toMs)
+	spread("slowdown", "x", &w.slowdown, permille)
+	add("price_mean", "µcr/slot-s", w.rate.Mean())
+	add("price_p99", "µcr/slot-s", w.rate.Quantile(0.99))
+	add("premium", "%", w.premium.Mean()/10)
+	add("paid", "µcr/s", per(w.paidSum*1000, w.paidMs))
+	add("utilisation", "%", per(100*w.usedTime, w.upTime))
+	add("messages", "a placement", per(float64(w.sentMsgs), float64(w.placements)))
+	add("bytes", "a placement", per(float64(w.sentBytes), float64(w.placements)))
+	ended := float64(w.succeeded + w.failed + w.missed)
+	add("success", "% of ended", per(100*float64(w.succeeded), ended))
+	add("workloads", "", float64(w.submitted))
+	add("placed", "slots", float64(w.placements))
+	add("succeeded", "", float64(w.succeeded))
+	add("unfinished", "", float64(w.submitted)-ended)
+	add("declines", "in all", float64(w.declines))
+	add("refused_awards", "in all", float64(w.refusals))
+	add("lost_attempts", "in all", float64(w.lostAttempts))
+	add("expired_leases", "in all", float64(w.expiries))
+	add("elections", "in all", float64(w.elections))
+	return out
+}

@@ -1,0 +1,162 @@
+package model
+
+import (
+	"bytes"
+	"math"
+
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+type (
+	deskLot = scheduler.Lot
+	offerIn = scheduler.OfferIn
+)
+
+// How leaders hear of other cells, as in node/siblings.go: digests go round every
+// digestEvery; a question gathers up to askedOffers from at most askedCells.
+const (
+	digestEvery = 3000 * millisecond
+	askedOffers = 64
+	askedCells  = 8
+	eachCell    = 16
+)
+
+// digest is what a cell last said of itself.
+type digest struct {
+	round     int64 // 0 is never
+	cores     int32
+	threads   int32
+	memory    int64
+	coreAsk   int64
+	threadAsk int64
+}
+
+// heard is a cell's digest as others know it: of the beginning of this round.
+func (w *World) heard(c *cell) *digest {
+	round := w.now/digestEvery + 1
+	if c.said.round == round || c.leader < 0 {
+		return &c.said
+	}
+	d := digest{round: round, coreAsk: math.MaxInt64, threadAsk: math.MaxInt64}
+	for _, o := range c.desk.Offers(ms(w.now)) {
+		d.cores += o.Free.Cores
+		d.threads += o.Free.Threads
+		d.memory += o.Free.Memory
+		if o.Free.Cores > 0 {
+			d.coreAsk = min(d.coreAsk, o.Asks.Core)
+		}
+		if o.Free.Threads > 0 {
+			d.threadAsk = min(d.threadAsk, o.Asks.Thread)
+		}
+	}
+	c.said = d
+	return &c.said
+}
+
+func (d *digest) mayServe(lot *deskLot) bool {
+	free, ask := d.cores, d.coreAsk
+	if lot.Shape.Class == workload.Thread {
+		free, ask = d.threads, d.threadAsk
+	}
+	return free >= lot.Shape.CPUs && d.memory >= lot.Shape.Memory && (lot.MaxPrice == 0 || ask <= lot.MaxPrice)
+}
+
+// inquiry is a question to sibling cells, one after another.
+type inquiry struct {
+	id     int64
+	lot    deskLot
+	next   int32 // cell to look at next, counted from the asker's own
+	cells  int
+	offers []offerIn
+}
+
+// askSiblings asks the leaders of other cells whose digest does not rule them out.
+func (w *World) askSiblings(c *cell, lot *deskLot) {
+	w.inquiries++
+	c.asked = append(c.asked, inquiry{id: int64(w.inquiries), lot: *lot, next: 1})
+	w.askNext(c, len(c.asked)-1)
+}
+
+func (w *World) askNext(c *cell, i int) {
+	q := &c.asked[i]
+	for ; int(q.next) < len(w.cells) && q.cells < askedCells && len(q.offers) < askedOffers; q.next++ {
+		sib := &w.cells[(c.at+q.next)%int32(len(w.cells))]
+		if sib.leader < 0 || !w.peers[sib.leader].up || !w.heard(sib).mayServe(&q.lot) {
+			continue
+		}
+		q.next++
+		q.cells++
+		w.send(message{kind: msgSuited, from: c.leader, to: sib.leader, cell: sib.at, n: q.id, slot: c.at, body: q.lot})
+		return
+	}
+	done := *q
+	c.asked = append(c.asked[:i], c.asked[i+1:]...)
+	if len(done.offers) > 0 {
+		w.step(c, scheduler.Input{Siblings: &scheduler.SiblingsIn{Workload: done.lot.Workload, Offers: done.offers}})
+	}
+}
+
+// suited answers a sibling's leader with members that fit its lot.
+func (w *World) suited(c *cell, m *message) {
+	lot := m.body.(deskLot)
+	offers := c.desk.Suited(&lot, ms(w.now), eachCell)
+	w.send(message{kind: msgSuitedAnswer, from: c.leader, to: m.from, cell: m.slot, n: m.n, body: offers})
+}
+
+func (w *World) suitedAnswer(to int32, m *message) {
+	c := &w.cells[m.cell]
+	if c.leader != to {
+		return
+	}
+	for i := range c.asked {
+		if c.asked[i].id != m.n {
+			continue
+		}
+		for _, o := range m.body.([]workload.Offer) {
+			c.asked[i].offers = append(c.asked[i].offers, offerIn{Offer: o, RTTMicros: w.rtt(to, indexOf(o.Node)) / 1000})
+		}
+		w.askNext(c, i)
+		return
+	}
+}
+
+// best is what the all-knowing policy sees: of every peer that is up and has room
+// for one slot, the one that costs the least from a cell's leader.
+func (w *World) best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, bool) {
+	leader := w.cells[cellOf(of)].leader
+	var found *peer
+	var low int64
+	for i := range w.peers {
+		p := &w.peers[i]
+		if !p.up || !p.fresh || !roomFor(w.free(p), lot.Shape) || contains(avoid, p.id) {
+			continue
+		}
+		cost := scheduler.Cost(w.slotRate(p, lot.Shape), workload.Score{RTTMicros: w.rtt(leader, int32(i)) / 1000})
+		if found == nil || cost < low {
+			found, low = p, cost
+		}
+	}
+	if found == nil {
+		return offerIn{}, false
+	}
+	o := workload.Offer{Node: found.id, Cell: w.cells[found.cell].id, Machine: w.parks[found.class], Free: w.free(found), Asks: found.asks, ValidMs: offerValid}
+	return offerIn{Offer: o, RTTMicros: w.rtt(leader, indexOf(found.id)) / 1000}, true
+}
+
+func contains(ids []workload.PeerID, id workload.PeerID) bool {
+	for i := range ids {
+		if bytes.Equal(ids[i][:], id[:]) {
+			return true
+		}
+	}
+	return false
+}
+
+func roomFor(free workload.Capacity, shape workload.Resources) bool {
+	cpus := free.Cores
+	if shape.Class == workload.Thread {
+		cpus = free.Threads
+	}
+	return free.Slots > 0 && cpus >= shape.CPUs && free.Memory >= shape.Memory && free.Disk >= shape.Disk
+}
