@@ -278,6 +278,9 @@ func Unsuited(m *workload.Machine, kind workload.Kind, where workload.Where) []w
 	if !slices.Contains(m.Kinds, kind) {
 		reasons = append(reasons, workload.Reason{Code: workload.NoRunner, Note: string(kind)})
 	}
+	if where.String() == "" {
+		return reasons // gathering the facts would cost more than all the rest
+	}
 	if missed := where.Mismatch(m.Facts()); missed != "" {
 		reasons = append(reasons, workload.Reason{Code: workload.WhereMismatch, Note: missed})
 	}

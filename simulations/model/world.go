@@ -62,12 +62,23 @@ type World struct {
 	meter
 }
 
-// Step is an event as verify compares it.
-type Step struct {
-	Number uint64
-	At     int64 // ns
-	Event  string
-	Trace  uint64 // the hash up to and with it
+// Event is one that is handled, for who compares two runs.
+type Event struct {
+	Number  uint64 // from 1
+	At      int64  // ns
+	Seq     uint64
+	kind    kind
+	what    msgKind
+	a, b, c int32
+}
+
+// String returns the event in words.
+func (e Event) String() string {
+	text := e.kind.String()
+	if e.what != 0 {
+		text += " " + e.what.String()
+	}
+	return fmt.Sprintf("event %d at %.9f s (sequence %d): %s %d %d %d", e.Number, float64(e.At)/1e9, e.Seq, text, e.a, e.b, e.c)
 }
 
 // New returns a world before its first event. seed is of the replication.
@@ -223,24 +234,17 @@ func (w *World) Events() uint64 { return w.events }
 // Err returns the invariant that does not hold, a *Violation, or nil.
 func (w *World) Err() error { return w.fault }
 
-// Last describes the event that was handled last.
-func (w *World) Last(e string) Step {
-	return Step{Number: w.events, At: w.now, Event: e, Trace: w.trace}
-}
+// Trace is the hash over every event so far and what it did to the ledgers.
+func (w *World) Trace() uint64 { return w.trace }
 
-// Peek describes the next event; "" when there is none.
-func (w *World) Peek() string {
-	at, any := w.q.Next()
-	if !any || at > w.sc.Duration || w.fault != nil {
-		return ""
+// Next returns the event that Step handles next; false when there is none.
+func (w *World) Next() (Event, bool) {
+	if at, any := w.q.Next(); !any || at > w.sc.Duration || w.fault != nil {
+		return Event{}, false
 	}
 	it := w.q.Peek()
 	e := it.Value
-	text := fmt.Sprintf("%s of %d", e.kind, e.a)
-	if e.what != 0 {
-		text += " (" + e.what.String() + ")"
-	}
-	return fmt.Sprintf("%s, at %d ns, sequence %d", text, it.At, it.Seq)
+	return Event{w.events + 1, it.At, it.Seq, e.kind, e.what, e.a, e.b, e.c}, true
 }
 
 func (w *World) dispatchEvent(e *event) {

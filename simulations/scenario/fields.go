@@ -158,10 +158,13 @@ func percent(n *document.Node) (float64, error) {
 
 // perSecond is a rate in thousandths a second: "100/s", "6000/m".
 func perSecond(n *document.Node) (float64, error) {
-	for suffix, factor := range map[string]float64{"/s": 1000, "/m": 1000.0 / 60, "/h": 1000.0 / 3600} {
-		if digits, ok := strings.CutSuffix(n.Text, suffix); ok {
+	for _, unit := range []struct {
+		suffix string
+		factor float64
+	}{{"/s", 1000}, {"/m", 1000.0 / 60}, {"/h", 1000.0 / 3600}} {
+		if digits, ok := strings.CutSuffix(n.Text, unit.suffix); ok {
 			if v, err := strconv.ParseFloat(strings.TrimSpace(digits), 64); err == nil && v > 0 {
-				return math.Round(v * factor), nil
+				return math.Round(v * unit.factor), nil
 			}
 		}
 	}

@@ -211,7 +211,7 @@ func (r *reader) shape(n *document.Node, to *workload.Resources) {
 	r.fields(n, "workloads.shape", map[string]field{
 		"class": func(n *document.Node) {
 			if to.Class = workload.Class(n.Text); to.Class != workload.Core && to.Class != workload.Thread {
-				r.fail(n.Pos, "write core or thread", "workloads.shape.class: there is no %s in this version", shown(n))
+				r.fail(n.Pos, "write core or thread", "workloads.shape.class: %s is not simulated", shown(n))
 			}
 		},
 		"cpus":   r.whole("workloads.shape.cpus", 1, workload.MaxCPUs, func(v int64) { to.CPUs = int32(v) }),

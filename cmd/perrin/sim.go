@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/simulations/model"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/simulations/scenarios"
+	"github.com/perrin-mesh/perrin/simulations/study"
+)
+
+// simLater are verbs of a simulator that this one has not yet.
+var simLater = []string{"sweep", "compare", "report", "replay", "inspect", "fuzz", "cite", "bridge"}
+
+func (a *app) simCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "sim VERB", Short: "Simulate a mesh of thousands of peers",
+		Long: `Simulate a mesh of up to millions of peers in one process, without root and
+without a daemon. What decides is the code that runs in the daemon: the auction,
+the allocator, the prices, the leases and the ledger. The network, the machines
+and the work are models that a scenario describes. docs/simulation.md says what
+is modelled and what a simulation cannot tell.`,
+		Example: examples("perrin sim run quickstart", "perrin sim run scenario.yaml --seed 7 --out results", "perrin sim scenarios"),
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return cmd.Help()
+			case slices.Contains(simLater, args[0]):
+				return usagef("run, verify and scenarios are", "perrin sim %s is not built yet", args[0])
+			}
+			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
+		},
+	}
+	cmd.AddCommand(a.simRunCommand(), a.simVerifyCommand(), a.simScenariosCommand())
+	return cmd
+}
+
+// simFlags change what a scenario says.
+type simFlags struct {
+	seed         uint64
+	replications int
+	policy       string
+	workers      int
+	out          string
+}
+
+func (f *simFlags) register(cmd *cobra.Command) {
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "seed in place of the scenario's")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy in place of the scenario's: "+strings.Join(scenario.Policies, ", "))
+}
+
+func (a *app) simRunCommand() *cobra.Command {
+	var f simFlags
+	cmd := &cobra.Command{
+		Use: "run SCENARIO", Short: "Run a scenario and measure",
+		Long: `Run every replication of a scenario, a YAML file or one of the gallery, and print
+each figure with its 95 % confidence interval over the replications. Interval and
+figures, the time series, the scenario and a manifest go to a folder: the seeds
+and the trace hashes in the manifest let somebody else check the run.`,
+		Example: examples("perrin sim run quickstart",
+			"perrin sim run scenario.yaml --seed 7 --out results",
+			"perrin sim run price --policy random --replications 10 --json"),
+		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, text, err := readScenario(args[0], cmd, &f)
+			if err != nil {
+				return err
+			}
+			return a.simRun(cmd.Context(), s, text, &f)
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().IntVar(&f.replications, "replications", 0, "independently sampled networks, in place of the scenario's")
+	cmd.Flags().IntVar(&f.workers, "workers", 0, "replications at once (default: one for each CPU)")
+	cmd.Flags().StringVar(&f.out, "out", "", "folder for the results (default sim-NAME-SEED here; it must not be there yet)")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) simVerifyCommand() *cobra.Command {
+	var f simFlags
+	cmd := &cobra.Command{
+		Use: "verify SCENARIO", Short: "Run a scenario twice and compare event by event",
+		Long: `Run the first replication of a scenario twice, side by side, and compare every
+event and what it did to the ledgers. It names the first event that differs.`,
+		Example: examples("perrin sim verify quickstart", "perrin sim verify scenario.yaml --seed 7"),
+		Args:    exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, _, err := readScenario(args[0], cmd, &f)
+			if err != nil {
+				return err
+			}
+			if err := fits(s, 2); err != nil {
+				return err
+			}
+			v, err := study.Verify(cmd.Context(), s)
+			if err != nil {
+				return simFailure(err)
+			}
+			return show(a, v, func(v *study.Verified) error {
+				_, err := fmt.Fprintf(a.stdout, "%s events, the same in both runs; trace hash %s\n", terminal.Count(int64(v.Events)), v.Trace)
+				return err
+			})
+		},
+	}
+	f.register(cmd)
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) simScenariosCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "scenarios [NAME]", Short: "List the gallery, or print one of it",
+		Example: examples("perrin sim scenarios", "perrin sim scenarios quickstart > mine.yaml"),
+		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: completeScenarios,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				text, err := scenarios.Read(args[0])
+				if err != nil {
+					return &failure{err: err, code: exitNotFound, hint: "`perrin sim scenarios` lists them"}
+				}
+				_, err = a.stdout.Write(text)
+				return err
+			}
+			t := terminal.NewTable("NAME", "ABOUT")
+			for _, name := range scenarios.Names() {
+				text, err := scenarios.Read(name)
+				if err != nil {
+					return err
+				}
+				s, err := scenario.Parse(name, text)
+				if err != nil {
+					return err
+				}
+				t.Row(name, s.About)
+			}
+			return t.Write(a.stdout)
+		},
+	}
+}
+
+func completeScenarios(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return scenarios.Names(), cobra.ShellCompDirectiveDefault
+}
+
+// maxScenario bounds a scenario's file in bytes.
+const maxScenario = 4 << 20
+
+// readScenario reads a file, or one of the gallery when there is no such file, and
+// applies the flags that were given.
+func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scenario, []byte, error) {
+	text, err := readBounded(name)
+	if errors.Is(err, fs.ErrNotExist) && slices.Contains(scenarios.Names(), name) {
+		text, err = scenarios.Read(name)
+		name += ".yaml"
+	}
+	if err != nil {
+		return nil, nil, &failure{err: err, code: exitUsage, hint: "name a scenario's file, or one of the gallery: " + strings.Join(scenarios.Names(), ", ")}
+	}
+	s, err := scenario.Parse(name, text)
+	var wrong scenario.Errors
+	if errors.As(err, &wrong) {
+		return nil, nil, &failure{err: err, code: exitUsage, hint: wrong.Hint()}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, text, f.apply(cmd, s)
+}
+
+func readBounded(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() || info.Size() > maxScenario:
+		return nil, fmt.Errorf("%s: want a file of at most %s", name, terminal.Size(maxScenario))
+	}
+	return os.ReadFile(name)
+}
+
+func (f *simFlags) apply(cmd *cobra.Command, s *scenario.Scenario) error {
+	if cmd.Flags().Changed("seed") {
+		s.Seed = f.seed
+	}
+	if cmd.Flags().Changed("replications") {
+		if f.replications < 1 || f.replications > 1000 {
+			return usagef("", "--replications: want 1 to 1000, got %d", f.replications)
+		}
+		s.Replications = f.replications
+	}
+	if f.policy != "" {
+		if !slices.Contains(scenario.Policies, f.policy) {
+			return usagef("the policies are "+strings.Join(scenario.Policies, ", "), "--policy: there is no %.40q", f.policy)
+		}
+		s.Policy.Name = f.policy
+	}
+	if f.workers < 0 {
+		return usagef("", "--workers: want 1 or more, got %d", f.workers)
+	}
+	return nil
+}
+
+// fits refuses a scenario of which so many runs at once are too large for memory.
+func fits(s *scenario.Scenario, runs int) error {
+	if free, need := study.FreeMemory(), int64(runs)*s.Memory(); free > 0 && need > free {
+		return simFailure(&study.TooLarge{Needs: need, Has: free, Workers: runs})
+	}
+	return nil
+}
+
+// simFailure words what can go wrong with a run.
+func simFailure(err error) error {
+	var large *study.TooLarge
+	var broken *model.Violation
+	var differ *study.Difference
+	switch {
+	case errors.As(err, &large):
+		return &failure{err: err, code: exitUsage, hint: "fewer peers, a shorter duration, --workers 1, or a machine with more memory"}
+	case errors.As(err, &broken):
+		return &failure{err: err, code: exitFailure, hint: "this is a bug of Perrin or of the model: please report it with the scenario and its seed"}
+	case errors.As(err, &differ):
+		return &failure{err: err, code: exitFailure, hint: "this is a bug of the model: please report it with the scenario and its seed"}
+	}
+	return err
+}
+
+func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *simFlags) error {
+	if err := fits(s, 1); err != nil {
+		return err
+	}
+	dir, err := simFolder(f.out, s)
+	if err != nil {
+		return err
+	}
+	ctx, stop := a.untilInterrupted(ctx)
+	defer stop()
+	if load := s.Offered(); load > 1 {
+		a.note("the open streams offer %.0f %% of all cores: queues grow for as long as the run lasts", 100*load)
+	}
+	began := time.Now()
+	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began)})
+	if err != nil {
+		return errors.Join(simFailure(err), os.Remove(dir)) // nothing is in it yet
+	}
+	m := out.Manifest(a.Version, text, began)
+	if err := out.Write(dir, m, text); err != nil {
+		return fmt.Errorf("write the results: %w", err)
+	}
+	return show(a, out.Summary(), func(*study.Summary) error { return a.printStudy(out, m, dir) })
+}
+
+// untilInterrupted returns a context that ends with the first Ctrl-C.
+func (a *app) untilInterrupted(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals, stop := a.interrupts()
+	go func() {
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(); stop() }
+}
+
+// simFolder makes the folder of the results. Without a name it is sim-NAME-SEED,
+// with a number behind it when that is taken.
+func simFolder(named string, s *scenario.Scenario) (string, error) {
+	if named != "" {
+		if err := study.Open(named); err != nil {
+			return "", &failure{err: fmt.Errorf("--out: %w", err), code: exitUsage, hint: "name a folder that is not there yet"}
+		}
+		return named, nil
+	}
+	base := fmt.Sprintf("sim-%s-%d", fileName(s.Name), s.Seed)
+	dir := base
+	for n := 2; n < 1000; n++ {
+		err := study.Open(dir)
+		if !errors.Is(err, fs.ErrExist) {
+			return dir, err
+		}
+		dir = fmt.Sprintf("%s-%d", base, n)
+	}
+	return "", failf("name one with --out", "there are a thousand folders %s", base)
+}
+
+// fileName keeps letters, digits and dashes of a name.
+func fileName(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, name)
+	return filepath.Clean(clean[:min(len(clean), 60)])
+}
+
+// simProgress shows simulated seconds, events a second and the interval so far.
+func (a *app) simProgress(began time.Time) func(study.Progress) {
+	p := terminal.NewProgress(a.stderr, terminal.Is(a.stderr), terminal.Width(a.stderr), "simulated ms", began)
+	return func(s study.Progress) {
+		note := fmt.Sprintf("%d of %d runs, %s events/s", s.Done, s.Replications, terminal.Count(int64(float64(s.Events)/max(s.Wall.Seconds(), 1e-3))))
+		if s.SoFar.N > 1 {
+			note += fmt.Sprintf(", median placement %.1f ± %.1f ms", s.SoFar.Mean, s.SoFar.Half)
+		}
+		p.Update(terminal.State{Done: int(s.Simulated / 1_000_000), Total: int(s.Total / 1_000_000), Note: note}, time.Now())
+		if s.Done == s.Replications {
+			p.Clear()
+		}
+	}
+}

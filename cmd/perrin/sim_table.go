@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/simulations/stats"
+	"github.com/perrin-mesh/perrin/simulations/study"
+)
+
+// printStudy prints the figures of a study and where its folder is.
+func (a *app) printStudy(o *study.Outcome, m *study.Manifest, dir string) error {
+	s := o.Scenario
+	var events uint64
+	for _, r := range o.Results {
+		events += r.Events
+	}
+	simulated := time.Duration(s.Duration) * time.Duration(s.Replications)
+	fmt.Fprintf(a.stdout, "%s: %s, %s each of %s, %s policy, seed %d\n", terminal.Clean(s.Name, 60), terminal.Plural(s.Peers, "peer"),
+		terminal.Plural(s.Replications, "replication"), terminal.Duration(time.Duration(s.Duration)), s.Policy.Name, s.Seed)
+	fmt.Fprintf(a.stdout, "%s events, %.1f s of CPU: %.1f times real time on one core\n\n",
+		terminal.Count(int64(events)), o.CPU.Seconds(), simulated.Seconds()/max(o.CPU.Seconds(), 1e-3))
+	t := terminal.NewTable("FIGURE", "MEAN ", "95 % ", "UNIT")
+	for _, r := range o.Rows {
+		t.Row(r.Name, figureText(r.Interval.Mean), halfText(r.Interval), r.Unit)
+	}
+	if err := t.Write(a.stdout); err != nil {
+		return err
+	}
+	if s.Replications < 2 {
+		fmt.Fprintln(a.stdout, "\none replication has no confidence interval")
+	}
+	_, err := fmt.Fprintf(a.stdout, "\nresults in %s (trace of the first replication %s)\n", dir, m.Replications[0].Trace)
+	return err
+}
+
+// figureText is a figure in four digits or more.
+func figureText(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "-"
+	case v >= 1000 || v == math.Trunc(v):
+		return terminal.Count(int64(math.Round(v)))
+	}
+	return strconv.FormatFloat(v, 'f', max(0, 3-len(strconv.Itoa(int(v)))), 64)
+}
+
+func halfText(iv stats.Interval) string {
+	if math.IsNaN(iv.Half) {
+		return "-"
+	}
+	return "± " + figureText(iv.Half)
+}

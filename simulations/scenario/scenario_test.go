@@ -1,0 +1,148 @@
+package scenario
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+)
+
+const good = `
+name: a test
+seed: 7
+duration: 10s
+warmup: 1s
+peers: 1_000
+policy: {name: random-k, k: 4}
+network: {regions: [{name: a, share: 3}, {name: b}], rtt: [[1ms, 80ms], [81ms, 1ms]], jitter: 5%, loss: 0.1%}
+machines: [{name: big, cores: 32, speed: {lognormal: {median: 1.5, sigma: 0.2}}, memory: 64GiB}]
+workloads:
+  - {poisson: 90/m, service: {pareto: {least: 250ms, alpha: 1.5}, max: 1m}, shape: {class: thread, cpus: 2, memory: 1GiB}}
+  - {clients: 5, think: {exponential: 2s}, tasks: 10, service: 1s}
+churn: {session: {weibull: {scale: 1h, shape: 0.6}}, absence: 10m, departures: [{at: 5s, share: 30%, back: 2s}]}
+`
+
+func TestParse(t *testing.T) {
+	s, err := Parse("good.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &s.Workloads[0]
+	if s.Peers != 1000 || s.Policy.K != 4 || s.Network.RTT[1][0] != 81*ms || s.Network.Loss != 1000 || s.Network.Jitter != 50_000 ||
+		w.Poisson != 1500 || w.Service.A != 250e6 || w.Service.Max != 60*second || w.Shape.CPUs != 2 || w.Shape.Memory != 1<<30 ||
+		s.Machines[0].Speed.A != 1500 || s.Churn.Departures[0].Share != 300_000 || s.Workloads[1].Think.A != 2e9 || s.CellSize != 64 {
+		t.Errorf("got %+v", s)
+	}
+	if got := s.Offered(); math.Abs(got-1.5*0.75/1000/32/1.5/math.Exp(0.02)) > 1e-6 { // a 16th of two threads wide
+		t.Errorf("the offered load is %g", got)
+	}
+}
+
+// wrong are files with one mistake each, and what is said of it.
+var wrong = []struct{ from, to, want, hint string }{
+	{"peers: 1_000", "peeers: 1_000", `scenario.yaml:6:1: scenario: unknown field "peeers"`, "did you mean peers?"},
+	{"peers: 1_000", "peers: 0", "6:8: peers: want a whole number from 1 to 4000000", ""},
+	{"peers: 1_000", "", "peers is missing", "write peers: 1000"},
+	{"duration: 10s", "duration: 10", "4:11: duration: ", ""},
+	{"warmup: 1s", "warmup: 10s", "warmup: nothing would be measured", ""},
+	{"random-k", "rondom-k", `policy: there is no "rondom-k"`, "did you mean random-k?"},
+	{"{name: random-k, k: 4}", "{name: random, k: 4}", "policy.k: random has no k", ""},
+	{"[81ms, 1ms]", "[81ms]", "network.rtt: row 2 has 1 round trips for 2 regions", ""},
+	{", rtt: [[1ms, 80ms], [81ms, 1ms]]", "", "regions and rtt go together", ""},
+	{"loss: 0.1%", "loss: 0.1", "network.loss: want a share", ""},
+	{"loss: 0.1%", "loss: 80%", "network.loss: ", ""},
+	{"cores: 32, ", "", "cores is missing", ""},
+	{"cpus: 2", "cpus: 65", "no machine is large enough for workload-1", ""},
+	{"class: thread", "class: spare", `"spare" is not simulated`, "write core or thread"},
+	{"lognormal: {median: 1.5, sigma: 0.2}", "lognormal: {median: 1.5}", "machines.speed.lognormal: median or sigma is missing", ""},
+	{"lognormal: {median", "lognorml: {median", `machines.speed: unknown field "lognorml"`, "did you mean lognormal?"},
+	{"sigma: 0.2", "sigma: 99", "sigma 99: want 0 to 10", ""},
+	{"alpha: 1.5", "alpha: 0", "a shape of 0", ""},
+	{"pareto: {least: 250ms, alpha: 1.5}", "pareto: {least: 250ms, alpha: 1.5}, fixed: 1s", "two distributions", ""},
+	{"poisson: 90/m, ", "", "want either poisson or clients", ""},
+	{"poisson: 90/m", "poisson: 90", "want a rate such as 100/s", ""},
+	{"clients: 5, think", "poisson: 5/s, think", "only clients think", ""},
+	{"at: 5s", "at: 50s", "number 1 is after the end", ""},
+	{"share: 30%, ", "", "churn.departures: share is missing", ""},
+	{"seed: 7", "voters: 4", "voters: want an odd number", ""},
+	{"seed: 7", "faults: []", "faults is not built yet", ""},
+	{"seed: 7", "seed: 7\nseed: 8", "already defined", ""},
+	{"seed: 7", "interval: 1ms\nduration: 90h", "", ""},
+	{"machines: [", "machines: [cores, ", "want a mapping, got a text", ""},
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	for _, c := range wrong {
+		if !strings.Contains(good, c.from) {
+			t.Fatalf("%q is not in the file", c.from)
+		}
+		text := strings.Replace(good, c.from, c.to, 1)
+		s, err := Parse("scenario.yaml", []byte(text))
+		var errs Errors
+		if !errors.As(err, &errs) || s != nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q in place of %q: got %v, want %q", c.to, c.from, err, c.want)
+			continue
+		}
+		if c.hint != "" && errs.Hint() != c.hint {
+			t.Errorf("%q: the hint is %q, want %q", c.to, errs.Hint(), c.hint)
+		}
+	}
+}
+
+func TestHash(t *testing.T) {
+	hash := func(from, to string) string {
+		s, err := Parse("a.yaml", []byte(strings.Replace(good, from, to, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Hash()
+	}
+	same := hash("", "")
+	if hash("seed: 7", "seed: 9") != same || hash("a test", "other") != same || hash("seed: 7", "seed: 7\ncell_size: 64") != same {
+		t.Error("the hash is of more than the experiment")
+	}
+	if hash("0.1%", "0.2%") == same || hash("k: 4", "k: 5") == same {
+		t.Error("the hash is of less than the experiment")
+	}
+}
+
+func TestMemoryGrowsWithTheScenario(t *testing.T) {
+	s, err := Parse("a.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Memory()
+	s.Peers *= 1000
+	if after := s.Memory(); after < 500*(before-fixedBytes) || after < 1_000_000*perPeer {
+		t.Errorf("%d bytes for a thousand peers, %d for a million", before, after)
+	}
+	s.Duration = 1 << 62
+	if s.Memory() <= 0 {
+		t.Error("the estimate overflows")
+	}
+}
+
+func TestWorld(t *testing.T) {
+	n := World()
+	at := func(name string) int {
+		for i, r := range n.Regions {
+			if r.Name == name {
+				return i
+			}
+		}
+		t.Fatal(name)
+		return 0
+	}
+	// The great circle is 5,570 km; cables take 1.6 times that, light 5 ms for 1,000 km.
+	got := float64(n.RTT[at("london")][at("new-york")]) / float64(ms)
+	if math.Abs(got-(1+2*1.6*5570/200)) > 1 {
+		t.Errorf("London to New York and back takes %.1f ms", got)
+	}
+	for i := range n.RTT {
+		for j := range n.RTT {
+			if n.RTT[i][j] != n.RTT[j][i] || n.RTT[i][j] <= 0 {
+				t.Fatalf("from %d to %d in %d ns, back in %d", i, j, n.RTT[i][j], n.RTT[j][i])
+			}
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package study
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/model"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/simulations/stats"
+)
+
+// Options say how a study is run; the zero Options uses every CPU.
+type Options struct {
+	Workers int // replications at once; 0 is as many as there are CPUs
+	// Memory is the bytes that may be used; a study that needs more is refused.
+	// 0 is not known and refuses nothing.
+	Memory int64
+	// Progress is told now and then, from one goroutine, how far the study is.
+	// Nil is nobody.
+	Progress func(Progress)
+}
+
+// Progress is how far a study is.
+type Progress struct {
+	Done         int // replications
+	Replications int
+	Events       uint64
+	Simulated    int64 // ns of all replications together
+	Total        int64
+	Wall         time.Duration
+	SoFar        stats.Interval // of the median placement in ms, over those that are done
+}
+
+// Row is one figure over all replications.
+type Row struct {
+	Name     string         `json:"name"`
+	Unit     string         `json:"unit"`
+	Interval stats.Interval `json:"interval"`
+	Values   []*float64     `json:"values"` // of each replication; null when it had nothing to measure
+}
+
+// Outcome is what a study came to.
+type Outcome struct {
+	Scenario *scenario.Scenario
+	Workers  int
+	Wall     time.Duration
+	CPU      time.Duration // of this process while it ran
+	Results  []*model.Result
+	Rows     []Row
+}
+
+// TooLarge is the error of a scenario that does not fit into memory.
+type TooLarge struct {
+	Needs, Has int64 // bytes
+	Workers    int
+}
+
+// Error says what is needed and what there is.
+func (e *TooLarge) Error() string {
+	const mib = 1 << 20
+	return fmt.Sprintf("the scenario needs about %d MiB for %d replications at a time, and %d MiB are free", e.Needs/mib, e.Workers, e.Has/mib)
+}
+
+// between is how many events pass between two looks at the clock.
+const between = 4096
+
+// tally is what the workers share: counters for the progress alone.
+type tally struct {
+	events    atomic.Uint64
+	simulated atomic.Int64
+}
+
+// Run runs every replication of a scenario. An invariant that does not hold is a
+// *model.Violation; a scenario that is too large a *TooLarge.
+func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error) {
+	workers := o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	workers = min(workers, sc.Replications)
+	for ; o.Memory > 0 && workers > 1 && int64(workers)*sc.Memory() > o.Memory; workers-- {
+	}
+	if need := int64(workers) * sc.Memory(); o.Memory > 0 && need > o.Memory {
+		return nil, &TooLarge{Needs: need, Has: o.Memory, Workers: workers}
+	}
+	out := &Outcome{Scenario: sc, Workers: workers, Results: make([]*model.Result, sc.Replications)}
+	begin, cpu := time.Now(), cpuTime()
+	if err := out.replicate(ctx, o.Progress, begin); err != nil {
+		return nil, err
+	}
+	out.Wall, out.CPU = time.Since(begin), cpuTime()-cpu
+	out.summarise()
+	return out, nil
+}
+
+// replicate runs the replications on the workers and tells the progress.
+func (o *Outcome) replicate(ctx context.Context, progress func(Progress), begin time.Time) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(o.Workers)
+	var t tally
+	finished := make(chan int, o.Scenario.Replications)
+	failed := make(chan error, 1)
+	go func() {
+		for n := range o.Scenario.Replications {
+			g.Go(func() error {
+				r, err := one(ctx, o.Scenario, n, &t)
+				if err == nil {
+					o.Results[n] = r
+					finished <- n
+				}
+				return err
+			})
+		}
+		failed <- g.Wait()
+	}()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	var medians []float64
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case n := <-finished:
+			medians = append(medians, figure(o.Results[n], "placement_p50"))
+		case <-tick.C:
+		}
+		if progress != nil {
+			progress(Progress{
+				Done: len(medians), Replications: o.Scenario.Replications, Events: t.events.Load(), Simulated: t.simulated.Load(),
+				Total: o.Scenario.Duration * int64(o.Scenario.Replications), Wall: time.Since(begin), SoFar: stats.Of(medians),
+			})
+		}
+	}
+}
+
+func figure(r *model.Result, name string) float64 {
+	for _, f := range r.Figures {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	panic("study: no figure " + name)
+}
+
+// one runs the n-th replication.
+func one(ctx context.Context, sc *scenario.Scenario, n int, t *tally) (*model.Result, error) {
+	w, err := model.New(sc, chance.Seed(sc.Seed).Replication(n))
+	if err != nil {
+		return nil, err
+	}
+	var events uint64
+	var now int64
+	told := func() {
+		t.events.Add(w.Events() - events)
+		t.simulated.Add(w.Now() - now)
+		events, now = w.Events(), w.Now()
+	}
+	for w.Step() {
+		if w.Events()%between == 0 {
+			told()
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
+	}
+	told()
+	if err := w.Err(); err != nil {
+		return nil, fmt.Errorf("replication %d: %w", n+1, err)
+	}
+	return w.Result(), nil
+}
+
+// summarise computes the interval of every figure.
+func (o *Outcome) summarise() {
+	for i, f := range o.Results[0].Figures {
+		values := make([]float64, len(o.Results))
+		row := Row{Name: f.Name, Unit: f.Unit}
+		for k, r := range o.Results {
+			values[k] = r.Figures[i].Value
+			row.Values = append(row.Values, finite(values[k]))
+		}
+		row.Interval = stats.Of(values)
+		o.Rows = append(o.Rows, row)
+	}
+}
