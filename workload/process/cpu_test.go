@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -41,6 +42,10 @@ func TestScheduling(t *testing.T) {
 		want := fmt.Sprintf("cpus %d mems 0 policy %d left false\n", last, policy)
 		if r := s.Do("sched").OK(t); r.Stdout != want {
 			t.Errorf("%s: %s, want %s", class, r.Stdout, want)
+		}
+		// The kernel may be built without, or have it off (sched(7)).
+		if r := s.Do("read", "/proc/self/autogroup"); class == workload.Spare && strings.Contains(r.Stdout, " nice ") && !strings.Contains(r.Stdout, " nice 19") {
+			t.Errorf("spare work's session: %s", r.Stdout)
 		}
 	}
 }
@@ -147,4 +152,46 @@ func TestFreeze(t *testing.T) {
 		t.Errorf("%+v", r.Outcome)
 	}
 	s.Do("exit", "3").Want(t, workload.Exited, 3)
+}
+
+// TestAPausedStartEnds: an attempt whose group was paused before it began can be
+// stopped, by the session and by its context.
+func TestAPausedStartEnds(t *testing.T) {
+	k := kit(t)
+	if !k.Runner.(*Runner).host.Controls().Freeze {
+		t.Skip("cgroups are not writable here: what starts is not paused")
+	}
+	for name, stop := range map[string]func(s runner.Session, cancel func()){
+		"kill":    func(s runner.Session, _ func()) { s.Kill() },
+		"context": func(_ runner.Session, cancel func()) { cancel() },
+	} {
+		born := make(guarded, 1)
+		s := k.Open(t, func(spec *workload.Spec, slot *runner.Slot) { spec.Resources.Class, slot.Guard = workload.Spare, born })
+		if err := s.Session.(runner.Movable).Freeze(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan runner.Outcome, 1)
+		go func() {
+			out, err := s.Session.Run(ctx, s.Attempt("spin"))
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			ended <- out
+		}()
+		<-born
+		stop(s.Session, cancel)
+		if out := <-ended; out.Exit != workload.StoppedExit {
+			t.Errorf("%s: %+v", name, out)
+		}
+		cancel()
+	}
+}
+
+// guarded hears of each sandbox before anything runs in it.
+type guarded chan struct{}
+
+func (g guarded) Guard(runner.Proc) (func(), error) {
+	g <- struct{}{}
+	return func() {}, nil
 }

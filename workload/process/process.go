@@ -200,7 +200,12 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	}
 	s.group.Reset()
 	before := s.group.Read()
+	over := end.Starting(ctx, s.group.Kill)
 	proc, release, err := s.start(program)
+	over()
+	if err != nil && end.Ended() {
+		return s.outcome(end, sandbox.End{Broken: true}, before, ending.Limits{}, 0), nil
+	}
 	if ne := (*sandbox.NoExecError)(nil); errors.As(err, &ne) {
 		return notExecuted(ne), nil
 	}

@@ -236,6 +236,9 @@ func Sweep(prefix string) error {
 	for _, own := range m.v1 {
 		dirs[own] = true
 	}
+	if freezer := m.v1[ctlFreezer]; freezer != "" { // first: what is frozen leaves no other folder
+		_ = cgroup.Remove(filepath.Join(freezer, prefix+spareSuffix))
+	}
 	var errs []error
 	for dir := range dirs {
 		if dir != "" {

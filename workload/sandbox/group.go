@@ -40,7 +40,7 @@ type Group struct {
 	counts counts
 	owner  *os.File // maps root to the group's user (root.go); nil until an image needs it
 	peak   *os.File // memory.peak, kept open because a reset belongs to the descriptor
-	live   sync.Map // *Proc, not closed
+	live   sync.Map // *Proc, not waited for
 
 	mu     sync.Mutex // guards limits.CPUs, limits.Nodes and frozen
 	frozen bool
@@ -385,6 +385,7 @@ func (g *Group) Kill() {
 // Close kills what is left and removes the cgroups. It is idempotent.
 func (g *Group) Close() error {
 	g.host.groups.Delete(g)
+	g.Kill() // in every folder first: what is frozen in one does not die for another
 	var errs []error
 	closeFiles(g.procs)
 	g.procs = nil

@@ -269,8 +269,10 @@ func (p *Proc) Kill() {
 		p.killCPU.Store(cpu)
 		p.killPeak.Store(peak)
 	}
-	_ = unix.PidfdSendSignal(int(p.pidfd.Fd()), unix.SIGKILL, nil, 0) // it may be gone already
-	_ = p.group.Thaw()                                                // a frozen process dies when it thaws
+	if raw, err := p.pidfd.SyscallConn(); err == nil { // it may be closed already
+		_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	}
+	_ = p.group.Thaw() // a frozen process dies when it thaws
 }
 
 // broken is the End of a sandbox that was killed as a whole.
@@ -284,7 +286,8 @@ func (p *Proc) Wait() (End, error) { return p.wait() }
 
 func (p *Proc) collect() (End, error) {
 	s, err := inside.ReadStatus(p.sock)
-	reap(p.pid) // its own end says nothing
+	p.group.live.Delete(p) // before its number can be another's
+	reap(p.pid)            // its own end says nothing
 	close(p.done)
 	if p.give != nil {
 		p.give()
@@ -307,7 +310,6 @@ func (p *Proc) collect() (End, error) {
 
 // Close releases the handles. The program must have been waited for.
 func (p *Proc) Close() {
-	p.group.live.Delete(p)
 	p.sock.Close()
 	p.pidfd.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,20 +74,24 @@ func processTicks(pid int) int64 {
 	return sum
 }
 
-func processPeak(pid int) int64 {
+func processPeak(pid int) int64 { return memoryOf(pid, "VmHWM") }
+
+// memoryOf sums lines of a process's memory, in bytes (proc_pid_status(5)).
+func memoryOf(pid int, names ...string) (sum int64) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0
+		return 0 // it has ended
 	}
 	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
-			if err == nil {
-				return kb << 10
-			}
+		name, value, _ := strings.Cut(line, ":")
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64); err == nil {
+			sum += kb << 10
 		}
 	}
-	return 0
+	return sum
 }
 
 // residentEvery is how often memory is measured where no cgroup can limit it.
@@ -112,22 +117,15 @@ func (p *Proc) watchResident(limit int64) {
 }
 
 // residentBytes sums the resident memory of the living descendants of pid that
-// they do not share with files.
+// they do not share with files. What processes share with each other counts for
+// each of them.
 func residentBytes(pid int) int64 {
 	todo := children(pid)
 	var sum int64
 	for n := 0; len(todo) > 0 && n < maxTree; n++ {
 		p := todo[len(todo)-1]
 		todo = append(todo[:len(todo)-1], children(p)...)
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p))
-		if err != nil {
-			continue // it has ended
-		}
-		if f := strings.Fields(string(text)); len(f) > 2 {
-			pages, _ := strconv.ParseInt(f[1], 10, 64)
-			shared, _ := strconv.ParseInt(f[2], 10, 64)
-			sum += (pages - shared) * int64(os.Getpagesize())
-		}
+		sum += memoryOf(p, "RssAnon", "RssShmem")
 	}
 	return sum
 }

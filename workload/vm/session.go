@@ -72,7 +72,13 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		s.stop(0)
 	}
 	if s.machine == nil {
-		if s.machine, err = s.start(); err != nil {
+		over := end.Starting(ctx, s.group.Kill)
+		s.machine, err = s.start()
+		over()
+		if err != nil && end.Ended() {
+			return end.Outcome(ending.Program{Broken: true}), nil
+		}
+		if err != nil {
 			return runner.Outcome{}, err
 		}
 	}

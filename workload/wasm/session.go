@@ -63,7 +63,13 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		s.worker = nil
 	}
 	if s.worker == nil {
-		if s.worker, err = s.startWorker(); err != nil {
+		over := end.Starting(ctx, s.group.Kill)
+		s.worker, err = s.startWorker()
+		over()
+		if err != nil && end.Ended() {
+			return end.Outcome(ending.Program{Broken: true}), nil
+		}
+		if err != nil {
 			return runner.Outcome{}, err
 		}
 	}

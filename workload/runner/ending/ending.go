@@ -45,6 +45,27 @@ func (e *Ending) Attach(t Target) {
 	}
 }
 
+// Starting has a cause, or the end of ctx, call kill while what Attach will name
+// is not there yet, until over is called. A program can be paused before its
+// first instruction: what starts it then waits and cannot look at causes.
+func (e *Ending) Starting(ctx context.Context, kill func()) (over func()) {
+	e.Attach(starting(kill))
+	stop := context.AfterFunc(ctx, func() { e.Kill(workload.StoppedExit, "") })
+	return func() { stop(); e.Detach() }
+}
+
+type starting func()
+
+func (s starting) Terminate() { s() }
+func (s starting) Kill()      { s() }
+
+// Ended reports whether there is a cause.
+func (e *Ending) Ended() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.cause != ""
+}
+
 // Kill ends the attempt for cause.
 func (e *Ending) Kill(cause workload.Exit, detail string) {
 	e.mu.Lock()

@@ -16,7 +16,7 @@ func ProgramPlan(cfg *Config) (p *Plan, fds []int, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	filter, err := seccompFilter(cfg.Limits.Pinned || len(cfg.Limits.CPUs) == 0)
+	filter, err := seccompFilter(freedom{affinity: cfg.Limits.Pinned || len(cfg.Limits.CPUs) == 0, memory: cfg.Limits.Data == 0})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,6 +36,7 @@ func ProgramPlan(cfg *Config) (p *Plan, fds []int, err error) {
 	p.buildView(cfg, mounts, given)
 	p.becomeUser(&cfg.User)
 
+	p.pin(cfg.Limits.CPUs)
 	child := p.slot()
 	fork := p.step(stepFork)
 	fork.save = child.value + 1
@@ -90,7 +91,8 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 	case !cfg.Built:
 		root, trees = p.newRoot(cfg.View, &cfg.User)
 	}
-	tmp := p.tmpfs("/tmp", max(cfg.Limits.TmpSize, 1), 0, "0777", &cfg.User)
+	size := max(cfg.Limits.TmpSize, 1)
+	tmp := p.tmpfs("/tmp", size, int(size>>10)+minInodes, "0777", &cfg.User)
 	trees = append(trees, tree{fd: tmp, target: "/tmp", dir: true})
 	for _, t := range append(trees, own...) {
 		p.place(root, t)
@@ -101,13 +103,22 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 	}
 }
 
+// minInodes is how many files the smallest /tmp may have; another fits for each
+// KiB, which is what the kernel keeps of one.
+const minInodes = 1024
+
 // becomeUser gives up what the launcher is on the host, and makes the user
 // namespace in which the program is UID and GID and owns nothing.
 func (p *Plan) becomeUser(u *User) {
 	if u.Drop {
+		// Some machines let none but an administrator make user namespaces, so
+		// that stays until it is made.
+		p.do("keep capabilities", unix.SYS_PRCTL, num(unix.PR_SET_KEEPCAPS), num(1))
 		p.do("leave all groups", unix.SYS_SETGROUPS, num(0), num(0))
 		p.do("change the group", unix.SYS_SETRESGID, num(u.GID), num(u.GID), num(u.GID))
 		p.do("change the user", unix.SYS_SETRESUID, num(u.UID), num(u.UID), num(u.UID))
+		admin := uint64(1)<<unix.CAP_SYS_ADMIN | uint64(1)<<unix.CAP_SYS_ADMIN<<32 // effective and permitted
+		p.do("keep one capability", unix.SYS_CAPSET, p.words(unix.LINUX_CAPABILITY_VERSION_3), p.words(admin, 0, 0))
 	}
 	p.do("make a user namespace", unix.SYS_UNSHARE, num(unix.CLONE_NEWUSER))
 	p.do("set dumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1)) // or its files in /proc are root's
@@ -188,14 +199,16 @@ func (p *Plan) setLimits(l *Limits) {
 			p.setLimit(lim.which, uint64(lim.max))
 		}
 	}
-	for _, which := range []int{unix.RLIMIT_CORE, unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RTPRIO, unix.RLIMIT_NICE} {
+	// With a limit of 0 a core_pattern that is a pipe still gets the core; 1 is
+	// how the kernel knows that there is to be none (fs/coredump.c).
+	p.setLimit(unix.RLIMIT_CORE, 1)
+	for _, which := range []int{unix.RLIMIT_MSGQUEUE, unix.RLIMIT_RTPRIO, unix.RLIMIT_NICE} {
 		p.setLimit(which, 0)
 	}
-	p.pin(l.CPUs)
 	p.schedule(l)
 }
 
-// pin keeps the program on CPUs; none is any.
+// pin keeps pid 1 and the program on CPUs; none is any.
 func (p *Plan) pin(cpus []int) {
 	if len(cpus) == 0 {
 		return

@@ -40,11 +40,11 @@ func verdict(t *testing.T, p []unix.SockFilter, arch, nr uint32, args ...uint64)
 }
 
 func TestSeccompFilter(t *testing.T) {
-	p, err := seccompFilter(false)
+	p, err := seccompFilter(freedom{memory: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := seccompFilter(true)
+	free, err := seccompFilter(freedom{affinity: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +65,18 @@ func TestSeccompFilter(t *testing.T) {
 		{"TIOCSTI with high bits, which the kernel drops", unix.SYS_IOCTL, []uint64{0, unix.TIOCSTI | 1<<40}, actEPERM},
 		{"other ioctl", unix.SYS_IOCTL, []uint64{0, unix.TCGETS}, actAllow},
 		{"own limits", unix.SYS_PRLIMIT64, []uint64{0}, actAllow}, {"another's limits", unix.SYS_PRLIMIT64, []uint64{1}, actEPERM},
+		{"a limit of core dumps", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_CORE, 1 << 40, 0}, actNothing},
+		{"a limit of core dumps at a low address", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_CORE, 1 << 20, 0}, actNothing},
+		{"the limit of core dumps, asked for", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_CORE, 0, 1}, actAllow},
+		{"another limit", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_NOFILE, 1 << 40, 0}, actAllow},
+		{"a limit of core dumps, the old way", unix.SYS_SETRLIMIT, []uint64{unix.RLIMIT_CORE}, actNothing},
+		{"another limit, the old way", unix.SYS_SETRLIMIT, []uint64{unix.RLIMIT_NOFILE}, actAllow},
+		{"TCP", unix.SYS_SOCKET, []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP}, actAllow},
+		{"SCTP", unix.SYS_SOCKET, []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP}, actEPROTO},
+		{"netlink", unix.SYS_SOCKET, []uint64{unix.AF_NETLINK}, actEAF},
+		{"inotify", unix.SYS_INOTIFY_INIT1, nil, actENOSYS}, {"dnotify", unix.SYS_FCNTL, []uint64{0, unix.F_NOTIFY}, actEPERM},
+		{"a lease on a file", unix.SYS_FCNTL, []uint64{0, unix.F_SETLEASE}, actEPERM}, {"a lock on one", unix.SYS_FCNTL, []uint64{0, unix.F_SETLK}, actAllow},
+		{"memory that nothing maps", unix.SYS_MEMFD_CREATE, nil, actAllow},
 		{"affinity", unix.SYS_SCHED_SETAFFINITY, nil, actEPERM}, {"unknown", 9999, nil, actENOSYS},
 	} {
 		if got := verdict(t, p, auditArch, c.nr, c.args...); got != c.want {
@@ -73,6 +85,11 @@ func TestSeccompFilter(t *testing.T) {
 	}
 	if got := verdict(t, free, auditArch, unix.SYS_SCHED_SETAFFINITY); got != actAllow {
 		t.Errorf("affinity in a cpuset: %#x", got)
+	}
+	for _, nr := range []uint32{unix.SYS_MEMFD_CREATE, unix.SYS_SHMGET} {
+		if got := verdict(t, free, auditArch, nr); got != actENOSYS {
+			t.Errorf("memory that no cgroup counts, call %d: %#x", nr, got)
+		}
 	}
 	if got := verdict(t, p, auditArch^1, unix.SYS_READ); got != actENOSYS {
 		t.Errorf("read of another architecture: %#x", got)
@@ -98,6 +115,7 @@ func TestSeccompFilter(t *testing.T) {
 	for _, nr := range forbiddenCalls {
 		named[nr] = true
 	}
+	named[unix.SYS_MEMFD_CREATE], named[unix.SYS_SHMGET] = true, true
 	for nr := range uint32(1024) {
 		if got := verdict(t, p, auditArch, nr); !named[nr] && got != actENOSYS {
 			t.Errorf("call %d, which is in no list: %#x", nr, got)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,7 @@ type Plan struct {
 	// The ops that execute the program, one or the other: the first, and the
 	// one after the last. 0 for none.
 	exec, execEnd int
+	wrong         error // what cannot be encoded
 }
 
 // op is one call, or one of the machine's own steps.
@@ -97,7 +99,12 @@ func (p *Plan) bytes(b []byte) arg {
 }
 
 // str puts s into the data, as C wants it.
-func (p *Plan) str(s string) arg { return p.bytes(append([]byte(s), 0)) }
+func (p *Plan) str(s string) arg {
+	if strings.IndexByte(s, 0) >= 0 && p.wrong == nil {
+		p.wrong = fmt.Errorf("%.40q has a zero byte in it, which no argument, variable or path can", s)
+	}
+	return p.bytes(append([]byte(s), 0))
+}
 
 // list puts an array of pointers to strings into the data, as execve wants it.
 func (p *Plan) list(items []string) arg {
@@ -146,6 +153,9 @@ const headerWords = 5
 
 // encode returns the plan as the machine reads it. nfds descriptors come with it.
 func (p *Plan) encode(nfds int) ([]byte, error) {
+	if p.wrong != nil {
+		return nil, p.wrong
+	}
 	n := headerWords + len(p.ops)*opWords + len(p.data) + len(p.fixups)
 	if n+p.slots > memoryWords-scratchWords || nfds > p.slots {
 		return nil, errPlan

@@ -32,11 +32,15 @@ func (p *Plan) schedule(l *Limits) {
 // that is off or not allowed, only the policy holds.
 func (p *Plan) lowerSession() {
 	const least = "19"
+	// Its files in /proc are root's unless it may be dumped; nothing of the
+	// program is in its memory yet.
+	p.do("set dumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1))
 	fd := p.slot()
 	open := p.do("open autogroup", unix.SYS_OPENAT, here, p.str("/proc/self/autogroup"), num(unix.O_WRONLY|unix.O_CLOEXEC), num(0))
 	open.save, open.okay, open.skip = fd.value+1, anyErrno, 2
 	p.do("lower the session", unix.SYS_WRITE, fd, p.str(least), num(len(least))).okay = anyErrno
 	p.close(fd)
+	p.do("set undumpable", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(0))
 }
 
 // bindMemory has all memory of the program come from nodes; a kernel without NUMA

@@ -24,6 +24,9 @@ const (
 	// ENOSYS makes C libraries fall back to the older call, as for clone3.
 	actENOSYS = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	actEAF    = unix.SECCOMP_RET_ERRNO | uint32(unix.EAFNOSUPPORT)
+	actEPROTO = unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)
+	// Nothing is done, and the caller is told that it was.
+	actNothing = unix.SECCOMP_RET_ERRNO
 )
 
 // program is a classic BPF program under construction.
@@ -55,27 +58,38 @@ const namespaceFlags = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWU
 // maxFilter is the kernel's bound on instructions (BPF_MAXINSNS).
 const maxFilter = 4096
 
+// freedom is what a filter leaves to a program that other walls hold.
+type freedom struct {
+	affinity bool // it may choose among its CPUs: a cpuset holds them
+	memory   bool // it may have memory that it does not map: a cgroup counts it
+}
+
 // seccompFilter is the allow-list of every program. Whatever it does not name
 // does not exist (ENOSYS); what programs are known to try and what would widen
-// the kernel's surface is forbidden (EPERM). affinity tells whether the
-// program may choose among its CPUs, which is safe where a cpuset holds them.
+// the kernel's surface is forbidden (EPERM).
 //
 // The kernel runs the filter once for every number there is when it is set, to
 // remember what is always allowed, and translates it to machine code: both cost
 // a start less when the verdict is searched for than when it is come upon.
-func seccompFilter(affinity bool) ([]unix.SockFilter, error) {
-	if affinity {
-		return freeFilter()
+func seccompFilter(f freedom) ([]unix.SockFilter, error) {
+	filterMu.Lock()
+	defer filterMu.Unlock()
+	if made, ok := filters[f]; ok {
+		return made, nil
 	}
-	return pinnedFilter()
+	made, err := makeFilter(f)
+	if err == nil {
+		filters[f] = made
+	}
+	return made, err
 }
 
 var (
-	pinnedFilter = sync.OnceValues(func() ([]unix.SockFilter, error) { return makeFilter(false) })
-	freeFilter   = sync.OnceValues(func() ([]unix.SockFilter, error) { return makeFilter(true) })
+	filterMu sync.Mutex
+	filters  = map[freedom][]unix.SockFilter{}
 )
 
-func makeFilter(affinity bool) ([]unix.SockFilter, error) {
+func makeFilter(f freedom) ([]unix.SockFilter, error) {
 	var p program
 	p.load(offArch)
 	p.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, 0, auditArch)
@@ -84,7 +98,7 @@ func makeFilter(affinity bool) ([]unix.SockFilter, error) {
 	if foreignBit != 0 {
 		p.ifAny(foreignBit, actENOSYS)
 	}
-	tree, err := search(verdicts(affinity))
+	tree, err := search(verdicts(f))
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +116,7 @@ type span struct {
 
 // verdicts returns the spans in order. The first is from 0, and no two
 // neighbours are the same.
-func verdicts(affinity bool) []span {
+func verdicts(f freedom) []span {
 	result := func(action uint32) (p program) { p.ret(action); return p }
 	bodies := argumentRules()
 	for _, nr := range forbiddenCalls {
@@ -111,8 +125,11 @@ func verdicts(affinity bool) []span {
 	for _, nr := range slices.Concat(allowedCalls, archCalls) {
 		bodies[nr] = result(actAllow)
 	}
-	if affinity {
+	if f.affinity {
 		bodies[unix.SYS_SCHED_SETAFFINITY] = result(actAllow)
+	}
+	if f.memory {
+		bodies[unix.SYS_MEMFD_CREATE], bodies[unix.SYS_SHMGET] = result(actAllow), result(actAllow)
 	}
 	unknown := result(actENOSYS)
 	out := []span{{0, unknown}}
@@ -153,7 +170,7 @@ func search(spans []span) (program, error) {
 
 // argumentRules decides the calls whose first arguments matter.
 func argumentRules() map[uint32]program {
-	var clone, socket, ioctl, personality, prlimit program
+	var clone, socket, pair, ioctl, personality, prlimit, setrlimit, fcntl program
 
 	clone.load(offArgs)
 	clone.ifAny(namespaceFlags, actEPERM)
@@ -161,11 +178,20 @@ func argumentRules() map[uint32]program {
 
 	// AF_VSOCK, AF_NETLINK, AF_PACKET, AF_ALG and the rest reach the kernel or,
 	// for vsock, the hypervisor whatever the network namespace.
-	socket.load(offArgs)
+	pair.load(offArgs)
 	for _, family := range []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6} {
-		socket.ifEqual(family, actAllow)
+		pair.ifEqual(family, actAllow)
 	}
-	socket.ret(actEAF)
+	pair.ret(actEAF)
+
+	// Any other protocol would have the kernel load a module for it.
+	protocols := []uint32{0, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6}
+	socket.load(offArgs + 16)
+	for i, protocol := range protocols {
+		socket.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, uint8(len(protocols)-i), 0, protocol)
+	}
+	socket.ret(actEPROTO)
+	socket = append(socket, pair...)
 
 	ioctl.load(offArgs + 8)
 	ioctl.ifEqual(unix.TIOCSTI, actEPERM) // types into a terminal
@@ -178,13 +204,35 @@ func argumentRules() map[uint32]program {
 	}
 	personality.ret(actEPERM)
 
+	// A limit of 0 would have the kernel give a crash to the machine's helper,
+	// as root (setLimits): a program that sets it is told that it did.
+	setrlimit.load(offArgs)
+	setrlimit.ifEqual(unix.RLIMIT_CORE, actNothing)
+	setrlimit.ret(actAllow)
+
 	prlimit.load(offArgs) // only its own limits, not the init's
-	prlimit.ifEqual(0, actAllow)
+	prlimit.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, 0, 0)
 	prlimit.ret(actEPERM)
+	prlimit.load(offArgs + 8)
+	prlimit.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, 0, unix.RLIMIT_CORE)
+	prlimit.ret(actAllow)
+	for _, half := range []uint32{0, 4} { // of the address of a new limit, nil to ask for the old one
+		prlimit.load(offArgs + 16 + half)
+		prlimit.add(unix.BPF_JMP|unix.BPF_JEQ|unix.BPF_K, 1, 0, 0)
+		prlimit.ret(actNothing)
+	}
+	prlimit.ret(actAllow)
+
+	// Watches, and leases that keep the owner of a file waiting, work on files
+	// that tenants share.
+	fcntl.load(offArgs + 8)
+	fcntl.ifEqual(unix.F_NOTIFY, actEPERM)
+	fcntl.ifEqual(unix.F_SETLEASE, actEPERM)
+	fcntl.ret(actAllow)
 
 	return map[uint32]program{
-		unix.SYS_CLONE: clone, unix.SYS_SOCKET: socket, unix.SYS_SOCKETPAIR: socket,
-		unix.SYS_IOCTL: ioctl, unix.SYS_PERSONALITY: personality, unix.SYS_PRLIMIT64: prlimit,
+		unix.SYS_CLONE: clone, unix.SYS_SOCKET: socket, unix.SYS_SOCKETPAIR: pair, unix.SYS_FCNTL: fcntl,
+		unix.SYS_IOCTL: ioctl, unix.SYS_PERSONALITY: personality, unix.SYS_PRLIMIT64: prlimit, unix.SYS_SETRLIMIT: setrlimit,
 	}
 }
 

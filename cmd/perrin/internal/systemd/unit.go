@@ -91,7 +91,6 @@ func (u Unit) system() []string {
 		"PrivateTmp=yes",
 		"ProtectClock=yes",
 		"ProtectKernelModules=yes",
-		"ProtectHostname=yes",
 		"CapabilityBoundingSet=CAP_SYS_ADMIN CAP_SETUID CAP_SETGID CAP_SETPCAP CAP_SETFCAP CAP_CHOWN CAP_DAC_OVERRIDE " +
 			"CAP_FOWNER CAP_KILL CAP_MKNOD CAP_SYS_CHROOT CAP_NET_ADMIN CAP_NET_BIND_SERVICE CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_SYS_NICE",
 	}

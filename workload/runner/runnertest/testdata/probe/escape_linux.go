@@ -294,8 +294,15 @@ func limitWays() []way {
 			if err := syscall.Getrlimit(which, &l); err != nil {
 				return err
 			}
-			l.Max++
-			return syscall.Setrlimit(which, &l)
+			more := l
+			more.Max++
+			if err := syscall.Setrlimit(which, &more); err != nil {
+				return err
+			}
+			if err := syscall.Getrlimit(which, &more); err != nil || more != l {
+				return err
+			}
+			return syscall.EPERM // it was told so, and nothing changed
 		}
 	}
 	return []way{
