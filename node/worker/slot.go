@@ -113,6 +113,9 @@ func (s *slot) prepare() error {
 	if err != nil {
 		return err
 	}
+	if _, ok := session.(runner.Movable); !ok && s.spec.Resources.Class == workload.Spare {
+		return errors.Join(errors.New("its runner cannot pause, as spare work must"), session.Close())
+	}
 	s.mu.Lock()
 	s.session = session
 	s.mu.Unlock()

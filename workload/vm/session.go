@@ -257,6 +257,15 @@ func (s *session) stop(patience time.Duration) sandbox.End {
 	return e
 }
 
+// Move implements runner.Movable.
+func (s *session) Move(cpus, nodes []int) error { return s.group.Move(cpus, nodes) }
+
+// Freeze implements runner.Movable: the whole machine stands still.
+func (s *session) Freeze() error { return s.group.Freeze() }
+
+// Thaw implements runner.Movable.
+func (s *session) Thaw() error { return s.group.Thaw() }
+
 // Interrupt asks the running command to end.
 func (s *session) Interrupt(grace time.Duration) { s.turns.Interrupt(grace) }
 
