@@ -155,7 +155,7 @@ func remains(t *testing.T, node *devmesh.Member, tmp, prefix string) (left []str
 		}
 	}
 	left = append(left, leftMounts(t, node)...)
-	for _, pattern := range []string{"/sys/fs/cgroup/*/" + prefix + "*/*/", "/sys/fs/cgroup/" + prefix + "*/*/", "/sys/fs/cgroup/*/*/" + prefix + "*/*/",
+	for _, pattern := range []string{"/sys/fs/cgroup/*/" + prefix + "*/w*", "/sys/fs/cgroup/" + prefix + "*/w*", "/sys/fs/cgroup/*/*/" + prefix + "*/w*",
 		filepath.Join(node.Data, "slots", "*"), filepath.Join(tmp, "perrin-*")} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
