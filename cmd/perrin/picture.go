@@ -76,8 +76,11 @@ func (a *app) printPicture(p *workload.Picture) error {
 	total, free := o.Machine.Total, o.Free
 	line("free", "%d of %d cores, %d of %d threads, %s of %s", free.Cores, total.Cores, free.Threads, total.Threads,
 		terminal.Size(free.Memory), terminal.Size(total.Memory))
-	line("spare", "%d of %s idle and free to be lent; other programs use %.1f %% of the machine", free.Spare,
-		terminal.Plural(int(total.Spare), "thread"), float64(p.Others)/10)
+	others := ""
+	if !o.Machine.Declared { // else the others are likely nodes, which are not told apart
+		others = fmt.Sprintf("; other programs use %.1f %% of the machine", float64(p.Others)/10)
+	}
+	line("spare", "%d of %s idle and free to be lent%s", free.Spare, terminal.Plural(int(total.Spare), "thread"), others)
 	line("prices", "core %s, thread %s, spare %s, GiB %s", terminal.Rate(o.Asks.Core), terminal.Rate(o.Asks.Thread),
 		terminal.Rate(o.Asks.Spare), terminal.Rate(o.Asks.Memory))
 	line("walls", "%s", terminal.Clean(strings.Join(o.Machine.Walls, ", "), 200))
