@@ -219,9 +219,10 @@ func askInTurn(ctx context.Context, base host.Host, pi peer.AddrInfo, req admiss
 		}
 		answer, err := ask(ctx, base, pi.ID, req)
 		if err != nil {
-			return answer, fmt.Errorf("join at %s: %w", pi.ID.ShortString(), err)
+			err = fmt.Errorf("join at %s: %w", pi.ID.ShortString(), err)
+		} else {
+			err = answer.Err()
 		}
-		err = answer.Err()
 		if !errors.Is(err, admission.ErrBusy) || time.Now().After(end) {
 			return answer, err
 		}
@@ -288,13 +289,13 @@ func ask(ctx context.Context, base host.Host, id peer.ID, req admission.JoinRequ
 	defer cancel()
 	s, err := base.Network().NewStream(network.WithNoDial(ctx, "dialed"), id)
 	if err != nil {
-		return answer, wire.Errorf(wire.Unavailable, "%s", err)
+		return answer, joinFailed(err)
 	}
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	if _, err := s.Write(append(preface(ProtoJoin), frame(wire.MustMarshal(req))...)); err != nil {
-		return answer, wire.Errorf(wire.Unavailable, "%s", err)
+		return answer, joinFailed(err)
 	}
 	if err := readPreface(s, ProtoJoin); err != nil {
 		return answer, joinFailed(err)
@@ -306,11 +307,18 @@ func ask(ctx context.Context, base host.Host, id peer.ID, req admission.JoinRequ
 	return answer, wire.Unmarshal(raw, &answer)
 }
 
+// noRoom is how libp2p's QUIC listener closes a connection when as many as it
+// keeps wait to be accepted ("queue full"). Nothing was heard on it.
+var noRoom = &network.ConnError{Remote: true, ErrorCode: 1}
+
 // joinFailed keeps what the peer said and calls the rest unavailable.
 func joinFailed(err error) error {
 	var we *wire.Error
-	if errors.As(err, &we) {
+	switch {
+	case errors.As(err, &we):
 		return err
+	case errors.Is(err, noRoom):
+		return fmt.Errorf("%w: %s", admission.ErrBusy, err)
 	}
 	return wire.Errorf(wire.Unavailable, "%s", err)
 }
