@@ -40,6 +40,12 @@ func (w *World) delay(from, to int32) int64 {
 // what it is handling.
 func (w *World) send(m message) {
 	w.count(m.kind)
+	switch m.kind {
+	case msgRelease, msgAward: // the answer says nothing
+		w.count(msgDoneAck)
+	case msgOffer: // a leader answers with the members of its cell
+		w.countBytes(msgView, viewBytes+viewMember*int64(w.cells[m.cell].last-w.cells[m.cell].first))
+	}
 	leaves := max(w.now, w.leaves)
 	i := w.keep(m)
 	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})

@@ -57,12 +57,14 @@ func (m *meter) open(sc *scenario.Scenario) { m.numbers = make([]uint32, len(sc.
 func (w *World) warm(at int64) bool { return at >= w.sc.Warmup }
 
 // count counts a message that is sent.
-func (w *World) count(k msgKind) {
+func (w *World) count(k msgKind) { w.countBytes(k, msgBytes[k]) }
+
+func (w *World) countBytes(k msgKind, bytes int64) {
 	w.messages[k]++
 	w.window.Messages++
 	if w.warm(w.now) {
 		w.sentMsgs++
-		w.sentBytes += uint64(msgBytes[k])
+		w.sentBytes += uint64(bytes)
 	}
 }
 
