@@ -54,7 +54,7 @@ func (w *World) stopPeer(i int32) {
 		w.lostAttempts++
 		w.drop(i, p.slots[len(p.slots)-1])
 	}
-	p.up, p.fresh, p.alloc, p.bids, p.leases, p.busy = false, false, nil, nil, nil, 0
+	p.up, p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, false, nil, nil, nil, 0, 0
 	clear(p.cores)
 	w.upThreads -= int64(w.parks[p.class].Total.Threads)
 	w.departures++

@@ -1,7 +1,6 @@
 package model
 
 import (
-	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/stats"
 	"github.com/perrin-mesh/perrin/workload"
@@ -183,8 +182,4 @@ func (w *World) sample() {
 	p.Rate = p.rates / float64(p.Placed)
 	w.Series = append(w.Series, *p)
 	w.window, w.placed1 = Point{Live: p.Live}, stats.Histogram{}
-}
-
-func (w *World) slotRate(p *peer, shape workload.Resources) int64 {
-	return pricing.SlotRate(p.asks, shape)
 }

@@ -39,6 +39,8 @@ type peer struct {
 	busy   int64 // ns, when its CPU is done with the messages so far
 	seq    uint64
 
+	promised int32 // threads that the all-knowing policy has called for and are not held yet
+
 	asks   workload.Asks
 	alloc  *capacity.Allocator // nil while nothing was ever held
 	bids   []promise
@@ -161,6 +163,7 @@ func (w *World) called(to int32, m *message) {
 	p := &w.peers[to]
 	call := &m.body.(*scheduler.CallOut).Call
 	w.expireHolds(p)
+	w.kept(p, call)
 	got, asks, reasons := w.bid(p, m, call)
 	back := message{from: to, to: m.from, cell: m.cell}
 	if got == 0 {

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/simulations/policy"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -123,25 +125,39 @@ func (w *World) suitedAnswer(to int32, m *message) {
 
 // best is what the all-knowing policy sees: of every peer that is up and has room
 // for one slot, the one that costs the least from a cell's leader.
-func (w *World) best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, bool) {
+func (w *World) best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, int32, bool) {
 	leader := w.cells[cellOf(of)].leader
 	var found *peer
 	var low int64
 	for i := range w.peers {
 		p := &w.peers[i]
-		if !p.up || !p.fresh || !roomFor(w.free(p), lot.Shape) || contains(avoid, p.id) {
+		if !p.up || !p.fresh || w.roomFor(p, lot) == 0 || contains(avoid, p.id) {
 			continue
 		}
-		cost := scheduler.Cost(w.slotRate(p, lot.Shape), workload.Score{RTTMicros: w.rtt(leader, int32(i)) / 1000})
+		cost := scheduler.Cost(pricing.SlotRate(p.asks, lot.Shape), workload.Score{RTTMicros: w.rtt(leader, int32(i)) / 1000})
 		if found == nil || cost < low {
 			found, low = p, cost
 		}
 	}
 	if found == nil {
-		return offerIn{}, false
+		return offerIn{}, 0, false
 	}
+	before := found.promised
+	n := int32(min(lot.Wanted, w.roomFor(found, lot)))
+	found.promised += n * policy.ThreadsOf(lot.Shape, w.parks[found.class].SMT)
 	o := workload.Offer{Node: found.id, Cell: w.cells[found.cell].id, Machine: w.parks[found.class], Free: w.free(found), Asks: found.asks, ValidMs: offerValid}
-	return offerIn{Offer: o, RTTMicros: w.rtt(leader, indexOf(found.id)) / 1000}, true
+	return offerIn{Offer: o, RTTMicros: w.rtt(leader, indexOf(found.id)) / 1000}, before, true
+}
+
+func (w *World) roomFor(p *peer, lot *deskLot) uint32 {
+	return policy.SlotsOf(w.free(p), lot.Shape, w.parks[p.class].SMT, p.promised)
+}
+
+// kept notes that a call has arrived: from now on the hold stands for the promise.
+func (w *World) kept(p *peer, call *workload.Call) {
+	if p.promised > 0 {
+		p.promised -= int32(call.Slots) * policy.ThreadsOf(call.Shape, w.parks[p.class].SMT)
+	}
 }
 
 func contains(ids []workload.PeerID, id workload.PeerID) bool {
@@ -151,12 +167,4 @@ func contains(ids []workload.PeerID, id workload.PeerID) bool {
 		}
 	}
 	return false
-}
-
-func roomFor(free workload.Capacity, shape workload.Resources) bool {
-	cpus := free.Cores
-	if shape.Class == workload.Thread {
-		cpus = free.Threads
-	}
-	return free.Slots > 0 && cpus >= shape.CPUs && free.Memory >= shape.Memory && free.Disk >= shape.Disk
 }

@@ -309,7 +309,7 @@ func (w *World) dispatch(to int32, m *message) {
 }
 
 // Best implements policy.Oracle.
-func (w *World) Best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, bool) {
+func (w *World) Best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, int32, bool) {
 	return w.best(of, lot, avoid)
 }
 

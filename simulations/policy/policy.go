@@ -34,9 +34,11 @@ type Config struct {
 // Oracle knows every peer of the mesh as it is.
 type Oracle interface {
 	// Best returns the offer of the peer that is up, fits one slot of the lot and
-	// costs the least as seen from the leader of a cell, and its score; false when
-	// there is none. Peers in avoid are left out.
-	Best(cell workload.CellID, lot *scheduler.Lot, avoid []workload.PeerID) (scheduler.OfferIn, bool)
+	// costs the least as seen from the leader of a cell, and how many of its threads
+	// were promised before; false when there is none. What the lot may get there is
+	// promised to it from now until the call arrives, so that two leaders do not
+	// choose the same cores. Peers in avoid are left out.
+	Best(cell workload.CellID, lot *scheduler.Lot, avoid []workload.PeerID) (o scheduler.OfferIn, promised int32, ok bool)
 }
 
 // New returns the desk of a policy.

@@ -31,28 +31,35 @@ type standing struct {
 
 func (n *standing) smt() int32 { return max(n.Offer.Machine.SMT, 1) }
 
-func threadsOf(shape workload.Resources, smt int32) int32 {
+// ThreadsOf is how many threads a slot of a shape takes from others on a machine of
+// so many threads a core.
+func ThreadsOf(shape workload.Resources, smt int32) int32 {
 	if shape.Class == workload.Thread {
 		return (shape.CPUs + smt - 1) / smt * smt
 	}
 	return shape.CPUs * smt
 }
 
-// slots is how many slots of a shape the node seems to have.
-func (n *standing) slots(shape workload.Resources) uint32 {
-	f := n.Offer.Free
-	free := int64(f.Threads)
+// SlotsOf is how many slots of a shape fit into what is free, less some threads
+// that are promised already.
+func SlotsOf(free workload.Capacity, shape workload.Resources, smt, promised int32) uint32 {
+	threads := int64(free.Threads)
 	if shape.Class == workload.Core {
-		free = int64(f.Cores) * int64(n.smt())
+		threads = int64(free.Cores) * int64(smt)
 	}
-	k := min((free-int64(n.spent))/int64(threadsOf(shape, n.smt())), int64(f.Slots))
+	k := min((threads-int64(promised))/int64(ThreadsOf(shape, smt)), int64(free.Slots))
 	if shape.Memory > 0 {
-		k = min(k, f.Memory/shape.Memory)
+		k = min(k, free.Memory/shape.Memory)
 	}
 	if shape.Disk > 0 {
-		k = min(k, f.Disk/shape.Disk)
+		k = min(k, free.Disk/shape.Disk)
 	}
 	return uint32(max(k, 0))
+}
+
+// slots is how many slots of a shape the node seems to have.
+func (n *standing) slots(shape workload.Resources) uint32 {
+	return SlotsOf(n.Offer.Free, shape, n.smt(), n.spent)
 }
 
 // load is the share of its threads in use, in permille.
@@ -143,7 +150,7 @@ func (r *rival) take(now int64, in scheduler.Input) []scheduler.Output {
 		}
 	case in.Freed != nil:
 		if n := r.nodes[in.Freed.Node]; n != nil {
-			n.spent -= threadsOf(in.Freed.Shape, n.smt())
+			n.spent -= ThreadsOf(in.Freed.Shape, n.smt())
 			r.retry = 0
 		}
 	case in.Lot != nil:
@@ -258,11 +265,11 @@ func (r *rival) ask(now int64, j *job) []*standing {
 		}
 	}
 	slices.SortFunc(avoid, func(x, y workload.PeerID) int { return bytes.Compare(x[:], y[:]) })
-	best, ok := r.Oracle.Best(r.Cell, &j.lot, avoid)
+	best, promised, ok := r.Oracle.Best(r.Cell, &j.lot, avoid)
 	if !ok {
 		return nil
 	}
-	return []*standing{{OfferIn: best}}
+	return []*standing{{OfferIn: best, spent: promised}}
 }
 
 func (r *rival) call(now int64, j *job, chosen []*standing) (out []scheduler.Output) {
@@ -278,7 +285,7 @@ func (r *rival) call(now int64, j *job, chosen []*standing) (out []scheduler.Out
 	r.open = append(r.open, a)
 	var slowest int64
 	for _, n := range chosen {
-		held := threadsOf(j.lot.Shape, n.smt()) * int32(min(a.wanted, n.slots(j.lot.Shape)))
+		held := ThreadsOf(j.lot.Shape, n.smt()) * int32(min(a.wanted, n.slots(j.lot.Shape)))
 		n.spent += held
 		a.held = append(a.held, held)
 		slowest = max(slowest, n.RTTMicros/1000)

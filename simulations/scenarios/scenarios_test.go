@@ -60,6 +60,32 @@ func TestGallery(t *testing.T) {
 	}
 }
 
+// TestAllKnowingPaysLess compares the market with its bound in the same worlds.
+func TestAllKnowingPaysLess(t *testing.T) {
+	paid := map[string][]float64{}
+	for _, name := range []string{"price", "price-all-knowing"} {
+		out, err := study.Run(context.Background(), small(t, name), study.Options{Workers: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range out.Rows {
+			switch r.Name {
+			case "paid":
+				paid[name] = []float64{*r.Values[0], *r.Values[1]}
+			case "declines":
+				if name == "price-all-knowing" && r.Interval.Mean > 0 {
+					t.Errorf("who knows all was declined %g times", r.Interval.Mean)
+				}
+			}
+		}
+	}
+	for i, market := range paid["price"] {
+		if bound := paid["price-all-knowing"][i]; bound >= market {
+			t.Errorf("replication %d: the market pays %.0f, who knows all %.0f", i+1, market, bound)
+		}
+	}
+}
+
 func TestNoSuchScenario(t *testing.T) {
 	if _, err := Read("../scenarios"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
