@@ -22,7 +22,7 @@ import (
 )
 
 // simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"sweep", "compare", "report", "replay", "inspect", "fuzz", "cite", "bridge"}
+var simLater = []string{"sweep", "compare", "report", "inspect", "fuzz", "cite", "bridge"}
 
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -39,12 +39,12 @@ is modelled and what a simulation cannot tell.`,
 			case len(args) == 0:
 				return cmd.Help()
 			case slices.Contains(simLater, args[0]):
-				return usagef("run, verify and scenarios are", "perrin sim %s is not built yet", args[0])
+				return usagef("run, replay, verify and scenarios are", "perrin sim %s is not built yet", args[0])
 			}
 			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
 		},
 	}
-	cmd.AddCommand(a.simRunCommand(), a.simVerifyCommand(), a.simScenariosCommand())
+	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand())
 	return cmd
 }
 
@@ -86,6 +86,39 @@ and the trace hashes in the manifest let somebody else check the run.`,
 	cmd.Flags().IntVar(&f.replications, "replications", 0, "independently sampled networks, in place of the scenario's")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "replications at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.out, "out", "", "folder for the results (default sim-NAME-SEED here; it must not be there yet)")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) simReplayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "replay DIR", Short: "Run a study again and compare its traces",
+		Long: `Run the scenario of a folder that perrin sim run has made, with its seed and
+policy, and compare the trace of every replication, a hash over all its events,
+with the manifest. Other figures than the folder's are an error, and so is a
+scenario that was changed since, or that this version reads otherwise.`,
+		Example: examples("perrin sim run quickstart --out results && perrin sim replay results"),
+		Args:    exactly(1, "one DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, s, err := study.Read(args[0])
+			if err != nil {
+				return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
+			}
+			if err := fits(s, 1); err != nil {
+				return err
+			}
+			ctx, stop := a.untilInterrupted(cmd.Context())
+			defer stop()
+			_, err = study.Replay(ctx, m, s, a.Version, study.Options{Memory: study.FreeMemory(), Progress: a.simProgress(time.Now())})
+			if err != nil {
+				return simFailure(err)
+			}
+			return show(a, m.Replications, func(r []study.Replication) error {
+				_, err := fmt.Fprintf(a.stdout, "%s, every one as in %s\n", terminal.Plural(len(r), "replication"), args[0])
+				return err
+			})
+		},
+	}
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -197,8 +230,8 @@ func (f *simFlags) apply(cmd *cobra.Command, s *scenario.Scenario) error {
 		s.Seed = f.seed
 	}
 	if cmd.Flags().Changed("replications") {
-		if f.replications < 1 || f.replications > 1000 {
-			return usagef("", "--replications: want 1 to 1000, got %d", f.replications)
+		if f.replications < 1 || f.replications > scenario.MaxReplications {
+			return usagef("", "--replications: want 1 to %d, got %d", scenario.MaxReplications, f.replications)
 		}
 		s.Replications = f.replications
 	}
@@ -227,7 +260,10 @@ func simFailure(err error) error {
 	var large *study.TooLarge
 	var broken *model.Violation
 	var differ *study.Difference
+	var unlike *study.Unlike
 	switch {
+	case errors.As(err, &unlike):
+		return &failure{err: err, code: exitFailure, hint: "a replay needs the version that made the folder; with the same one this is a bug"}
 	case errors.As(err, &large):
 		return &failure{err: err, code: exitUsage, hint: "fewer peers, a shorter duration, --workers 1, or a machine with more memory"}
 	case errors.As(err, &broken):

@@ -70,7 +70,7 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 		"warmup":   r.duration("warmup", 0, 24*365*hour, &s.Warmup),
 		"interval": r.duration("interval", ms, 24*hour, &s.Interval),
 
-		"replications": r.count("replications", 1, maxReplications, &s.Replications),
+		"replications": r.count("replications", 1, MaxReplications, &s.Replications),
 		"peers":        r.count("peers", 1, maxPeers, &s.Peers),
 		"cell_size":    r.count("cell_size", 1, 128, &s.CellSize),
 		"voters":       r.count("voters", 1, 9, &s.Voters),

@@ -119,15 +119,17 @@ type Cells struct {
 	AtOnce int64 `json:"at_once"` // ns
 }
 
-// Bounds of a scenario.
+// MaxReplications bounds the replications of a study.
+const MaxReplications = 1000
+
+// Other bounds of a scenario.
 const (
-	maxPeers        = 4_000_000
-	maxReplications = 1000
-	maxStreams      = 256
-	maxRegions      = 512
-	maxClients      = 1_000_000
-	maxDepartures   = 1024
-	maxTasks        = 10_000
+	maxPeers      = 4_000_000
+	maxStreams    = 256
+	maxRegions    = 512
+	maxClients    = 1_000_000
+	maxDepartures = 1024
+	maxTasks      = 10_000
 )
 
 const (

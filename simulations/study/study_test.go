@@ -81,7 +81,6 @@ func TestFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	var m Manifest
-	var s Summary
 	read := func(name string, v any) string {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil && v != nil {
@@ -96,14 +95,32 @@ func TestFolder(t *testing.T) {
 	if m.Schema != Schema || m.Perrin != "v1" || len(m.Replications) != 4 || m.Replications[0].Trace != o.Results[0].Trace || m.Hash != o.Scenario.Hash() {
 		t.Errorf("the manifest is %+v", m)
 	}
-	if read("summary.json", nil); !strings.Contains(read("summary.json", nil), `"placement_p50"`) {
-		t.Errorf("the summary is %+v", s)
+	if s := read("summary.json", nil); !strings.Contains(s, `"placement_p50"`) {
+		t.Errorf("the summary is %s", s)
 	}
 	if rows := strings.Split(strings.TrimSpace(read("series.csv", nil)), "\n"); len(rows) != 1+4*6 || strings.Count(rows[3], ",") != len(seriesHeader)-1 {
 		t.Errorf("%d rows, the third %s", len(rows), rows[3])
 	}
 	if read("scenario.yaml", nil) != text {
 		t.Error("the scenario is another")
+	}
+	again, sc, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Replay(context.Background(), again, sc, "v2", Options{}); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	var unlike *Unlike
+	again.Replications[2].Trace = "0000000000000000"
+	if _, err := Replay(context.Background(), again, sc, "v2", Options{}); !errors.As(err, &unlike) || unlike.Replication != 3 || unlike.Made != "v1" {
+		t.Errorf("another trace: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "scenario.yaml"), []byte(text+"#"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "was changed") {
+		t.Errorf("another scenario: %v", err)
 	}
 	if err := Open(dir); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a folder that is not empty: %v", err)

@@ -1,0 +1,91 @@
+package study
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+)
+
+// largestFile bounds what is read of a folder, in bytes.
+const largestFile = 4 << 20
+
+// Unlike is the error of a replay that does not come out as the folder says.
+type Unlike struct {
+	Replication int // from 1
+	Want, Got   Replication
+	Made, This  string // versions of Perrin
+}
+
+// Error says which replication differs, and from which version it is.
+func (e *Unlike) Error() string {
+	return fmt.Sprintf("replication %d has trace %s after %d events, the folder says %s after %d (made by version %s, this is %s)",
+		e.Replication, e.Got.Trace, e.Got.Events, e.Want.Trace, e.Want.Events, e.Made, e.This)
+}
+
+// Read returns the manifest of a folder and its scenario as it was run. A folder
+// whose scenario was changed since is refused.
+func Read(dir string) (*Manifest, *scenario.Scenario, error) {
+	text, err := readFile(filepath.Join(dir, "scenario.yaml"))
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := readFile(filepath.Join(dir, "manifest.json"))
+	if err != nil {
+		return nil, nil, err
+	}
+	var m Manifest
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, nil, fmt.Errorf("manifest.json: %w", err)
+	}
+	switch {
+	case m.Schema != Schema:
+		return nil, nil, fmt.Errorf("manifest.json: schema %d, this version reads %d", m.Schema, Schema)
+	case m.File != hash(text):
+		return nil, nil, fmt.Errorf("scenario.yaml was changed since the run: its hash is %s, the manifest says %s", hash(text), m.File)
+	case len(m.Replications) < 1 || len(m.Replications) > scenario.MaxReplications:
+		return nil, nil, fmt.Errorf("manifest.json: %d replications", len(m.Replications))
+	}
+	s, err := scenario.Parse("scenario.yaml", text)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.Seed, s.Policy.Name, s.Replications = m.Seed, m.Policy, len(m.Replications)
+	if s.Hash() != m.Hash {
+		return nil, nil, fmt.Errorf("this version reads scenario.yaml otherwise than version %s did: a default or a field has changed", m.Perrin)
+	}
+	return &m, s, nil
+}
+
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, largestFile+1))
+	if err == nil && len(data) > largestFile {
+		err = fmt.Errorf("%s: more than %d bytes", name, largestFile)
+	}
+	return data, err
+}
+
+// Replay runs a study again and wants the events of its manifest. The error is an
+// *Unlike when they are others.
+func Replay(ctx context.Context, m *Manifest, s *scenario.Scenario, version string, o Options) (*Outcome, error) {
+	out, err := Run(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	for i, want := range m.Replications {
+		r := out.Results[i]
+		if got := (Replication{Seed: r.Seed, Events: r.Events, Trace: r.Trace}); got != want {
+			return nil, &Unlike{Replication: i + 1, Want: want, Got: got, Made: m.Perrin, This: version}
+		}
+	}
+	return out, nil
+}
