@@ -19,7 +19,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./wor
           ./workload/blob/... ./consensus/store/... ./mesh
 # Not under the race detector: examples and the repository's checks (they build
 # programs), and the pure packages (a check keeps goroutines out of them).
-NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$
+NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$|/simulations/(chance|model|policy|queue|scenario|stats)$$
 
 .PHONY: help build shim test race full smt histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
 
