@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -275,7 +276,8 @@ func TestAMeshGrows(t *testing.T) {
 			return st.Ready && home.Members == want.nodes && len(home.Voters) == want.voters && len(home.Standby) == want.standby &&
 				st.Capacity.Total.Cores == int32(want.nodes)
 		})
-		if warned := len(st.Warnings) > 0; warned != (want.voters == 1) {
+		warned := slices.ContainsFunc(st.Warnings, func(w string) bool { return strings.HasPrefix(w, "one ") }) // beside what this machine lacks
+		if warned != (want.voters == 1) {
 			t.Errorf("%d nodes: warnings %q", want.nodes, st.Warnings)
 		}
 		c := m.client(len(m.Members) - 1)

@@ -181,8 +181,9 @@ func TestAWorkerIsCutOffWithItsLeader(t *testing.T) {
 				cut(w, lead, victim)
 				began := time.Now()
 				v := w.until(w.rest(lead, victim)[0], id, 3*time.Minute, "it ends", ended)
-				if v.Lost != 1 {
-					t.Errorf("%d attempts were lost, want one", v.Lost)
+				// One that is heard may say that its lease has ended before the cell concludes it.
+				if v.Lost+v.Retries != 1 {
+					t.Errorf("%d attempts were lost and %d reported as ended, want one", v.Lost, v.Retries)
 				}
 				stints := w.Journal.Of(id)
 				if len(stints) != 2 || stints[0].End != stack.LeaseEnded || stints[1].End != stack.Done {

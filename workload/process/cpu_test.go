@@ -43,11 +43,25 @@ func TestScheduling(t *testing.T) {
 		if r := s.Do("sched").OK(t); r.Stdout != want {
 			t.Errorf("%s: %s, want %s", class, r.Stdout, want)
 		}
-		// The kernel may be built without, or have it off (sched(7)).
-		if r := s.Do("read", "/proc/self/autogroup"); class == workload.Spare && strings.Contains(r.Stdout, " nice ") && !strings.Contains(r.Stdout, " nice 19") {
-			t.Errorf("spare work's session: %s", r.Stdout)
+		if class == workload.Spare {
+			leastSession(t, s)
 		}
 	}
+}
+
+// leastSession holds that a spare program's session has the least weight, where
+// the kernel has such (sched(7), autogroup). It takes ten changes a second from
+// all ordinary users together, so one start may have to do without.
+func leastSession(t *testing.T, s *runnertest.Slot) {
+	t.Helper()
+	var said string
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		said = s.Do("read", "/proc/self/autogroup").Stdout
+		if !strings.Contains(said, " nice ") || strings.Contains(said, " nice 19") {
+			return
+		}
+	}
+	t.Errorf("spare work's session: %s", said)
 }
 
 // TestQuota: a fifth of a core for so long is that much CPU time, never more, and

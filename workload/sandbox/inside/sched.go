@@ -29,7 +29,8 @@ func (p *Plan) schedule(l *Limits) {
 
 // lowerSession gives the program's session the least weight among sessions, which
 // the kernel schedules as groups where no cgroup does (sched(7), autogroup). Where
-// that is off or not allowed, only the policy holds.
+// that is off, not allowed, or asked for more than ten times a second on this
+// machine, only the policy holds.
 func (p *Plan) lowerSession() {
 	const least = "19"
 	// Its files in /proc are root's unless it may be dumped; nothing of the
