@@ -175,7 +175,7 @@ func (f *Fake) Picture(_ context.Context, node string) (*workload.Picture, error
 		return nil, api.Errorf(api.NotFound, "no node %.80q in this cell", node)
 	}
 	m := f.machine(node, 8)
-	m.Total.Spare = 16
+	m.Total.Spare, m.Declared = 16, false
 	p := &workload.Picture{
 		Sockets: 2, Others: 125, Enforced: []string{"cpusets", "CPU time limits", "freezer", "core scheduling"},
 		Offer: workload.Offer{Node: Peer(node), Cell: Cell, Machine: m, Running: 3,
