@@ -80,7 +80,7 @@ func TestWalkerRefuses(t *testing.T) {
 // ends, in everything that both accept.
 func FuzzWalker(f *testing.F) {
 	f.Add(request(f, 0, &raft.AppendEntriesRequest{Term: 1, Entries: []*raft.Log{{Index: 1, Data: []byte("x")}}}))
-	f.Add(request(f, 1, &raft.RequestVoteRequest{Term: 1, Candidate: []byte("c")}))
+	f.Add(request(f, 1, &raft.RequestVoteRequest{Term: 1, LastLogIndex: 2}))
 	f.Add(request(f, installs, anInstall(3), 1, 2, 3))
 	f.Add([]byte{installs, 0x82, 0xa4, 'S', 'i', 'z', 'e', 0x05, 0xa4, 'S', 'i', 'z', 'e', 0xcd, 1, 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
