@@ -103,12 +103,7 @@ func (b *book) Apply(index uint64, data []byte) any {
 		b.log.Error("a log entry is not a command", "index", index, "err", err)
 		p = nil
 	}
-	b.mu.Lock()
-	res := b.state.Apply(index, p, data)
-	b.mu.Unlock()
-	if p != nil && p.Close != nil && res.Reject == nil {
-		b.shelf.put(p.Close)
-	}
+	res := b.apply(index, p, data)
 	if p != nil && p.Accept != nil && p.Accept.Held && res.Reject == nil && b.taken != nil {
 		b.Read(func(s *ledger.State) {
 			if v, _, ok := s.Outline(res.ID); ok {
@@ -120,6 +115,18 @@ func (b *book) Apply(index uint64, data []byte) any {
 		if b.forgot != nil {
 			b.forgot(id)
 		}
+	}
+	return res
+}
+
+// apply changes the state. Results that ride in the entry lie on the shelf before
+// anybody can read that they exist.
+func (b *book) apply(index uint64, cmd *ledger.Command, data []byte) ledger.Result {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	res := b.state.Apply(index, cmd, data)
+	if cmd != nil && cmd.Close != nil && res.Reject == nil {
+		b.shelf.put(cmd.Close)
 	}
 	return res
 }

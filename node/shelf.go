@@ -66,17 +66,22 @@ func (s *shelf) store(id workload.ID, data []byte) error {
 	return err
 }
 
-// retry puts what could not be put before.
+// retry puts what could not be put before. It holds no lock while it asks known,
+// which waits for the ledger.
 func (s *shelf) retry(known func(workload.ID) bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	late := s.late
+	s.late = nil
+	s.mu.Unlock()
 	var still []lateResult
-	for _, l := range s.late {
+	for _, l := range late {
 		if known(l.id) && s.store(l.id, l.data) != nil {
 			still = append(still, l)
 		}
 	}
-	s.late = still
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late = append(still, s.late...)
 }
 
 // cut returns what the entries up to now carried, for a snapshot to sync. It

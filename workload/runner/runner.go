@@ -158,7 +158,8 @@ type Session interface {
 	// attempt is left.
 	Run(ctx context.Context, a Attempt) (Outcome, error)
 	// Interrupt asks the running attempt to end (SIGTERM) and kills it after
-	// grace. It returns at once. The attempt ends as StoppedExit.
+	// grace. It returns at once. The attempt ends as StoppedExit. When none runs
+	// it is the next one's: that may be about to begin.
 	Interrupt(grace time.Duration)
 	// Kill ends the running attempt at once (SIGKILL); it ends as StoppedExit.
 	Kill()

@@ -14,7 +14,8 @@ import (
 // asked of the running one. The zero value is ready.
 type Turns struct {
 	mu      sync.Mutex
-	current *Ending // nil when nothing runs
+	current *Ending        // nil when nothing runs
+	early   *time.Duration // the grace of an Interrupt that came when nothing ran
 	closed  bool
 	left    chan struct{} // closed when the current attempt has left
 }
@@ -30,6 +31,10 @@ func (t *Turns) Enter() (*Ending, error) {
 		return nil, errors.New("run: an attempt runs already")
 	}
 	t.current, t.left = &Ending{}, make(chan struct{})
+	if t.early != nil {
+		t.current.Interrupt(*t.early)
+		t.early = nil
+	}
 	return t.current, nil
 }
 
@@ -42,13 +47,16 @@ func (t *Turns) Leave() {
 	close(t.left)
 }
 
-// Interrupt interrupts the running attempt, if there is one.
+// Interrupt interrupts the running attempt, or else the next one: whoever asks
+// cannot know that it is just about to begin.
 func (t *Turns) Interrupt(grace time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.current != nil {
-		t.current.Interrupt(grace)
+	if t.current == nil {
+		t.early = &grace
+		return
 	}
+	t.current.Interrupt(grace)
 }
 
 // Kill kills the running attempt, if there is one.

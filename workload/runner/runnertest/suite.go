@@ -243,6 +243,11 @@ func interrupt(t *testing.T, k Kit) {
 		t.Errorf("%+v", r.Outcome)
 	}
 	s.Do("exit", "6").Want(t, workload.Exited, 6)
+	s.Session.Interrupt(50 * time.Millisecond) // just before one begins
+	if r := s.Do("spin"); r.Exit != workload.StoppedExit {
+		t.Errorf("asked to end before it began: %+v", r.Outcome)
+	}
+	s.Do("exit", "6").Want(t, workload.Exited, 6)
 }
 
 func memory(t *testing.T, k Kit) {
