@@ -224,6 +224,7 @@ type Renewed struct {
 	Term    uint64    `cbor:"3,keyasint"`
 	Gone    []SlotRef `cbor:"4,keyasint,omitempty" max:"16384"` // slots that are not the node's any more: stop them
 	Held    []SlotRef `cbor:"5,keyasint,omitempty" max:"16384"` // to a RENEW without slots: what the ledger gives to the node
+	Stop    []SlotRef `cbor:"6,keyasint,omitempty" max:"16384"` // slots of workloads that their owners stopped, which HaltMsg said if it came
 }
 
 // HaltMsg asks a worker to stop slots: SIGTERM, and SIGKILL after the grace.

@@ -32,7 +32,7 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 	if len(m.Slots) == 0 {
 		return &wire.Renewed{Epoch: node.Epoch, Term: l.term, Held: refs(node, slots)}, nil
 	}
-	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots)}
+	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots), Stop: l.stopped(m.Slots)}
 	l.forgotten(from, m.Slots, node, slots)
 	if err := l.grant(ctx, from, node.Epoch, &answer.GrantMs); err != nil {
 		return nil, err
@@ -120,6 +120,18 @@ func gone(has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) []wire.
 			out = append(out, ref)
 		}
 	}
+	return out
+}
+
+// stopped lists those of slots whose owner has stopped the workload.
+func (l *Leader) stopped(has []wire.SlotRef) (out []wire.SlotRef) {
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		for _, ref := range has {
+			if phase, _ := s.Phase(ref.Workload); phase == workload.Stopped {
+				out = append(out, ref)
+			}
+		}
+	})
 	return out
 }
 

@@ -169,9 +169,16 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, owner work
 	}
 }
 
+// Time from SIGTERM to SIGKILL: the longest that a leader may give a program, and
+// what one has whose stop was not heard when it was said.
+const (
+	maxGrace  = time.Minute
+	lateGrace = 5 * time.Second
+)
+
 // HandleHalt stops slots with a notice to the program.
 func (w *Worker) HandleHalt(_ context.Context, from workload.PeerID, m *wire.HaltMsg) (*wire.Ack, error) {
-	grace := time.Duration(min(max(m.GraceMs, 0), 60_000)) * time.Millisecond
+	grace := min(time.Duration(max(m.GraceMs, 0))*time.Millisecond, maxGrace)
 	var found []*slot
 	w.mu.Lock()
 	for _, ref := range m.Slots {

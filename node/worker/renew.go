@@ -89,15 +89,15 @@ func (w *Worker) granted(c *cellLease, held []*slot, answer *wire.Renewed, sent 
 	deadline, _ := c.lease.Renewed(w.now(), sent, answer.GrantMs, answer.Epoch)
 	w.terms[c.id] = answer.Term
 	w.mu.Unlock()
-	gone := map[slotKey]bool{}
-	for _, ref := range answer.Gone {
-		gone[slotKey{Workload: ref.Workload, Slot: ref.Slot}] = true
-	}
+	gone, stopped := keysOf(answer.Gone), keysOf(answer.Stop)
 	var kept []*slot
 	for _, s := range held {
 		if gone[s.key] || s.ref.Fence.Epoch < answer.Epoch {
 			s.lose("the cell gave the slot up")
 			continue
+		}
+		if stopped[s.key] {
+			s.halt(lateGrace)
 		}
 		s.extend(deadline)
 		kept = append(kept, s)
@@ -105,6 +105,14 @@ func (w *Worker) granted(c *cellLease, held []*slot, answer *wire.Renewed, sent 
 	if err := w.grant(deadline, kept...); err != nil {
 		w.cfg.Log.Error("the supervisor does not hear of the lease", "err", err)
 	}
+}
+
+func keysOf(refs []wire.SlotRef) map[slotKey]bool {
+	keys := make(map[slotKey]bool, len(refs))
+	for _, ref := range refs {
+		keys[slotKey{Workload: ref.Workload, Slot: ref.Slot}] = true
+	}
+	return keys
 }
 
 // dropExpired ends the slots of a cell whose lease has run out, unless their

@@ -356,11 +356,15 @@ func (s *slot) isClosed() bool {
 }
 
 // halt ends the running attempt with a notice: SIGTERM now, SIGKILL after grace.
+// Whoever says so again changes nothing.
 func (s *slot) halt(grace time.Duration) {
 	s.mu.Lock()
+	again, session := s.halted, s.session
 	s.halted = true
-	session := s.session
 	s.mu.Unlock()
+	if again {
+		return
+	}
 	s.notify("stop", grace)
 	if session != nil {
 		session.Interrupt(grace)

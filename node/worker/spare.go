@@ -211,11 +211,10 @@ func (s *slot) leave(session runner.Movable, grace time.Duration) {
 	s.log.Info("spare slot gives way", "grace", grace)
 	s.notify("preempt", grace)
 	s.wake()
-	switch {
-	case session == nil:
-	case s.lent.paused || grace == 0:
-		session.Kill()
-	default:
+	if s.lent.paused {
+		grace = 0
+	}
+	if session != nil {
 		session.Interrupt(grace)
 	}
 }
