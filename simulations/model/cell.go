@@ -302,6 +302,9 @@ func (w *World) rejected(res *ledger.Result) bool {
 		return false
 	}
 	w.rejects++
+	if w.tracing != nil {
+		w.note("the ledger refuses: %v", res.Reject)
+	}
 	return true
 }
 

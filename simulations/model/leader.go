@@ -92,6 +92,9 @@ func (w *World) awardCommitted(c *cell, a *scheduler.Award, load int32, res *led
 			order = append(order, g.Node)
 		}
 		winners[g.Node].slots = append(winners[g.Node].slots, g)
+		if w.tracing != nil {
+			w.note("a slot on peer %d at %d µcr/s, its ask was %d", indexOf(g.Node), g.Rate, a.Slots[i].Ask)
+		}
 		w.placed(load, g.Rate, a.Slots[i].Ask)
 	}
 	for _, s := range a.Slots {

@@ -75,6 +75,9 @@ func (w *World) take(i int32) message {
 func (w *World) arriveAt(to, index int32) {
 	p := &w.peers[to]
 	if !p.up {
+		if w.tracing != nil {
+			w.note("nobody is there")
+		}
 		w.take(index)
 		return
 	}

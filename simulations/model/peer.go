@@ -167,9 +167,15 @@ func (w *World) called(to int32, m *message) {
 	got, asks, reasons := w.bid(p, m, call)
 	back := message{from: to, to: m.from, cell: m.cell}
 	if got == 0 {
+		if w.tracing != nil {
+			w.note("declines: %s", reasonText(reasons))
+		}
 		back.kind, back.body = msgDecline, &workload.Decline{Auction: call.Auction, Node: p.id, Reasons: reasons}
 		w.send(back)
 		return
+	}
+	if w.tracing != nil {
+		w.note("bids %d of %d slots from %d µcr/s each", got, call.Slots, asks[0])
 	}
 	bid := workload.Bid{Auction: call.Auction, Node: p.id, Asks: asks[:got], HoldMs: holdFor, HasMs: w.lease.TTL}
 	back.kind, back.body = msgBid, &scheduler.BidIn{Bid: bid, Signed: sealBid(&bid)}
@@ -252,6 +258,9 @@ func (w *World) awarded(to int32, m *message) {
 	reason, ok := w.claim(p, m, a)
 	w.poke(to)
 	if !ok {
+		if w.tracing != nil {
+			w.note("refuses: %s", reasonText([]workload.Reason{reason}))
+		}
 		w.send(message{kind: msgRefused, from: to, to: m.from, cell: m.cell, load: m.load, body: &refusal{a, reason}})
 		return
 	}

@@ -20,12 +20,13 @@ type Result struct {
 	Events  uint64
 	Trace   string
 	Figures []Figure
+	Spreads []Spread
 	Series  []Point
 }
 
 // Result returns what was measured; the run must be over.
 func (w *World) Result() *Result {
-	return &Result{Seed: uint64(w.seed), Events: w.events, Trace: fmt.Sprintf("%016x", w.trace), Figures: w.figures(), Series: w.Series}
+	return &Result{Seed: uint64(w.seed), Events: w.events, Trace: fmt.Sprintf("%016x", w.trace), Figures: w.figures(), Spreads: w.spreads(), Series: w.Series}
 }
 
 func (w *World) figures() []Figure {

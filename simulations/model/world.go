@@ -58,6 +58,7 @@ type World struct {
 	clients   [][]chance.Stream
 	where     chance.Stream // homes of submissions
 	churns    bool
+	tracing   *trace // nil while nobody watches
 
 	meter
 }
@@ -197,7 +198,7 @@ func (w *World) schedule() {
 	}
 }
 
-func (w *World) push(at int64, e event) { w.q.Push(at, e) }
+func (w *World) push(at int64, e event) { w.pushed(w.q.Push(at, e)) }
 
 // Step handles the next event; false when the time is over or an invariant does
 // not hold (Err).
@@ -215,7 +216,11 @@ func (w *World) Step() bool {
 	w.mix(it.Seq)
 	w.mix(uint64(e.kind)<<56 | uint64(e.what)<<48 | uint64(uint32(e.a)))
 	w.mix(uint64(uint32(e.b))<<32 | uint64(uint32(e.c)))
-	w.dispatchEvent(&e)
+	if w.tracing != nil {
+		w.dispatchWatched(it.Seq, &e)
+	} else {
+		w.dispatchEvent(&e)
+	}
 	return w.fault == nil
 }
 
