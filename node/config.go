@@ -45,8 +45,9 @@ type Config struct {
 	Loopback  bool          // peers are on this machine only
 	Pprof     bool          // serve /debug/pprof on the socket
 
-	// NoMachines leaves virtual machines out, whose self-test takes a second.
-	NoMachines bool
+	// Kinds are the programs that the node gets ready for; nil is all. Each costs
+	// a self-test at the start, that of a virtual machine a second.
+	Kinds []workload.Kind
 
 	// Runners stand in for the machine's own when they are set, for measurements
 	// and simulations: then nothing is isolated, and no process apart from the

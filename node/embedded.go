@@ -10,9 +10,9 @@ import (
 )
 
 // Embedded starts a mesh of one node inside this process, in a temporary
-// folder, and returns once it takes work. kind is what it is needed for: other
-// than that it tests only what is quick. stop ends it and removes the folder.
-func Embedded(ctx context.Context, version string, kind workload.Kind, log *slog.Logger) (n *Node, stop func(), err error) {
+// folder, and returns once it takes work. It gets ready for programs of the given
+// kinds alone. stop ends it and removes the folder.
+func Embedded(ctx context.Context, version string, log *slog.Logger, kinds ...workload.Kind) (n *Node, stop func(), err error) {
 	data, err := os.MkdirTemp("", "perrin-embedded-")
 	if err != nil {
 		return nil, nil, err
@@ -24,7 +24,7 @@ func Embedded(ctx context.Context, version string, kind workload.Kind, log *slog
 	}
 	n, err = New(ctx, Config{
 		Data: data, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Loopback: true, Version: version, Log: log,
-		NoMachines: !kind.Virtual(),
+		Kinds: kinds,
 	})
 	if err != nil {
 		remove()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -186,23 +187,44 @@ func (n *Node) openRunners(ctx context.Context) error {
 	}
 	n.machine.supervisor = guard
 	n.onClose("supervisor", guard.Close)
-	wasmRunner, err := wasm.New(wasm.Config{Host: host, CacheDir: filepath.Join(n.cfg.Data, "compiled"), Logger: log})
+	candidates, err := n.candidates(host, data, log)
 	if err != nil {
 		return err
-	}
-	images, err := oci.New(oci.Config{
-		Host: host, Dir: filepath.Join(data, "images"), Limit: n.cfg.BlobLimit, Room: func() int64 { return freeDisk(data) }, Logger: log,
-	})
-	if err != nil {
-		return err
-	}
-	n.onClose("images", images.Close)
-	candidates := []runner.Runner{process.New(host, log), wasmRunner, images}
-	if !n.cfg.NoMachines {
-		hardware, emulated := vm.New(vm.Config{Host: host, Dir: data, Logger: log})
-		candidates = append(candidates, hardware, emulated)
 	}
 	return n.proveRunners(ctx, candidates)
+}
+
+// candidates are the runners of the kinds that the node gets ready for.
+func (n *Node) candidates(host *sandbox.Host, data string, log *slog.Logger) (out []runner.Runner, err error) {
+	wants := func(k workload.Kind) bool { return n.cfg.Kinds == nil || slices.Contains(n.cfg.Kinds, k) }
+	if wants(workload.Process) {
+		out = append(out, process.New(host, log))
+	}
+	if wants(workload.Wasm) {
+		r, err := wasm.New(wasm.Config{Host: host, CacheDir: filepath.Join(data, "compiled"), Logger: log})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	if wants(workload.OCI) {
+		r, err := oci.New(oci.Config{
+			Host: host, Dir: filepath.Join(data, "images"), Limit: n.cfg.BlobLimit, Room: func() int64 { return freeDisk(data) }, Logger: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		n.onClose("images", r.Close)
+		out = append(out, r)
+	}
+	hardware, emulated := vm.New(vm.Config{Host: host, Dir: data, Logger: log})
+	if wants(workload.VM) {
+		out = append(out, hardware)
+	}
+	if wants(workload.EmulatedVM) {
+		out = append(out, emulated)
+	}
+	return out, nil
 }
 
 // proveRunners runs each runner's self-test and keeps those that pass.
@@ -223,7 +245,7 @@ func (n *Node) proveRunners(ctx context.Context, candidates []runner.Runner) err
 		}
 	}
 	slices.Sort(n.machine.walls)
-	if len(n.machine.runners) == 0 {
+	if len(n.machine.runners) == 0 && n.cfg.Kinds == nil {
 		return fmt.Errorf("this machine can isolate nothing: %w", failed)
 	}
 	return nil

@@ -55,7 +55,7 @@ func run(t *testing.T, b api.Backend, spec workload.Spec) (string, *api.Workload
 
 func embedded(t *testing.T) *Node {
 	t.Helper()
-	n, stop, err := Embedded(t.Context(), "test", workload.Process, testLog(t))
+	n, stop, err := Embedded(t.Context(), "test", testLog(t), workload.Process, workload.Wasm)
 	if err != nil {
 		t.Fatal(err)
 	}

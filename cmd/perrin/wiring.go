@@ -20,7 +20,7 @@ import (
 
 // embedded starts a mesh of one node in this process.
 func embedded(ctx context.Context, kind workload.Kind) (api.Backend, func(), error) {
-	n, stop, err := node.Embedded(ctx, buildVersion(), kind, slog.New(slog.DiscardHandler))
+	n, stop, err := node.Embedded(ctx, buildVersion(), slog.New(slog.DiscardHandler), kind)
 	if err != nil {
 		return nil, nil, err
 	}

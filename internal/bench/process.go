@@ -66,13 +66,17 @@ func newStarter(b *bench) (*starter, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &starter{host: host, r: process.New(host, quiet), dir: filepath.Join(b.tmp, "starts")}
+	dir, err := os.MkdirTemp(b.tmp, "starts-")
+	if err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	s := &starter{host: host, r: process.New(host, quiet), dir: dir}
 	s.clock, s.wait = filepath.Join(s.dir, "clock"), filepath.Join(s.dir, "wait")
 	programs := map[string][]byte{s.clock: elf(clockCode), s.wait: elf(waitCode)}
 	if _, name := noopProgram(); name == "/bin/true" { // not amd64
 		programs = map[string][]byte{s.clock: []byte("#!/bin/sh\nexec date +%s%N\n"), s.wait: []byte("#!/bin/sh\necho\nexec sleep 1000\n")}
 	}
-	err = os.Mkdir(s.dir, 0o755)
+	err = os.Chmod(s.dir, 0o755)
 	for path, text := range programs {
 		err = errors.Join(err, os.WriteFile(path, text, 0o755))
 	}
