@@ -1,0 +1,230 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"unicode/utf16"
+)
+
+// reader reads little-endian fields; after the first that is not there, ok is
+// false and all that is read is zero.
+type reader struct {
+	b  []byte
+	ok bool
+}
+
+func (r *reader) take(n uint32) []byte {
+	if !r.ok || uint64(n) > uint64(len(r.b)) {
+		r.ok = false
+		return nil
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) u8() uint8 {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) u16() uint16 {
+	if b := r.take(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) u32() uint32 {
+	if b := r.take(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+// Bounds of the logs.
+const (
+	maxEvents     = 65_536
+	maxAlgorithms = 8
+)
+
+// Event types (PC Client Firmware Profile, table 14).
+const (
+	evNoAction             = 0x00000003
+	evEFIVariableDriverCfg = 0x80000001
+)
+
+// boot is what a boot log comes to.
+type boot struct {
+	pcrs   [24][sha256.Size]byte
+	events int
+	secure *bool // Secure Boot, if the log says
+}
+
+var errBootLog = errors.New("the boot log is not a well-formed crypto-agile log")
+
+// replayBoot computes the registers that a TCG2 crypto-agile log describes.
+func replayBoot(log []byte) (*boot, error) {
+	r := &reader{b: log, ok: true}
+	r.u32() // PCR
+	kind := r.u32()
+	r.take(20)
+	sizes, err := parseSpecID(r.take(r.u32()))
+	if err != nil || !r.ok || kind != evNoAction {
+		return nil, errors.Join(errBootLog, err)
+	}
+	b := &boot{}
+	for len(r.b) > 0 {
+		if b.events++; b.events > maxEvents {
+			return nil, fmt.Errorf("the boot log has more than %d events", maxEvents)
+		}
+		if !b.event(r, sizes) {
+			return nil, fmt.Errorf("%w: event %d", errBootLog, b.events)
+		}
+	}
+	return b, nil
+}
+
+// parseSpecID reads the sizes of the digests from the log's first event.
+func parseSpecID(event []byte) (map[uint16]uint32, error) {
+	r := &reader{b: event, ok: true}
+	if !bytes.Equal(r.take(16), []byte("Spec ID Event03\x00")) {
+		return nil, errors.New("its first event is no Spec ID Event03")
+	}
+	r.take(8) // class, versions, size of UINTN
+	n := r.u32()
+	if n > maxAlgorithms {
+		return nil, fmt.Errorf("%d algorithms, at most %d", n, maxAlgorithms)
+	}
+	sizes := map[uint16]uint32{}
+	for range n {
+		alg := r.u16()
+		sizes[alg] = uint32(r.u16())
+	}
+	r.take(uint32(r.u8()))
+	if !r.ok || sizes[algSHA256] != sha256.Size {
+		return nil, errors.New("it has no SHA-256 digests")
+	}
+	return sizes, nil
+}
+
+// event reads one TCG_PCR_EVENT2 and extends its register.
+func (b *boot) event(r *reader, sizes map[uint16]uint32) bool {
+	pcr, kind, n := r.u32(), r.u32(), r.u32()
+	if pcr > 23 || n > maxAlgorithms {
+		return false
+	}
+	var digest []byte
+	for range n {
+		alg := r.u16()
+		size, known := sizes[alg]
+		if !known {
+			return false
+		}
+		if d := r.take(size); alg == algSHA256 {
+			digest = d
+		}
+	}
+	data := r.take(r.u32())
+	if !r.ok {
+		return false
+	}
+	if kind == evNoAction {
+		b.locality(pcr, data)
+		return true
+	}
+	if digest == nil {
+		return false
+	}
+	extend(&b.pcrs[pcr], digest)
+	// What the event says is worth something only if it is what was measured.
+	if sum := sha256.Sum256(data); kind == evEFIVariableDriverCfg && pcr == 7 && bytes.Equal(sum[:], digest) {
+		b.variable(data)
+	}
+	return true
+}
+
+// locality starts PCR 0 at the locality that the firmware began in.
+func (b *boot) locality(pcr uint32, data []byte) {
+	const signature = "StartupLocality\x00"
+	if pcr == 0 && len(data) == len(signature)+1 && string(data[:len(signature)]) == signature && b.pcrs[0] == [32]byte{} {
+		b.pcrs[0][31] = data[len(signature)]
+	}
+}
+
+// variable looks for the EFI variable SecureBoot in a UEFI_VARIABLE_DATA.
+func (b *boot) variable(data []byte) {
+	r := &reader{b: data, ok: true}
+	r.take(16) // its GUID
+	units, high := r.u32(), r.u32()
+	size, higher := r.u32(), r.u32()
+	if units > 64 || size > 64 || high != 0 || higher != 0 {
+		return
+	}
+	name := make([]uint16, 0, units)
+	for range units {
+		name = append(name, r.u16())
+	}
+	value := r.take(size)
+	if r.ok && string(utf16.Decode(name)) == "SecureBoot" {
+		on := len(value) == 1 && value[0] == 1
+		b.secure = &on
+	}
+}
+
+func extend(pcr *[sha256.Size]byte, digest []byte) {
+	*pcr = sha256.Sum256(append(pcr[:], digest...))
+}
+
+// files is what an IMA list comes to.
+type files struct {
+	count      int // entries that lead to the quoted register
+	violations int
+	after      int // entries that came after the quote
+}
+
+var errFileLog = errors.New("the IMA list is not well-formed")
+
+// replayFiles computes PCR 10 from a binary IMA list, entry by entry, and stops
+// where it is the quoted one: the list may have grown since. Kernels from 5.8 on
+// extend each bank by its own hash of the entry, older ones by the padded SHA-1.
+func replayFiles(log, quoted []byte) (*files, error) {
+	r := &reader{b: log, ok: true}
+	var own, padded [sha256.Size]byte
+	f, n, violations := &files{}, 0, 0
+	matched := false
+	for len(r.b) > 0 {
+		if n++; n > maxEvents {
+			return nil, fmt.Errorf("the IMA list has more than %d entries", maxEvents)
+		}
+		pcr, sha1 := r.u32(), r.take(20)
+		r.take(r.u32()) // name of the template
+		data := r.take(r.u32())
+		if !r.ok || pcr != 10 {
+			return nil, fmt.Errorf("%w: entry %d", errFileLog, n)
+		}
+		a, b := sha256.Sum256(data), [sha256.Size]byte{}
+		copy(b[:], sha1)
+		if bytes.Equal(sha1, make([]byte, 20)) { // a violation extends by ones
+			a, b = ones, ones
+			violations++
+		}
+		extend(&own, a[:])
+		extend(&padded, b[:])
+		if bytes.Equal(own[:], quoted) || bytes.Equal(padded[:], quoted) {
+			matched, f.count, f.violations = true, n, violations
+		}
+	}
+	if !matched {
+		return nil, errors.New("the IMA list does not lead to the quoted PCR 10")
+	}
+	f.after = n - f.count
+	return f, nil
+}
+
+var ones = [sha256.Size]byte(bytes.Repeat([]byte{0xff}, sha256.Size))

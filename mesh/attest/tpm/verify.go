@@ -1,0 +1,164 @@
+package tpm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Pair names the two keys of evidence: the digest of the endorsement key and the
+// name of the attestation key. An asker remembers pairs that were activated.
+func Pair(e *attest.Evidence) (attest.Pair, error) {
+	k, err := parseEndorsement(e)
+	if err != nil {
+		return attest.Pair{}, err
+	}
+	ak, err := parsePublic(e.Key)
+	if err != nil {
+		return attest.Pair{}, err
+	}
+	return attest.Pair{Endorsement: k.digest, Key: workload.DigestOf(ak.name)}, nil
+}
+
+// Verify appraises evidence of a TPM.
+func Verify(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
+	f := attest.Begin(e, x)
+	verifyKeys(f, e, x)
+	if verifyQuote(f, e, x) {
+		verifyLogs(f, e)
+	}
+	f.Trust.Runtime = attest.MemoryIsolated // by the kernel only: who owns the machine can read it
+	return f.End()
+}
+
+// verifyKeys follows the chain from a maker to the attestation key.
+func verifyKeys(f *attest.Finding, e *attest.Evidence, x *attest.Expect) {
+	k, err := parseEndorsement(e)
+	if err != nil {
+		f.Trust.Instance = attest.InstanceUnknown
+		f.Fail("%v", err)
+		return
+	}
+	f.Instance = k.digest
+	until, how, err := k.trusted(x.Policy, x.Now)
+	if err != nil {
+		f.Trust.Hardware = attest.HardwareUnknown
+		f.Fail("%v", err)
+	} else {
+		f.Trust.Hardware = attest.HardwareGenuine
+		f.Valid(until)
+		f.Note("the chip is genuine: %s", how)
+	}
+	pair, err := Pair(e)
+	switch {
+	case err != nil:
+		f.Trust.Instance = attest.InstanceUnknown
+		f.Fail("%v", err)
+	case x.Activated == nil || !x.Activated(pair):
+		f.Trust.Instance = attest.InstanceUnknown
+		f.Fail("the chip has not shown that the key which signed lies beside its endorsement key")
+	default:
+		f.Trust.Instance = attest.InstanceKnown
+	}
+}
+
+// verifyQuote checks what the chip signed; it reports whether the registers hold.
+func verifyQuote(f *attest.Finding, e *attest.Evidence, x *attest.Expect) bool {
+	ak, err := parsePublic(e.Key)
+	if err != nil {
+		return false // verifyKeys said so
+	}
+	if !ak.verify(e.Report, e.Signature) {
+		f.Trust.Instance = attest.CryptoFailed
+		f.Fail("the quote's signature does not verify")
+		return false
+	}
+	q, err := parseQuote(e.Report)
+	if err != nil {
+		f.Fail("%v", err)
+		return false
+	}
+	if want := x.Binding.Qualifying(); !bytes.Equal(q.extra, want[:]) {
+		f.Fail("the quote was made for another nonce, peer, connection, key or award")
+	}
+	if !bytes.Equal(q.signer, ak.qualifiedName()) {
+		f.Fail("the key that signed is not of the endorsement hierarchy")
+	}
+	if !q.covers(e.PCRs) {
+		f.Fail("the registers that came along are not those that were quoted")
+		return false
+	}
+	for _, p := range e.PCRs {
+		f.Measure(fmt.Sprintf("pcr%d", p.Index), p.Value)
+	}
+	f.TCB = fmt.Sprintf("TPM firmware %d.%d.%d.%d", q.firmware>>48, q.firmware>>32&0xffff, q.firmware>>16&0xffff, q.firmware&0xffff)
+	f.Note("the machine was started %d times since its TPM was cleared, and resumed %d times since then", q.resets, q.restarts)
+	return true
+}
+
+// verifyLogs replays what the machine says it booted and ran.
+func verifyLogs(f *attest.Finding, e *attest.Evidence) {
+	value := map[uint8][]byte{}
+	for _, p := range e.PCRs {
+		value[p.Index] = p.Value
+	}
+	verifyBoot(f, e.BootLog, value)
+	if e.FileLog == nil {
+		f.Note("no list of the files that were run came along (IMA is off, or not readable)")
+		return
+	}
+	if value[10] == nil {
+		f.Fail("an IMA list came along, but PCR 10 is not quoted")
+		return
+	}
+	list, err := replayFiles(e.FileLog, value[10])
+	if err != nil {
+		f.Trust.Executables = attest.RuntimeRefused
+		f.Fail("%v", err)
+		return
+	}
+	f.Trust.Executables = attest.RuntimeUnknown
+	f.Note("IMA measured %d files, %d of them while they were being written; none is held against a list of known ones", list.count, list.violations)
+}
+
+// bootPCRs are those that firmware and boot loader extend.
+const bootPCRs = 10
+
+func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
+	if log == nil {
+		f.Note("no boot log came along: the registers can be compared, but not explained")
+		return
+	}
+	b, err := replayBoot(log)
+	if err != nil {
+		f.Trust.Config = attest.ConfigRefused
+		f.Fail("%v", err)
+		return
+	}
+	for i := range uint8(bootPCRs) {
+		if v := value[i]; v != nil && !bytes.Equal(v, b.pcrs[i][:]) {
+			f.Trust.Config = attest.ConfigRefused
+			f.Fail("the boot log does not lead to the quoted PCR %d", i)
+		}
+	}
+	switch {
+	case f.Trust.Config == attest.ConfigRefused:
+	case b.secure == nil:
+		f.Note("the boot log explains the registers, %d events; it does not say whether Secure Boot is on", b.events)
+	case *b.secure:
+		f.Trust.Config = attest.ConfigSafe
+		f.Note("the boot log explains the registers, %d events; Secure Boot is on", b.events)
+	default:
+		f.Trust.Config = attest.ConfigUnsafe
+		f.Note("the boot log explains the registers, %d events; Secure Boot is off", b.events)
+	}
+}
+
+// Covers reports whether the registers of evidence are those of its quote; one
+// may have changed between the two.
+func Covers(e *attest.Evidence) bool {
+	q, err := parseQuote(e.Report)
+	return err == nil && q.covers(e.PCRs)
+}
