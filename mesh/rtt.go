@@ -81,6 +81,26 @@ func quicTraffic(c network.Conn) (sent, received uint64) {
 	return st.BytesSent, st.BytesReceived
 }
 
+// channelLabel names what is exported of a connection's TLS for evidence.
+const channelLabel = "EXPORTER-perrin-attest-1"
+
+// ChannelOf returns 32 bytes that only the two ends of a stream's connection
+// know, the same at both (RFC 8446, section 7.5), or nil where there is no TLS:
+// over TCP, through a relay, and to the node itself.
+func ChannelOf(s Stream) []byte {
+	var q *quic.Conn
+	p, ok := s.(*peerStream)
+	if !ok || !p.Conn().As(&q) {
+		return nil
+	}
+	tls := q.ConnectionState().TLS
+	secret, err := tls.ExportKeyingMaterial(channelLabel, nil, 32)
+	if err != nil {
+		return nil
+	}
+	return secret
+}
+
 // Peers returns the admitted peers that are connected, ordered by name and ID.
 func (h *Host) Peers() []PeerInfo {
 	members, _ := h.roster.members()

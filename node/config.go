@@ -8,6 +8,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/attest/collect"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/workload"
@@ -62,6 +63,9 @@ type Config struct {
 	// the first time, for two seconds (gauge), where it has hyperthreads or several
 	// kinds of core. Without, defaults hold.
 	Measure bool
+
+	// Attests makes evidence of the machine; nil is this one's own hardware.
+	Attests *collect.Machine
 
 	// Watched is the machine whose load says what is idle; nil is this one.
 	Watched *load.Machine

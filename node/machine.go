@@ -89,7 +89,7 @@ func (n *Node) openMachine(ctx context.Context) error {
 	n.machine.about = workload.Machine{
 		Speeds: n.machine.speeds(),
 		Name:   n.name, Arch: runtime.GOARCH, OS: runtime.GOOS, Labels: n.cfg.Labels, Total: alloc.Total(),
-		SMT: int32(topo.SMT()), Kinds: kinds, Walls: n.machine.walls, Declared: n.cfg.Cores > 0, Version: n.cfg.Version,
+		SMT: int32(topo.SMT()), Kinds: kinds, Walls: n.machine.walls, Attests: n.attestor.Kinds(), Declared: n.cfg.Cores > 0, Version: n.cfg.Version,
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/directory"
 	"github.com/perrin-mesh/perrin/mesh/gossip"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/attestor"
 	"github.com/perrin-mesh/perrin/node/clock"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/worker"
@@ -29,24 +30,25 @@ type Node struct {
 	self workload.PeerID
 	name string
 
-	memo    *workload.Memo
-	holding *holding
-	store   *store.Store
-	blobs   *blob.Store
-	host    *mesh.Host
-	dir     *directory.Directory
-	gossip  *gossip.Gossip
-	digests *gossip.Digests
-	worker  *worker.Worker
-	machine *machine
-	book    *book
-	kept    kept
-	lookups lookups
-	mender  *mender
-	ready   chan struct{}
-	doubt   chan struct{} // somebody waits for a leader that may be gone
-	start   time.Time
-	clock   clock.Clock // since start
+	memo     *workload.Memo
+	holding  *holding
+	store    *store.Store
+	blobs    *blob.Store
+	host     *mesh.Host
+	dir      *directory.Directory
+	gossip   *gossip.Gossip
+	digests  *gossip.Digests
+	worker   *worker.Worker
+	machine  *machine
+	attestor *attestor.Attestor
+	book     *book
+	kept     kept
+	lookups  lookups
+	mender   *mender
+	ready    chan struct{}
+	doubt    chan struct{} // somebody waits for a leader that may be gone
+	start    time.Time
+	clock    clock.Clock // since start
 
 	closeMu sync.Mutex
 	closers []func() // in the order they were opened; closeMu guards it
@@ -97,7 +99,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 
 // open opens each part; Close undoes what was opened, last first.
 func (n *Node) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{n.openStores, n.openMesh, n.openMachine, n.openWorker, n.openHome} {
+	for _, step := range []func(context.Context) error{n.openStores, n.openMesh, n.openAttestor, n.openMachine, n.openWorker, n.openHome} {
 		if err := step(ctx); err != nil {
 			return err
 		}

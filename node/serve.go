@@ -59,5 +59,6 @@ func (n *Node) serve(h mesh.Server) {
 		return l.HandleQuery(ctx, m)
 	})
 	h.HandleStream(wire.ProtoRaft, n.serveRaft)
+	h.HandleStream(wire.ProtoAttest, n.attestor.Serve)
 	h.HandleStream(wire.ProtoAttach, n.serveAttach)
 }

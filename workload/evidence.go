@@ -82,6 +82,13 @@ func (r *Require) Validate() error {
 	return nil
 }
 
+// Ability is whether a machine can make one kind of evidence.
+type Ability struct {
+	Kind Level  `cbor:"1,keyasint" json:"kind" max:"8"`
+	Can  bool   `cbor:"2,keyasint" json:"can"`
+	Why  string `cbor:"3,keyasint,omitempty" json:"why,omitempty" max:"300"` // why not
+}
+
 // Measurement is one thing that evidence says was loaded, by its digest, such
 // as "pcr7" of a TPM, "mrenclave" of SGX, "mrtd" of TDX, "launch" of SEV-SNP.
 type Measurement struct {

@@ -46,7 +46,7 @@ var closed = []struct {
 }
 
 // testOnly folders are imported by tests alone.
-var testOnly = []string{"mesh/meshtest", "node/api/apitest", "workload/oci/ocitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest", "workload/vm/vmtest"}
+var testOnly = []string{"mesh/meshtest", "mesh/attest/attesttest", "node/api/apitest", "workload/oci/ocitest", "node/fuzzpeers", "workload/runner/runnertest", "workload/unit/unittest", "workload/vm/vmtest"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range modulePackages(t) {

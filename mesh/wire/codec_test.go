@@ -17,6 +17,7 @@ func messages() []any {
 		&CallAnswer{}, &ReleaseMsg{}, &AwardMsg{}, &SignedAward{}, &AwardAnswer{}, &TakeMsg{}, &Taken{},
 		&ReturnMsg{}, &CloseMsg{}, &Statement{}, &Closed{}, &DoneMsg{}, &RenewMsg{}, &Renewed{}, &HaltMsg{}, &SuitedMsg{},
 		&SuitedOffers{}, &MemberMsg{}, &MemberAnswer{}, &QueryMsg{}, &QueryAnswer{}, &StopMsg{}, &AttachMsg{}, &LiveMsg{}, &Live{}, &PictureMsg{},
+		&AttestMsg{}, &AttestAnswer{}, &ActivateMsg{}, &ActivateAnswer{}, &workload.Appraisal{},
 		&workload.Picture{},
 		&workload.Spec{}, &workload.TaskTable{}, &workload.Offer{}, &workload.Bid{}, &workload.Segment{},
 	}

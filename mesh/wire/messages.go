@@ -26,6 +26,7 @@ const (
 	ProtoAttach  = "/perrin/attach/1"  // owner's node -> worker, a stream
 	ProtoLive    = "/perrin/live/1"    // owner's node -> worker: what a running task has published
 	ProtoPicture = "/perrin/picture/1" // any node -> node: its cores and who holds them
+	ProtoAttest  = "/perrin/attest/1"  // any node -> node: evidence of its machine, a stream
 	ProtoRaft    = "/perrin/raft/2"    // between the servers of a group, a stream
 )
 

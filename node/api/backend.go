@@ -25,6 +25,10 @@ type Backend interface {
 	// cores and who holds them.
 	Picture(ctx context.Context, node string) (*workload.Picture, error)
 
+	// Attest asks a node, or with "" the daemon's own, for fresh evidence of its
+	// machine and appraises it. That nothing is proved is no error.
+	Attest(ctx context.Context, node string) (*Attest, error)
+
 	// PutBlob stores content, which stays until it is used or a while has passed.
 	PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error)
 	// OpenBlob fetches a blob from whoever has it.

@@ -109,6 +109,7 @@ func TestClientAnswersAsTheBackendDoes(t *testing.T) {
 		"status stats":    func(b api.Backend) (any, error) { return b.Status(ctx, true) },
 		"nodes":           func(b api.Backend) (any, error) { return b.Nodes(ctx, "") },
 		"nodes found":     func(b api.Backend) (any, error) { return b.Nodes(ctx, "cores>=8 && zone==attic") },
+		"attest":          func(b api.Backend) (any, error) { return b.Attest(ctx, "ben") },
 		"picture":         func(b api.Backend) (any, error) { return b.Picture(ctx, "attic") },
 		"picture none":    func(b api.Backend) (any, error) { return b.Picture(ctx, "nothing") },
 		"resolve prefix":  func(b api.Backend) (any, error) { return b.Resolve(ctx, id.Short()) },

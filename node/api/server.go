@@ -63,6 +63,7 @@ func (s *Server) routes() {
 	s.answer("GET /v1/ready", s.ready)
 	s.answer("GET /v1/nodes", s.nodes)
 	s.answer("GET /v1/nodes/{node}", func(r *http.Request) (any, error) { return s.backend.Picture(r.Context(), r.PathValue("node")) })
+	s.answer("POST /v1/attest", s.attest)
 	s.answer("GET /v1/config", s.config)
 	s.answer("POST /v1/blobs", s.putBlob)
 	s.handle("GET /v1/blobs/{digest}", s.openBlob)

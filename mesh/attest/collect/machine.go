@@ -45,18 +45,11 @@ func Host() Files {
 	return Files{Root: "/", TPM: func() (io.ReadWriteCloser, error) { return os.OpenFile(TPMDevice, os.O_RDWR, 0) }}
 }
 
-// Ability is whether a machine can make one kind of evidence.
-type Ability struct {
-	Kind workload.Level `json:"kind"`
-	Can  bool           `json:"can"`
-	Why  string         `json:"why,omitempty"` // why not
-}
-
 // Machine makes every kind of evidence that its hardware allows. Its methods may
 // be called from any goroutine.
 type Machine struct {
 	sources []Source
-	can     []Ability
+	can     []workload.Ability
 	turn    chan struct{} // one collection at a time
 }
 
@@ -69,7 +62,7 @@ func New(f Files) *Machine {
 func Of(sources ...Source) *Machine {
 	m := &Machine{sources: sources, turn: make(chan struct{}, 1)}
 	for _, s := range sources {
-		a := Ability{Kind: s.Kind(), Can: true}
+		a := workload.Ability{Kind: s.Kind(), Can: true}
 		if err := s.Probe(); err != nil {
 			a.Can, a.Why = false, workload.Cut(err.Error(), 300)
 		}
@@ -79,7 +72,7 @@ func Of(sources ...Source) *Machine {
 }
 
 // Abilities lists every kind that there is, the lowest level first.
-func (m *Machine) Abilities() []Ability { return slices.Clone(m.can) }
+func (m *Machine) Abilities() []workload.Ability { return slices.Clone(m.can) }
 
 // Kinds lists the kinds of evidence that the machine can make.
 func (m *Machine) Kinds() []string {

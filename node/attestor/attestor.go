@@ -1,0 +1,254 @@
+package attestor
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/collect"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Bounds of what is kept in memory.
+const (
+	maxProofs = 1024 // nodes whose last appraisal is kept
+	maxPairs  = 4096 // pairs of keys that were activated
+	KeepTold  = 64   // times that this node proved something
+	maxAsked  = 16   // questions that this node answers at a time
+)
+
+// Patience bounds one exchange: a slow TPM takes some seconds for each key.
+const Patience = 60 * time.Second
+
+// Config of an Attestor.
+type Config struct {
+	Self    workload.PeerID
+	Open    func(ctx context.Context, to workload.PeerID, proto string) (mesh.Stream, error)
+	Machine *collect.Machine
+	Policy  string // folder with the operator's certificates, revocation lists and keys of TPMs
+	// Sealing returns the public key that this node's attempt made for a
+	// workload and award, or nil; evidence is bound to it.
+	Sealing func(job workload.ID, award workload.AuctionID) []byte
+	Rand    io.Reader
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Attestor answers and asks. Its methods may be called from any goroutine.
+type Attestor struct {
+	cfg   Config
+	asked chan struct{}
+
+	mu     sync.Mutex // guards the rest
+	pairs  map[attest.Pair]bool
+	proofs map[workload.PeerID]Proof
+	told   []Told
+}
+
+// Told is one time that this node proved something to somebody.
+type Told struct {
+	To   workload.PeerID
+	Kind workload.Level
+	Job  workload.ID
+	At   time.Time
+}
+
+// Proof is an appraisal with the evidence that it is of.
+type Proof struct {
+	Appraisal *workload.Appraisal
+	Binding   attest.Binding
+	Evidence  []byte             // as it came; nil when there was none
+	Sealing   []byte             // the public key that it is bound to
+	Abilities []workload.Ability // what the node says it can prove
+}
+
+// New returns an attestor that asks and answers by cfg.
+func New(cfg Config) *Attestor {
+	return &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}, proofs: map[workload.PeerID]Proof{}}
+}
+
+// Abilities lists what this machine can prove, and why not more.
+func (a *Attestor) Abilities() []workload.Ability { return a.cfg.Machine.Abilities() }
+
+// Kinds lists what this machine can prove.
+func (a *Attestor) Kinds() []string { return a.cfg.Machine.Kinds() }
+
+// Last returns the last appraisal of a node, if there was one since this node started.
+func (a *Attestor) Last(id workload.PeerID) (Proof, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, ok := a.proofs[id]
+	return p, ok
+}
+
+// Told lists to whom this node proved something since it started, the last first.
+func (a *Attestor) Told() []Told {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := slices.Clone(a.told)
+	slices.Reverse(out)
+	return out
+}
+
+func (a *Attestor) keep(id workload.PeerID, p Proof) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, known := a.proofs[id]; !known && len(a.proofs) >= maxProofs {
+		for old := range a.proofs { // whichever: it is asked again
+			delete(a.proofs, old)
+			break
+		}
+	}
+	a.proofs[id] = p
+}
+
+func (a *Attestor) activated(p attest.Pair) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pairs[p]
+}
+
+func (a *Attestor) rememberPair(p attest.Pair) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.pairs) >= maxPairs {
+		clear(a.pairs)
+	}
+	a.pairs[p] = true
+}
+
+// writeMessage frames a message.
+func writeMessage(w io.Writer, v any) error {
+	body, err := wire.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body))), body...))
+	return err
+}
+
+// readMessage reads a framed message of at most max bytes.
+func readMessage(r io.Reader, max uint32, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > max {
+		return wire.Errorf(wire.TooLarge, "message of %d bytes, at most %d", n, max)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return err
+	}
+	return wire.Unmarshal(body, v)
+}
+
+// Serve answers one stream of a peer, and ends it.
+func (a *Attestor) Serve(ctx context.Context, from workload.PeerID, s mesh.Stream) {
+	defer s.Close()
+	_ = s.SetDeadline(time.Now().Add(Patience))
+	if err := a.answer(ctx, from, s, mesh.ChannelOf(s)); err != nil {
+		a.cfg.Log.Debug("evidence not given", "to", from.Short(), "err", err)
+		_ = s.Reset()
+	}
+}
+
+// answer speaks the answering side of the protocol.
+func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWriter, channel []byte) error {
+	var m wire.AttestMsg
+	if err := readMessage(s, wire.MaxSmall, &m); err != nil {
+		return err
+	}
+	select {
+	case a.asked <- struct{}{}:
+		defer func() { <-a.asked }()
+	default:
+		return writeMessage(s, &wire.AttestAnswer{Error: wire.Errorf(wire.Busy, "too many ask for evidence at once")})
+	}
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	answer := &wire.AttestAnswer{Abilities: a.Abilities()}
+	b := &attest.Binding{Version: attest.Version, Nonce: m.Nonce, Asker: from, Node: a.cfg.Self, Channel: channel, Job: m.Job, Award: m.Award}
+	if a.cfg.Sealing != nil {
+		if answer.Sealing = a.cfg.Sealing(m.Job, m.Award); answer.Sealing != nil {
+			b.Sealing = attest.SealingKey(answer.Sealing)
+		}
+	}
+	e, err := a.cfg.Machine.Collect(ctx, m.Kind, b)
+	if err != nil {
+		a.cfg.Log.Debug("no evidence", "kind", m.Kind, "err", err)
+		answer.Error = wire.Errorf(wire.NotFound, "%s", workload.Cut(err.Error(), 400))
+		return writeMessage(s, answer)
+	}
+	answer.Evidence = e.Encode()
+	a.note(from, e.Kind, m.Job)
+	if err := writeMessage(s, answer); err != nil {
+		return err
+	}
+	return a.activate(ctx, s)
+}
+
+func (a *Attestor) note(to workload.PeerID, kind workload.Level, job workload.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = append(a.told[max(0, len(a.told)-KeepTold+1):], Told{To: to, Kind: kind, Job: job, At: a.cfg.Now()})
+}
+
+// activate opens the credential that the asker may still send.
+func (a *Attestor) activate(ctx context.Context, s io.ReadWriter) error {
+	var m wire.ActivateMsg
+	switch err := readMessage(s, wire.MaxSmall, &m); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	secret, err := a.cfg.Machine.Activate(ctx, m.Credential, m.Encrypted)
+	if err != nil {
+		return writeMessage(s, &wire.ActivateAnswer{Error: wire.Errorf(wire.Refused, "%s", workload.Cut(err.Error(), 400))})
+	}
+	return writeMessage(s, &wire.ActivateAnswer{Secret: secret})
+}
+
+// Question is what to ask a node.
+type Question struct {
+	Kind  workload.Level // none asks for the best there is
+	Job   workload.ID
+	Award workload.AuctionID
+}
+
+// Ask gets fresh evidence of a node and appraises it. Evidence that proves
+// nothing is no error: the appraisal says why. An error means that the node was
+// not reached, or that the operator's own certificates do not read.
+func (a *Attestor) Ask(ctx context.Context, to workload.PeerID, q Question) (Proof, error) {
+	policy, err := LoadPolicy(a.cfg.Policy)
+	if err != nil {
+		return Proof{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, Patience)
+	defer cancel()
+	s, err := a.cfg.Open(ctx, to, wire.ProtoAttest)
+	if err != nil {
+		return Proof{}, err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	proof, err := a.ask(s, mesh.ChannelOf(s), to, q, policy)
+	if err != nil {
+		return Proof{}, cmp.Or(ctx.Err(), fmt.Errorf("ask %s for evidence: %w", to.Short(), err))
+	}
+	a.keep(to, proof)
+	return proof, nil
+}

@@ -1,0 +1,118 @@
+package attestor
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Bounds of the operator's folder.
+const (
+	maxPolicyFiles = 1024
+	maxPolicyFile  = 1 << 20 // bytes
+)
+
+// KeysFile, in the folder, lists SHA-256 digests of endorsement keys, one a
+// line as hex digits; what follows a # is for people.
+const KeysFile = "tpm-keys"
+
+// ErrPolicy is returned when a file in the operator's folder does not read.
+var ErrPolicy = errors.New("attestation policy")
+
+// LoadPolicy reads a folder: certificates of TPM makers and their revocation
+// lists in *.pem, and KeysFile. A folder that is not there is an empty one.
+func LoadPolicy(dir string) (*attest.Policy, error) {
+	p := &attest.Policy{}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || dir == "" {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPolicy, err)
+	}
+	if len(entries) > maxPolicyFiles {
+		return nil, fmt.Errorf("%w: %s has %d files, at most %d", ErrPolicy, dir, len(entries), maxPolicyFiles)
+	}
+	for _, e := range entries {
+		if err := loadFile(p, filepath.Join(dir, e.Name())); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, e.Name(), err)
+		}
+	}
+	return p, nil
+}
+
+func loadFile(p *attest.Policy, path string) error {
+	name := filepath.Base(path)
+	if name != KeysFile && !strings.HasSuffix(name, ".pem") {
+		return nil
+	}
+	about, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if about.Size() > maxPolicyFile {
+		return fmt.Errorf("%d bytes, at most %d", about.Size(), maxPolicyFile)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if name == KeysFile {
+		return loadKeys(p, b)
+	}
+	return loadPEM(p, b)
+}
+
+func loadPEM(p *attest.Policy, b []byte) error {
+	found := 0
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		found++
+		switch block.Type {
+		case "CERTIFICATE":
+			cert, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return fmt.Errorf("block %d: %w", found, err)
+			}
+			p.TPMRoots = append(p.TPMRoots, cert)
+		case "X509 CRL":
+			list, err := x509.ParseRevocationList(block.Bytes)
+			if err != nil {
+				return fmt.Errorf("block %d: %w", found, err)
+			}
+			p.Revoked = append(p.Revoked, list)
+		default:
+			return fmt.Errorf("block %d is a %.40q; want CERTIFICATE or X509 CRL", found, block.Type)
+		}
+	}
+	if found == 0 {
+		return errors.New("there is no PEM block in it")
+	}
+	return nil
+}
+
+func loadKeys(p *attest.Policy, b []byte) error {
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		raw, err := hex.DecodeString(text)
+		if err != nil || len(raw) != len(workload.Digest{}) {
+			return fmt.Errorf("line %d: want 64 hex digits, a SHA-256 digest as `perrin attest` prints it", n)
+		}
+		p.TPMKeys = append(p.TPMKeys, workload.Digest(raw))
+	}
+	return lines.Err()
+}
