@@ -22,7 +22,7 @@ func (a *app) attestCommand() *cobra.Command {
 what it proves: the level (none, tpm, sgx, tdx, snp), each claim graded, and the
 measurements. Without NODE, show what this machine can prove, and to whom it did.
 
-Intel's and AMD's roots are built in. A TPM counts when its maker's certificate
+This version appraises TPM 2.0 evidence. A TPM counts when its maker's certificate
 lies as a .pem file in the daemon's folder attest, or its endorsement key is
 listed there in the file tpm-keys; revocation lists (.pem) are read there too.
 
@@ -174,17 +174,5 @@ var meanings = map[workload.Level]struct{ does, not string }{
 	workload.LevelTPM: {
 		"a genuine TPM signed, for this question alone, what the machine's firmware\n                and kernel said they loaded; compare it with --measurement.",
 		"hide anything from the machine's owner: root there reads and changes all\n                work. With the machine in hand, the chip's bus can be forged.",
-	},
-	workload.LevelSGX: {
-		"genuine Intel hardware runs the measured enclave, whose memory is encrypted\n                against the machine's owner and its other software.",
-		"hold against who opens the machine: interposers on the memory bus (WireTap,\n                Battering RAM) have forged it. Nor does it make the enclave's code right.",
-	},
-	workload.LevelTDX: {
-		"genuine Intel hardware runs a virtual machine of these measurements, whose\n                memory is encrypted against the host.",
-		"hold against who opens the machine: interposers on the memory bus (TEE.fail)\n                have forged it. Nor does it make the guest's software right.",
-	},
-	workload.LevelSNP: {
-		"genuine AMD hardware runs a virtual machine of this launch measurement, whose\n                memory is encrypted against the host.",
-		"hold against who opens the machine: interposers on the memory bus (TEE.fail,\n                Battering RAM) have forged it. Nor does it make the guest's software right.",
 	},
 }

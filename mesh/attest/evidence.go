@@ -119,8 +119,3 @@ func (b *Binding) Digest() workload.Digest {
 func SealingKey(public []byte) workload.Digest {
 	return sha256.Sum256(append([]byte("perrin/attest/sealing-key/1\x00"), public...))
 }
-
-// Names of collateral.
-const (
-	SNPTable = "snp-certs" // the host's table of certificates, as the guest was given it
-)

@@ -31,6 +31,10 @@ var sources = []string{".", "..", "../admission", "../directory", "../gossip", "
 var notOnTheWire = map[string]string{
 	"books":           "the issuer's own file",
 	"invitationEntry": "the issuer's own file",
+	"Appraisal":       "what the local API answers",
+	"Trust":           "part of Appraisal",
+	"Measurement":     "part of Appraisal",
+	"Require":         "what an Appraisal is held against where it was made",
 }
 
 type field struct{ name, key, kind, bound, comment string }

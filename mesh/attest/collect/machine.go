@@ -55,7 +55,7 @@ type Machine struct {
 
 // New looks once at what there is.
 func New(f Files) *Machine {
-	return Of(NewTPM(f), newSNP(f), newTDX(f), newSGX(f))
+	return Of(NewTPM(f))
 }
 
 // Of makes a machine of the sources given.
@@ -87,7 +87,7 @@ func (m *Machine) Kinds() []string {
 
 // find returns the source of the highest level that can, of a kind or of any.
 func (m *Machine) find(kind workload.Level) (Source, error) {
-	why := "it has no hardware that attests"
+	why := fmt.Sprintf("this version makes no evidence of kind %.10q", kind)
 	for i, a := range slices.Backward(m.can) {
 		switch {
 		case kind != "" && kind != a.Kind:
