@@ -97,7 +97,9 @@ func (a *app) printAttest(x *api.Attest) error {
 		writeProof(p, f)
 	}
 	for _, note := range f.Notes {
-		p("", "%s", terminal.Clean(note, 300))
+		if f.Kind != workload.LevelNone || len(x.Abilities) == 0 {
+			p("", "%s", terminal.Clean(note, 300))
+		}
 	}
 	for _, can := range x.Abilities {
 		if !can.Can {

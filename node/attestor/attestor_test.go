@@ -21,6 +21,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/mesh/attest/attesttest"
 	"github.com/perrin-mesh/perrin/mesh/attest/collect"
+	"github.com/perrin-mesh/perrin/mesh/meshtest"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -85,6 +86,27 @@ func TestAsk(t *testing.T) {
 	put(t, policy, "bad.pem", []byte("hello"))
 	if _, err := a.Ask(t.Context(), workload.PeerID{2}, Question{}); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), "bad.pem: there is no PEM block") {
 		t.Errorf("a bad file: %v", err)
+	}
+}
+
+// TestOverTheMesh asks over a real connection: the evidence is bound to it.
+func TestOverTheMesh(t *testing.T) {
+	chip, maker, policy := attesttest.NewChip(t), attesttest.NewMaker(t, "Chips of Test"), t.TempDir()
+	maker.Endorse(chip, time.Now().AddDate(1, 0, 0))
+	put(t, policy, "maker.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: maker.Root.Raw}))
+	nodes := meshtest.Nodes(t, 2)
+	meshtest.Connect(t, nodes[0], nodes[1])
+	far := config(0, collect.New(chip.Files(t.TempDir())), "")
+	far.Self = nodes[1].ID()
+	nodes[1].HandleStream(wire.ProtoAttest, New(far).Serve)
+	near := config(0, collect.Of(), policy)
+	near.Self, near.Open = nodes[0].ID(), nodes[0].OpenStream
+	p, err := New(near).Ask(t.Context(), nodes[1].ID(), Question{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := p.Appraisal; a.Level != workload.LevelTPM || !a.Channel || len(p.Binding.Channel) != 32 {
+		t.Errorf("%+v", a)
 	}
 }
 
