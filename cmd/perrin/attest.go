@@ -175,6 +175,6 @@ var meanings = map[workload.Level]struct{ does, not string }{
 	},
 	workload.LevelTPM: {
 		"a genuine TPM signed, for this question alone, what the machine's firmware\n                and kernel said they loaded; compare it with --measurement.",
-		"hide anything from the machine's owner: root there reads and changes all\n                work. With the machine in hand, the chip's bus can be forged.",
+		"hide anything from the machine's owner: root there reads and changes all\n                work, and can have the chip sign for a node elsewhere.",
 	},
 }

@@ -170,12 +170,6 @@ func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWr
 	if err := readMessage(s, wire.MaxSmall, &m); err != nil {
 		return err
 	}
-	select {
-	case a.asked <- struct{}{}:
-		defer func() { <-a.asked }()
-	default:
-		return writeMessage(s, &wire.AttestAnswer{Error: wire.Errorf(wire.Busy, "too many ask for evidence at once")})
-	}
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
 	answer := &wire.AttestAnswer{Abilities: a.Abilities()}
@@ -185,7 +179,11 @@ func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWr
 			b.Sealing = attest.SealingKey(answer.Sealing)
 		}
 	}
+	if !a.enter() {
+		return writeMessage(s, &wire.AttestAnswer{Error: wire.Errorf(wire.Busy, "too many ask for evidence at once")})
+	}
 	e, err := a.cfg.Machine.Collect(ctx, m.Kind, b)
+	a.leave()
 	if err != nil {
 		a.cfg.Log.Debug("no evidence", "kind", m.Kind, "err", err)
 		answer.Error = wire.Errorf(wire.NotFound, "%s", workload.Cut(err.Error(), 400))
@@ -198,6 +196,19 @@ func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWr
 	}
 	return a.activate(ctx, s)
 }
+
+// enter takes a place at the hardware, which is held while it works and not
+// while a peer thinks; it reports whether there was one.
+func (a *Attestor) enter() bool {
+	select {
+	case a.asked <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *Attestor) leave() { <-a.asked }
 
 func (a *Attestor) note(to workload.PeerID, kind workload.Level, job workload.ID) {
 	a.mu.Lock()
@@ -214,7 +225,11 @@ func (a *Attestor) activate(ctx context.Context, s io.ReadWriter) error {
 	case err != nil:
 		return err
 	}
+	if !a.enter() {
+		return writeMessage(s, &wire.ActivateAnswer{Error: wire.Errorf(wire.Busy, "too many ask for evidence at once")})
+	}
 	secret, err := a.cfg.Machine.Activate(ctx, m.Credential, m.Encrypted)
+	a.leave()
 	if err != nil {
 		return writeMessage(s, &wire.ActivateAnswer{Error: wire.Errorf(wire.Refused, "%s", workload.Cut(err.Error(), 400))})
 	}

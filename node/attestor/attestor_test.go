@@ -136,6 +136,25 @@ func TestNothingToShow(t *testing.T) {
 	}
 }
 
+// TestBusyHardware fills every place: the next is told so, and asked again it is served.
+func TestBusyHardware(t *testing.T) {
+	m := collect.New(collect.Files{Root: t.TempDir()})
+	answerer := New(config(2, m, ""))
+	for range maxAsked {
+		if !answerer.enter() {
+			t.Fatal("no place where there should be one")
+		}
+	}
+	a := pair(config(1, m, ""), answerer)
+	if _, err := a.Ask(t.Context(), workload.PeerID{2}, Question{}); !errors.Is(err, wire.Busy) {
+		t.Errorf("got %v", err)
+	}
+	answerer.leave()
+	if _, err := a.Ask(t.Context(), workload.PeerID{2}, Question{}); err != nil {
+		t.Error(err)
+	}
+}
+
 func put(t *testing.T, dir, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
