@@ -15,8 +15,9 @@ import (
 
 // reader turns nodes into a scenario and collects what is wrong.
 type reader struct {
-	file string
-	errs Errors
+	file  string
+	errs  Errors
+	lists map[*document.Node]bool // lists that were wanted; nil when nobody asks
 }
 
 type field = func(*document.Node)
@@ -53,6 +54,9 @@ func (r *reader) fields(n *document.Node, where string, readers map[string]field
 }
 
 func (r *reader) list(name string, n *document.Node, limit int) []*document.Node {
+	if r.lists != nil {
+		r.lists[n] = true
+	}
 	switch {
 	case n.Kind != document.List:
 		r.fail(n.Pos, "write each item after a dash", "%s: want a list, got %s", name, n.Kind)

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,25 +36,11 @@ func (e Errors) Hint() string {
 
 // Parse reads and checks a scenario; name is for errors. An error is of type Errors.
 func Parse(name string, data []byte) (*Scenario, error) {
-	root, err := document.Parse(name, data)
-	var own *document.Error
-	if errors.As(err, &own) {
-		return nil, Errors{own}
-	}
+	root, err := ReadTree(name, data)
 	if err != nil {
 		return nil, err
 	}
-	r := &reader{file: name}
-	s := Default()
-	r.root(root, &s)
-	if len(r.errs) == 0 {
-		r.check(root, &s)
-	}
-	if len(r.errs) > 0 {
-		slices.SortStableFunc(r.errs, func(a, b *document.Error) int { return (a.Line-b.Line)<<16 + a.Column - b.Column })
-		return nil, r.errs[:min(len(r.errs), shownErrors)]
-	}
-	return &s, nil
+	return ParseTree(name, root)
 }
 
 func (r *reader) root(n *document.Node, s *Scenario) {
