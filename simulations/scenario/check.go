@@ -157,3 +157,19 @@ func (s *Scenario) Memory() int64 {
 	total := float64(fixedBytes) + float64(s.Peers)*perPeer + float64(cells)*perCell + arrivals*perWorkload + kept*perKept
 	return int64(min(total, 1<<60))
 }
+
+// Events estimates how many events one replication has: what a peer's offers and
+// a workload of one task take (docs/simulation.md). It is for progress alone.
+func (s *Scenario) Events() int64 {
+	const aPeer, aWorkload = 0.42, 26.0 // a second
+	rate := 0.0
+	for i := range s.Workloads {
+		w := &s.Workloads[i]
+		each := float64(w.Poisson) / 1000
+		if w.Clients > 0 {
+			each = float64(w.Clients) * float64(second) / max(w.Service.Mean()+w.Think.Mean(), float64(50*ms))
+		}
+		rate += each * float64(max(w.Tasks/2, 1))
+	}
+	return int64(min(float64(s.Duration)/float64(second)*(float64(s.Peers)*aPeer+rate*aWorkload), 1<<60)) + 1
+}

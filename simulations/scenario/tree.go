@@ -88,13 +88,18 @@ func With(root, old, now *document.Node) *document.Node {
 	if root == old {
 		return now
 	}
-	out := *root
+	out, changed := *root, false
 	out.Items, out.Fields = slices.Clone(root.Items), slices.Clone(root.Fields)
-	for i, item := range out.Items {
+	for i, item := range root.Items {
 		out.Items[i] = With(item, old, now)
+		changed = changed || out.Items[i] != item
 	}
-	for i := range out.Fields {
-		out.Fields[i].Value = With(out.Fields[i].Value, old, now)
+	for i, f := range root.Fields {
+		out.Fields[i].Value = With(f.Value, old, now)
+		changed = changed || out.Fields[i].Value != f.Value
+	}
+	if !changed {
+		return root
 	}
 	return &out
 }

@@ -75,13 +75,14 @@ func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manife
 }
 
 // Write writes the files of a study into its folder: the scenario as it was given,
-// the manifest, the summary and the time series.
+// the manifest, the summary, the time series and the distributions.
 func (o *Outcome) Write(dir string, m *Manifest, text []byte) error {
 	for name, write := range map[string]func(io.Writer) error{
 		"scenario.yaml": func(w io.Writer) error { _, err := w.Write(text); return err },
 		"manifest.json": func(w io.Writer) error { return indented(w, m) },
 		"summary.json":  func(w io.Writer) error { return indented(w, o.Summary()) },
 		"series.csv":    o.writeSeries,
+		"spreads.csv":   o.writeSpreads,
 	} {
 		if err := writeFile(filepath.Join(dir, name), write); err != nil {
 			return err
@@ -130,6 +131,28 @@ func (o *Outcome) writeSeries(w io.Writer) error {
 		for i := range r.Series {
 			if err := out.Write(seriesRow(n+1, &r.Series[i])); err != nil {
 				return err
+			}
+		}
+	}
+	out.Flush()
+	return out.Error()
+}
+
+var spreadsHeader = []string{"replication", "figure", "unit", "share", "value"}
+
+// writeSpreads writes the distributions: the value that a share of all is at most.
+func (o *Outcome) writeSpreads(w io.Writer) error {
+	out := csv.NewWriter(w)
+	if err := out.Write(spreadsHeader); err != nil {
+		return err
+	}
+	for n, r := range o.Results {
+		for _, s := range r.Spreads {
+			for i, v := range s.Values {
+				row := []string{strconv.Itoa(n + 1), s.Name, s.Unit, number(model.Grid[i]), number(v)}
+				if err := out.Write(row); err != nil {
+					return err
+				}
 			}
 		}
 	}

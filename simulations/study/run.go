@@ -76,6 +76,11 @@ type tally struct {
 	simulated atomic.Int64
 }
 
+func (t *tally) add(events uint64, simulated int64) {
+	t.events.Add(events)
+	t.simulated.Add(simulated)
+}
+
 // Run runs every replication of a scenario. An invariant that does not hold is a
 // *model.Violation; a scenario that is too large a *TooLarge.
 func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error) {
@@ -109,7 +114,7 @@ func (o *Outcome) replicate(ctx context.Context, progress func(Progress), begin 
 	go func() {
 		for n := range o.Scenario.Replications {
 			g.Go(func() error {
-				r, err := one(ctx, o.Scenario, n, &t)
+				r, err := One(ctx, o.Scenario, n, t.add)
 				if err == nil {
 					o.Results[n] = r
 					finished <- n
@@ -148,32 +153,50 @@ func figure(r *model.Result, name string) float64 {
 	panic("study: no figure " + name)
 }
 
-// one runs the n-th replication.
-func one(ctx context.Context, sc *scenario.Scenario, n int, t *tally) (*model.Result, error) {
-	w, err := model.New(sc, chance.Seed(sc.Seed).Replication(n))
-	if err != nil {
-		return nil, err
-	}
+// step runs a world to its end.
+func step(ctx context.Context, w *model.World, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
 	var events uint64
 	var now int64
-	told := func() {
-		t.events.Add(w.Events() - events)
-		t.simulated.Add(w.Now() - now)
+	tell := func() {
+		told(w.Events()-events, w.Now()-now)
 		events, now = w.Events(), w.Now()
 	}
 	for w.Step() {
 		if w.Events()%between == 0 {
-			told()
+			tell()
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 		}
 	}
-	told()
+	tell()
 	if err := w.Err(); err != nil {
 		return nil, fmt.Errorf("replication %d: %w", n+1, err)
 	}
 	return w.Result(), nil
+}
+
+// One runs one replication of a scenario, counted from 0. told is called now and
+// then, from this goroutine, with the events and the simulated ns since the last
+// call; nil is nobody.
+func One(ctx context.Context, sc *scenario.Scenario, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
+	w, err := model.New(sc, chance.Seed(sc.Seed).Replication(n))
+	if err != nil {
+		return nil, err
+	}
+	if told == nil {
+		told = func(uint64, int64) {}
+	}
+	return step(ctx, w, n, told)
+}
+
+// Gather is a study of replications that ran elsewhere, the first ones of sc.
+func Gather(sc *scenario.Scenario, results []*model.Result) *Outcome {
+	s := *sc
+	s.Replications = len(results)
+	o := &Outcome{Scenario: &s, Results: results}
+	o.summarise()
+	return o
 }
 
 // summarise computes the interval of every figure.
