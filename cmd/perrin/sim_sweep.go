@@ -134,7 +134,7 @@ func sweepFailure(err error, dir string) error {
 		return &failure{err: errors.New("interrupted"), code: exitInterrupted, hint: goesOn}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
 		return &failure{err: err, code: exitFailure, hint: "make room; " + goesOn}
-	case errors.Is(err, sweep.Busy):
+	case errors.Is(err, sweep.ErrBusy):
 		return &failure{err: err, code: exitUnavailable, hint: "wait for it, or name another folder with --out"}
 	case errors.Is(err, fs.ErrExist):
 		return &failure{err: fmt.Errorf("--out: %w", err), code: exitUsage, hint: "name a folder that is not there yet, or one of this sweep"}

@@ -31,8 +31,8 @@ const (
 	fileLock       = ".lock"
 )
 
-// Busy is returned when another process writes to the folder.
-var Busy = errors.New("another sweep is writing to this folder")
+// ErrBusy is returned when another process writes to the folder.
+var ErrBusy = errors.New("another sweep is writing to this folder")
 
 // store is a sweep's folder while it is written.
 type store struct {
@@ -59,7 +59,7 @@ func open(dir string) (*store, error) {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", dir, Busy), lock.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, ErrBusy), lock.Close())
 	}
 	return &store{dir, lock}, nil
 }

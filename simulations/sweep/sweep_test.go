@@ -120,7 +120,7 @@ func TestOneSweepAFolder(t *testing.T) {
 	if err := s.writeJSON(fileSweep, Index{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open(dir); !errors.Is(err, Busy) {
+	if _, err := open(dir); !errors.Is(err, ErrBusy) {
 		t.Errorf("a second one: %v", err)
 	}
 	if err := s.close(); err != nil {
