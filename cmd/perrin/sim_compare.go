@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/simulations/study"
+)
+
+func (a *app) simCompareCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "compare A B", Short: "Compare two folders that saw the same worlds",
+		Long: `Compare two folders of perrin sim run, or cells of a sweep, replication by
+replication: both must have the same peers, arrivals and services, which follow
+from the seed. They may differ in policy, cell size, voters and costs.
+
+DIFF is B less A with half of its 95 % interval over the pairs, EFFECT the mean
+difference in standard deviations of the differences, P of a paired t test,
+corrected for the number of figures (Holm).`,
+		Example: examples("perrin sim run price --out auction && perrin sim run price --policy random --out random",
+			"perrin sim compare auction random"),
+		Args: exactly(2, "two folders, A and B"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			rows, err := study.Compare(args[0], args[1])
+			if err != nil {
+				return &failure{err: err, code: exitUsage, hint: "run one scenario with one seed and two policies, and compare their folders"}
+			}
+			return show(a, rows, func(rows []study.Compared) error { return a.printCompared(rows, args[0], args[1]) })
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) printCompared(rows []study.Compared, first, second string) error {
+	t := terminal.NewTable("FIGURE", "A ", "B ", "DIFF ", "95 % ", "EFFECT ", "P ", "UNIT")
+	var differ []string
+	for i := range rows {
+		r := &rows[i]
+		t.Row(r.Name, optional(r.First), optional(r.Second), signed(r.Difference.Mean), halfText(r.Difference), optionalDigits(r.Effect), optionalDigits(r.P), r.Unit)
+		if r.Differs {
+			differ = append(differ, verdict(r))
+		}
+	}
+	if err := t.Write(a.stdout); err != nil {
+		return err
+	}
+	text := "no figure differs by more than chance explains"
+	if len(differ) > 0 {
+		text = "B differs from A: " + strings.Join(differ, ", ")
+	}
+	_, err := fmt.Fprintf(a.stdout, "\nA is %s, B is %s\n%s\n", first, second, text)
+	return err
+}
+
+// verdict says in words how a figure differs.
+func verdict(r *study.Compared) string {
+	way := "higher"
+	if r.Difference.Mean < 0 {
+		way = "lower"
+	}
+	if r.First == nil || *r.First == 0 {
+		return r.Name + " is " + way
+	}
+	return fmt.Sprintf("%s is %.3g %% %s", r.Name, 100*math.Abs(r.Difference.Mean / *r.First), way)
+}
+
+func signed(v float64) string {
+	if v < 0 {
+		return "-" + figureText(-v)
+	}
+	return figureText(v)
+}
+
+func optional(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return figureText(*v)
+}
+
+func optionalDigits(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2g", *v)
+}
