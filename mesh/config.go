@@ -20,6 +20,10 @@ type Config struct {
 	// Bundle holds the node's certificates; Host.SetBundle renews them.
 	Bundle admission.Bundle
 
+	// Trust is what is known of the mesh's operators and of who is put out; nil
+	// starts from nothing and forgets with the process.
+	Trust *admission.Trust
+
 	// Listen are the multiaddrs to listen on. QUIC first; TCP is for networks
 	// that drop UDP. Port 0 takes a free port.
 	Listen []string
@@ -86,13 +90,19 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-func (c *Config) fill() {
+func (c *Config) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Trust != nil {
+		return nil
+	}
+	trust, err := admission.NewTrust(c.Bundle.Root, &admission.Memory{}, c.Now())
+	c.Trust = trust
+	return err
 }
 
 func multiaddrs(list []string) ([]ma.Multiaddr, error) {

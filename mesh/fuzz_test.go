@@ -36,7 +36,11 @@ func seededBundle(t testing.TB) admission.Bundle {
 
 func FuzzHello(f *testing.F) {
 	good := seededBundle(f)
-	h := &Host{mesh: good.Mesh(), cfg: Config{Now: func() time.Time { return fuzzTime }}}
+	trust, err := admission.NewTrust(good.Root, &admission.Memory{}, fuzzTime)
+	if err != nil {
+		f.Fatal(err)
+	}
+	h := &Host{mesh: good.Mesh(), trust: trust, cfg: Config{Now: func() time.Time { return fuzzTime }}}
 	f.Add(frame(wire.MustMarshal(helloOf(good))))
 	f.Add(frame(wire.MustMarshal(hello{Newest: 3, Oldest: 2})))
 	f.Add(frame(wire.MustMarshal(refusal(admission.ErrExpired))))

@@ -122,7 +122,7 @@ func (g gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) 
 // known reports whether p is an Ed25519 identity that is not denied.
 func (g gater) known(p peer.ID) bool {
 	who, err := fromLibp2p(p)
-	return err == nil && !g.h.denied(who)
+	return err == nil && g.h.trust.Denied(who, g.h.cfg.Now()) == nil
 }
 
 func toLibp2p(p workload.PeerID) peer.ID { return peer.ID(p.Bytes()) }

@@ -77,7 +77,7 @@ func (h *Host) judge(m hello, who workload.PeerID) (admission.Identity, error) {
 	if err := wire.Unmarshal(m.Body, &body); err != nil {
 		return admission.Identity{}, fmt.Errorf("hello of %s: %w", who.Short(), err)
 	}
-	return body.Bundle.Verify(h.mesh, who, h.cfg.Now())
+	return h.trust.Verify(body.Bundle, who, h.cfg.Now())
 }
 
 // sayHello is the dialer's side. It disconnects a peer that either side refuses.

@@ -35,6 +35,7 @@ type Host struct {
 	mesh   workload.MeshID
 	base   host.Host
 	roster *roster
+	trust  *admission.Trust
 	stats  counters
 
 	ctx    context.Context // ends with Close
@@ -46,11 +47,11 @@ type Host struct {
 	bundle       atomic.Pointer[admission.Bundle]
 	suspects     sync.Map // peer.ID: a probe is under way
 	lanes        lanes
+	trusted      chan struct{} // holds one: Trust has changed
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service
 	streams  map[string]StreamHandler
-	deny     map[workload.PeerID]bool
 	resolver Resolver
 	closers  []func() error
 	closed   bool
@@ -62,7 +63,9 @@ type Resolver func(ctx context.Context, id workload.PeerID) ([]string, error)
 // New starts a host that listens until Close or the end of ctx. It refuses a
 // bundle that does not admit its own key, with an error of package admission.
 func New(ctx context.Context, cfg Config) (*Host, error) {
-	cfg.fill()
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -71,9 +74,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		id: workload.PeerIDOf(cfg.Key.Public().(ed25519.PublicKey)), mesh: cfg.Bundle.Mesh(),
 		roster: newRoster(cfg.Now), bootstrapped: make(chan struct{}),
 		lanes: lanes{out: map[workload.PeerID]*lane{}, calls: map[workload.PeerID]int{}, in: map[workload.PeerID]int{}},
-		unary: map[string]*service{}, streams: map[string]StreamHandler{}, deny: map[workload.PeerID]bool{},
+		unary: map[string]*service{}, streams: map[string]StreamHandler{}, trust: cfg.Trust, trusted: make(chan struct{}, 1),
 	}
-	if _, err := cfg.Bundle.Verify(h.mesh, h.id, cfg.Now()); err != nil {
+	if _, err := h.trust.Verify(cfg.Bundle, h.id, cfg.Now()); err != nil {
 		return nil, fmt.Errorf("mesh: this node's own certificate: %w", err)
 	}
 	h.bundle.Store(&cfg.Bundle)
@@ -99,6 +102,7 @@ func (h *Host) start() error {
 	h.base.Network().Notify(&network.NotifyBundle{ConnectedF: h.connected, DisconnectedF: h.disconnected})
 	h.base.SetStreamHandler(ProtoHello, h.hearHello)
 	h.HandleStream(ProtoLane, h.serveLane)
+	HandleTyped(h, ProtoTrust, maxStatements, h.hearTrust)
 	listen, err := multiaddrs(h.cfg.Listen)
 	if err != nil {
 		return err
@@ -113,6 +117,7 @@ func (h *Host) start() error {
 		h.startMDNS()
 	}
 	h.spawn(h.sweep)
+	h.spawn(h.compareTrust)
 	return nil
 }
 
@@ -217,10 +222,13 @@ func (h *Host) disconnected(_ network.Network, c network.Conn) {
 
 // admitted records a hello that succeeded.
 func (h *Host) admitted(c network.Conn, identity admission.Identity) {
-	if h.roster.admit(c.RemotePeer(), identity) {
+	if h.roster.admit(c.RemotePeer(), identity, h.trust.Until(identity)) {
 		h.stats.admitted.Add(1)
 		h.log.Info("peer admitted", "peer", identity.Peer, "name", identity.Name, "addr", c.RemoteMultiaddr())
 		h.boot()
+		if c.Stat().Direction == network.DirOutbound {
+			h.spawn(func() { h.tellTrust(identity.Peer, admission.Statements{}) })
+		}
 	}
 }
 
@@ -242,7 +250,7 @@ func (h *Host) Bundle() admission.Bundle { return *h.bundle.Load() }
 // SetBundle replaces the node's certificates by renewed ones and shows them to
 // every connected peer.
 func (h *Host) SetBundle(b admission.Bundle) error {
-	if _, err := b.Verify(h.mesh, h.id, h.cfg.Now()); err != nil {
+	if _, err := h.trust.Verify(b, h.id, h.cfg.Now()); err != nil {
 		return fmt.Errorf("mesh: renewed certificate: %w", err)
 	}
 	h.bundle.Store(&b)
@@ -269,7 +277,7 @@ func (h *Host) Addrs() []string {
 // The node itself always is.
 func (h *Host) Admitted(id workload.PeerID) (admission.Identity, bool) {
 	if id == h.id {
-		identity, err := h.Bundle().Verify(h.mesh, h.id, h.cfg.Now())
+		identity, err := h.trust.Verify(h.Bundle(), h.id, h.cfg.Now())
 		return identity, err == nil
 	}
 	return h.roster.identity(toLibp2p(id))
@@ -288,21 +296,6 @@ func (h *Host) Protect(id workload.PeerID, tag string) {
 // Unprotect takes back a Protect with the same tag.
 func (h *Host) Unprotect(id workload.PeerID, tag string) {
 	h.base.ConnManager().Unprotect(toLibp2p(id), tag)
-}
-
-// Deny refuses id from now on, whatever its certificate says, and disconnects it.
-func (h *Host) Deny(id workload.PeerID) {
-	h.mu.Lock()
-	h.deny[id] = true
-	h.mu.Unlock()
-	h.roster.refuse(toLibp2p(id), fmt.Errorf("peer %s is on the deny list: %w", id.Short(), admission.ErrNotAdmitted))
-	_ = h.base.Network().ClosePeer(toLibp2p(id))
-}
-
-func (h *Host) denied(id workload.PeerID) bool {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.deny[id]
 }
 
 // SetResolver gives the host a way to find peers that it has no address of.
@@ -332,13 +325,8 @@ func (h *Host) sweep() {
 
 func (h *Host) sweepOnce() {
 	h.sweepLanes()
-	valid, expired := h.roster.members()
-	for _, m := range expired {
-		h.log.Info("peer's certificate has ended", "peer", m.identity.Peer, "name", m.identity.Name)
-		h.roster.refuse(m.id, fmt.Errorf("peer %s: %w", m.identity.Peer.Short(), admission.ErrExpired))
-		_ = h.base.Network().ClosePeer(m.id)
-	}
-	for _, m := range valid {
+	h.enforce()
+	for _, m := range h.roster.members() {
 		if _, _, ok := h.quicStats(m.id); !ok {
 			h.spawn(func() { h.probe(m.id) })
 		}

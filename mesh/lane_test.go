@@ -211,7 +211,7 @@ func FuzzLane(f *testing.F) {
 			lanes: lanes{in: map[workload.PeerID]int{}},
 		}
 		h.roster.add(toLibp2p(from), from)
-		h.roster.admit(toLibp2p(from), admission.Identity{Peer: from, NotAfter: time.Now().Add(time.Hour)})
+		h.roster.admit(toLibp2p(from), admission.Identity{Peer: from}, time.Now().Add(time.Hour))
 		sv := &service{proto: "/perrin/echo/1", maxReq: maxLaneBody, fn: echo}
 		sv.limit.maxBytes = maxBytesHeld
 		h.unary[sv.proto] = sv

@@ -26,7 +26,8 @@ type entry struct {
 	done     bool          // settled is closed
 	admitted bool
 	identity admission.Identity
-	err      error // why it was refused
+	until    time.Time // when the identity counts no more
+	err      error     // why it was refused
 	conns    int
 	streams  int // inbound streams that wait for the hello
 	since    time.Time
@@ -73,9 +74,9 @@ func (e *entry) settle(err error) {
 	close(e.settled)
 }
 
-// admit records that the peer has shown its certificates. It reports whether
-// the peer was not admitted before.
-func (r *roster) admit(id peer.ID, identity admission.Identity) bool {
+// admit records that the peer has shown its certificates, which count until a
+// time. It reports whether the peer was not admitted before.
+func (r *roster) admit(id peer.ID, identity admission.Identity, until time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, ok := r.peers[id]
@@ -83,7 +84,7 @@ func (r *roster) admit(id peer.ID, identity admission.Identity) bool {
 		return false
 	}
 	fresh := !e.admitted
-	e.admitted, e.identity, e.err = true, identity, nil
+	e.admitted, e.identity, e.until, e.err = true, identity, until, nil
 	e.settle(nil)
 	return fresh
 }
@@ -113,7 +114,7 @@ func (r *roster) identity(id peer.ID) (admission.Identity, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	e, ok := r.peers[id]
-	if !ok || !e.admitted || r.now().After(e.identity.NotAfter.Add(admission.ClockSkew)) {
+	if !ok || !e.admitted || r.now().After(e.until.Add(admission.ClockSkew)) {
 		return admission.Identity{}, false
 	}
 	return e.identity, true
@@ -187,19 +188,34 @@ type member struct {
 	since    time.Time
 }
 
-// members returns the admitted peers, expired ones apart.
-func (r *roster) members() (valid, expired []member) {
+// members returns the admitted peers whose identity counts.
+func (r *roster) members() (valid []member) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	limit := r.now().Add(-admission.ClockSkew)
 	for id, e := range r.peers {
-		switch {
-		case !e.admitted:
-		case e.identity.NotAfter.Before(limit):
-			expired = append(expired, member{id, e.identity, e.since})
-		default:
+		if e.admitted && !e.until.Before(limit) {
 			valid = append(valid, member{id, e.identity, e.since})
 		}
 	}
-	return valid, expired
+	return valid
+}
+
+// reconsider asks again about every admitted peer: until when it counts, or why
+// it does not any more. It returns those that are refused now.
+func (r *roster) reconsider(judge func(admission.Identity) (time.Time, error)) (refused []member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, e := range r.peers {
+		if !e.admitted {
+			continue
+		}
+		until, err := judge(e.identity)
+		if e.until = until; err == nil {
+			continue
+		}
+		e.admitted, e.err = false, err
+		refused = append(refused, member{id, e.identity, e.since})
+	}
+	return refused
 }

@@ -103,7 +103,7 @@ func ChannelOf(s Stream) []byte {
 
 // Peers returns the admitted peers that are connected, ordered by name and ID.
 func (h *Host) Peers() []PeerInfo {
-	members, _ := h.roster.members()
+	members := h.roster.members()
 	out := make([]PeerInfo, 0, len(members))
 	for _, m := range members {
 		info := PeerInfo{ID: m.identity.Peer, Name: m.identity.Name, Since: m.since, RTT: h.RTT(m.identity.Peer)}

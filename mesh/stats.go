@@ -27,7 +27,7 @@ type counters struct {
 
 // Stats returns the host's counters.
 func (h *Host) Stats() Stats {
-	members, _ := h.roster.members()
+	members := h.roster.members()
 	c := &h.stats
 	sent, received := h.traffic()
 	return Stats{

@@ -211,10 +211,14 @@ func (g gateway) Stop(ctx context.Context, id workload.ID) error {
 
 // Invite implements api.Backend.
 func (g gateway) Invite(_ context.Context, uses int, ttl time.Duration) (*api.Invitation, error) {
-	if g.n.id.issuer == nil {
-		return nil, &api.Error{Kind: "unauthorized", Message: "this node holds no operator key", Hint: "invite from the node where the mesh was founded with `perrin init`"}
+	issuer, err := g.n.operatorHere()
+	if err != nil {
+		return nil, err
 	}
-	v, err := g.n.id.issuer.Invite(uses, ttl, g.n.host.Addrs(), time.Now())
+	if err := g.n.ensureCharter(); err != nil {
+		return nil, err
+	}
+	v, err := issuer.Invite(uses, ttl, g.n.host.Addrs(), time.Now())
 	if err != nil {
 		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
-	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
@@ -117,41 +116,4 @@ func (n *Node) sweepHolds(c *cell, st strays) {
 		c.Read(func(s *ledger.State) { _, ok = s.Phase(id) })
 		return ok
 	}, n.blobs.Unpin)
-}
-
-// keepCertified renews this node's certificate when half of its time is over.
-func (n *Node) keepCertified(ctx context.Context) error {
-	for pause(ctx, time.Minute) {
-		who, err := n.host.Bundle().Verify(n.host.Mesh(), n.self, time.Now())
-		if err == nil && time.Until(who.NotAfter) > admission.NodeTTL/2 {
-			continue
-		}
-		if err := n.renewCertificate(ctx); err != nil {
-			n.log.Warn("certificate not renewed", "err", err)
-		}
-	}
-	return nil
-}
-
-// renewCertificate asks this node's own issuer, or every peer until one that
-// holds an operator key has signed.
-func (n *Node) renewCertificate(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	peers := []workload.PeerID{}
-	if n.id.issuer != nil {
-		peers = append(peers, n.self)
-	}
-	for _, p := range n.host.Peers() {
-		peers = append(peers, p.ID)
-	}
-	last := error(admission.ErrNotAdmitted)
-	for _, p := range peers {
-		bundle, err := n.host.Renew(ctx, p)
-		if err == nil {
-			return admission.WriteFile(n.id.dir, fileBundle, bundle.Encode())
-		}
-		last = err
-	}
-	return last
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,11 +28,13 @@ var ErrHasIdentity = errors.New("this machine belongs to a mesh already")
 const (
 	keyRoot      = "root"
 	keyOperator  = "operator"
+	keyOperator2 = "operator.next" // an operator's key lies in the one of the two that its certificate names
 	keyNode      = "node"
 	keyOwner     = "owner"
 	fileBundle   = "bundle"
 	fileOperator = "operator.cert"
 	fileInvites  = "invitations"
+	fileTrust    = "trust"
 	fileHome     = "home"
 )
 
@@ -41,7 +44,9 @@ type identity struct {
 	key    ed25519.PrivateKey
 	owner  ed25519.PrivateKey // what it submits is signed with
 	bundle admission.Bundle
-	issuer *admission.Issuer // nil on a node that is no operator's
+	trust  *admission.Trust
+
+	issuer atomic.Pointer[admission.Issuer] // nil on a node that is no operator's
 }
 
 // home is what a node remembers of its cell between starts.
@@ -191,6 +196,10 @@ func readIdentity(dir string, raw []byte) (id *identity, h *home, err error) {
 	if id.owner, err = admission.LoadKey(dir, keyOwner); err != nil {
 		return nil, nil, err
 	}
+	id.trust, err = admission.NewTrust(id.bundle.Root, admission.FileStore{Dir: dir, Name: fileTrust}, time.Now())
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := id.loadIssuer(); err != nil {
 		return nil, nil, err
 	}
@@ -198,8 +207,8 @@ func readIdentity(dir string, raw []byte) (id *identity, h *home, err error) {
 	return id, h, err
 }
 
-// loadIssuer makes the node an issuer when it holds an operator's key. A node
-// of an operator renews its own certificate as it starts.
+// loadIssuer makes the node an issuer when it holds the key of an operator that
+// was not removed. A node of an operator renews its own certificate as it starts.
 func (id *identity) loadIssuer() error {
 	raw, err := os.ReadFile(filepath.Join(id.dir, fileOperator))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -212,24 +221,45 @@ func (id *identity) loadIssuer() error {
 	if err := wire.Unmarshal(raw, &cert); err != nil {
 		return err
 	}
-	operator, err := admission.LoadKey(id.dir, keyOperator)
-	if err != nil {
+	issuer, err := id.openIssuer(cert)
+	if err != nil || id.trust.Leaving(issuer.ID()) {
 		return err
 	}
-	id.issuer, err = admission.NewIssuer(idOf(id.key), id.bundle.Root, cert, operator, admission.FileStore{Dir: id.dir, Name: fileInvites})
-	if err != nil {
-		return err
-	}
+	id.issuer.Store(issuer)
 	name, err := id.bundle.NodeName()
 	if err != nil {
 		return err
 	}
-	fresh, err := id.issuer.Certify(idOf(id.key), name, time.Now())
+	now := time.Now()
+	// When the last certificate was made tells how long operators were away.
+	_, _ = id.trust.Verify(id.bundle, idOf(id.key), now)
+	fresh, err := issuer.Certify(idOf(id.key), name, now)
 	if err != nil {
 		return err
 	}
 	id.bundle = fresh
 	return admission.WriteFile(id.dir, fileBundle, fresh.Encode())
+}
+
+// openIssuer opens the issuer of an operator's certificate, with whichever of
+// the two keys it names.
+func (id *identity) openIssuer(cert workload.Signed) (*admission.Issuer, error) {
+	var last error
+	for _, name := range []string{keyOperator, keyOperator2} {
+		key, err := admission.LoadKey(id.dir, name)
+		if err == nil {
+			var issuer *admission.Issuer
+			issuer, err = admission.NewIssuer(idOf(id.key), id.bundle.Root, cert, key, admission.FileStore{Dir: id.dir, Name: fileInvites})
+			if err == nil {
+				issuer.Heed(id.trust)
+				return issuer, nil
+			}
+		}
+		if last == nil || !errors.Is(err, fs.ErrNotExist) {
+			last = err
+		}
+	}
+	return nil, last
 }
 
 func loadHome(dir string) (*home, error) {

@@ -59,7 +59,7 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 			}
 		}
 		for _, m := range view.Members {
-			if k.ms(now)-m.Seen > view.Limits.DeadAfter && m.ID != n.self {
+			if (k.ms(now)-m.Seen > view.Limits.DeadAfter || m.Leaving) && m.ID != n.self {
 				l.Gone(m.ID)
 			}
 		}
@@ -142,6 +142,9 @@ func (k *keeper) member(s *ledger.State, m *ledger.Member, now time.Time) cellru
 		out.Seen = max(out.Seen, k.ms(o.at))
 	}
 	out.Draining = o.offer.Drain
+	if n.host.Trust().Denied(m.Node, now) != nil { // and so nobody hears of it any more
+		out.Draining, out.Leaving = true, true
+	}
 	out.Zone = o.offer.Machine.Labels["zone"]
 	return out
 }
@@ -221,10 +224,7 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 	}
 	c := n.currentCell()
 	id, ok := n.host.Admitted(from)
-	if from == n.self {
-		id, ok = admission.Identity{Name: n.name}, true
-	}
-	if !ok {
+	if !ok && from != n.self {
 		return nil, wire.Errorf(wire.Unauthorized, "not admitted")
 	}
 	if m.Cell != nil && *m.Cell != c.id && !m.Cell.IsZero() {

@@ -50,6 +50,8 @@ type Node struct {
 	start    time.Time
 	clock    clock.Clock // since start
 
+	operatorMu sync.Mutex // one at a time makes this node an operator's
+
 	closeMu sync.Mutex
 	closers []func() // in the order they were opened; closeMu guards it
 
@@ -134,7 +136,7 @@ func (n *Node) openStores(context.Context) (err error) {
 func (n *Node) openMesh(ctx context.Context) (err error) {
 	cfg := mesh.Default()
 	cfg.Key, cfg.Bundle, cfg.Log = n.id.key, n.id.bundle, n.log.With("part", "mesh")
-	cfg.MDNS = n.cfg.MDNS
+	cfg.MDNS, cfg.Trust = n.cfg.MDNS, n.id.trust
 	cfg.ConnLow, cfg.ConnHigh = mesh.VoterConnLow, mesh.VoterConnHigh
 	cfg.Alone = n.home.Founder && len(n.home.Contacts) == 0
 	if len(n.cfg.Listen) > 0 {
@@ -143,13 +145,16 @@ func (n *Node) openMesh(ctx context.Context) (err error) {
 	if n.cfg.Given != nil {
 		cfg.Options = n.cfg.Given.Mesh
 	}
+	if cfg.Bundle, err = n.freshBundle(ctx); err != nil {
+		return err
+	}
 	// The host outlives ctx: a node that stops still says goodbye. Close ends it.
 	if n.host, err = mesh.New(context.WithoutCancel(ctx), cfg); err != nil {
 		return err
 	}
 	n.onClose("mesh", n.host.Close)
-	if n.id.issuer != nil {
-		n.host.ServeIssuer(n.id.issuer, n.contacts)
+	if issuer := n.id.issuer.Load(); issuer != nil {
+		n.host.ServeIssuer(issuer, n.contacts)
 	}
 	return n.openDirectory(ctx)
 }

@@ -126,7 +126,21 @@ func (n *Node) tellVoter(ctx context.Context, to workload.PeerID, msg *wire.Offe
 		return false
 	}
 	n.learnView(answer.View)
-	return slices.Contains(answer.View.Members, n.self)
+	if !slices.Contains(answer.View.Members, n.self) {
+		n.returnHome(ctx, to, answer.View.Cell)
+		return false
+	}
+	return true
+}
+
+// returnHome asks the leader to take this node in again, which the cell has
+// evicted while it was away or put out.
+func (n *Node) returnHome(ctx context.Context, leader workload.PeerID, cell workload.CellID) {
+	msg := wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version, Cell: &cell}
+	var answer wire.MemberAnswer
+	if err := (caller{n}).Call(ctx, leader, wire.ProtoMember, &msg, &answer); err != nil {
+		n.log.Debug("not taken in again", "by", leader.Short(), "err", err)
+	}
 }
 
 func (n *Node) markReady() {

@@ -37,6 +37,7 @@ func (n *Node) serve(h mesh.Server) {
 	mesh.HandleTyped(h, wire.ProtoOffer, wire.MaxSmall, n.handleOffer)
 	mesh.HandleTyped(h, wire.ProtoSuited, wire.MaxSmall, n.handleSuited)
 	mesh.HandleTyped(h, wire.ProtoMember, wire.MaxSmall, n.handleMember)
+	mesh.HandleTyped(h, wire.ProtoOperator, wire.MaxSmall, n.handleOperator)
 
 	mesh.HandleTyped(h, wire.ProtoCall, wire.MaxSmall, w.HandleCall)
 	mesh.HandleTyped(h, wire.ProtoRelease, wire.MaxSmall, w.HandleRelease)

@@ -22,6 +22,9 @@ const (
 	DomainDigest Domain = "perrin/digest/1"
 	DomainRenew  Domain = "perrin/renew/1"
 	DomainStop   Domain = "perrin/stop/1"
+	// DomainCharter and DomainDeny are what the root and its operators say of the mesh.
+	DomainCharter Domain = "perrin/charter/1"
+	DomainDeny    Domain = "perrin/deny/1"
 )
 
 // ErrSignature is returned when a signed statement does not verify.

@@ -73,6 +73,7 @@ type Identity struct {
 	Name         string
 	Operator     workload.PeerID
 	OperatorName string
+	Issued       time.Time // when the node's certificate was made
 	NotAfter     time.Time // when the first certificate of the chain ends
 }
 
@@ -174,6 +175,7 @@ func (b Bundle) verify(mesh workload.MeshID, peer workload.PeerID, now time.Time
 	}
 	return Identity{
 		Mesh: mesh, Peer: peer, Name: node.Name, Operator: op.Subject, OperatorName: op.Name,
+		Issued:   time.UnixMilli(node.NotBefore).Add(Backdate),
 		NotAfter: time.UnixMilli(min(op.NotAfter, node.NotAfter)),
 	}, nil
 }

@@ -12,6 +12,10 @@ var (
 	ErrExpired = errors.New("certificate is not valid now")
 	// ErrForged is returned when a signature, a chain or the form of a certificate is wrong.
 	ErrForged = errors.New("certificate does not verify")
+	// ErrDenied is returned when an operator has put the peer out.
+	ErrDenied = errors.New("is put out of the mesh")
+	// ErrOperatorNode is returned when the node of an operator is to be put out.
+	ErrOperatorNode = errors.New("operators' nodes cannot be denied")
 
 	// ErrTokenForm is returned when a text is not an invitation at all.
 	ErrTokenForm = errors.New("not an invitation")
@@ -49,6 +53,8 @@ var hints = []struct {
 	{ErrTokenForm, "a token starts with perrin1-; `perrin invite` prints one"},
 	{ErrTokenVersion, "use the same version of perrin on both machines"},
 	{ErrOtherMesh, "this machine or the token belongs to a different mesh; check which one you mean"},
+	{ErrDenied, "an operator can let it in again: `perrin deny --lift PEER`; `perrin trust status` lists who is put out"},
+	{ErrOperatorNode, "remove the operator first: `perrin operator remove NAME` where the root key is"},
 	{ErrExpired, "check both clocks (`date -u`); a node that was away for long joins again with a new invitation"},
 	{ErrForged, "the peer's certificates are damaged or made up; join again with a new invitation"},
 	{ErrNotAdmitted, "join the mesh first: `perrin invite` there, `perrin join TOKEN` here"},

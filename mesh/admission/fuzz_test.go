@@ -94,3 +94,43 @@ func FuzzBooks(f *testing.F) {
 		}
 	})
 }
+
+// FuzzStatements gives arbitrary bytes to a node as what the root and operators
+// said: nothing counts that they did not sign, and what does survives a restart.
+func FuzzStatements(f *testing.F) {
+	tr := newTrust(f)
+	doc, err := tr.Deny(operatorKey, operatorCert(f), Denial{Peer: idOf(nodeKey), Reason: "lost"}, epoch)
+	if err != nil {
+		f.Fatal(err)
+	}
+	charter, err := SignCharter(rootKey, Charter{}.With(Operator{idOf(operatorKey), idOf(joinKey), "op", 1}, epoch), epoch)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(wire.MustMarshal(Statements{Charter: &charter, Denials: []SignedDenial{doc}}))
+	f.Add(wire.MustMarshal(Statements{Denials: []SignedDenial{doc, doc}}))
+	f.Add(wire.MustMarshal(Statements{}))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var s Statements
+		if wire.Unmarshal(raw, &s) != nil {
+			return
+		}
+		store := &shelfOf{}
+		tr, err := NewTrust(idOf(rootKey), store, epoch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.Merge(s, epoch); err != nil && Hint(err) == "" {
+			t.Errorf("%v has no hint", err)
+		}
+		for _, d := range tr.List(epoch) {
+			if d.By != idOf(operatorKey) || d.Peer != idOf(nodeKey) {
+				t.Errorf("a denial was made up: %+v", d)
+			}
+		}
+		again, err := NewTrust(idOf(rootKey), store, epoch)
+		if err != nil || again.Digest() != tr.Digest() {
+			t.Errorf("after a restart it differs: %v", err)
+		}
+	})
+}

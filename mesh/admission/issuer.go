@@ -38,6 +38,7 @@ type Issuer struct {
 	key   ed25519.PrivateKey
 	cert  workload.Signed
 	store Store
+	trust *Trust // nil knows of no denial
 
 	mu    sync.Mutex // guards books, and is held while they are saved
 	books books
@@ -78,6 +79,31 @@ func NewIssuer(node, root workload.PeerID, cert workload.Signed, key ed25519.Pri
 		}
 	}
 	return i, nil
+}
+
+// Heed has the issuer refuse whom t puts out, and sign nothing once its own key
+// is removed. It is called before the issuer serves.
+func (i *Issuer) Heed(t *Trust) { i.trust = t }
+
+// heed says why the issuer does not sign for node at now.
+func (i *Issuer) heed(node workload.PeerID, now time.Time) error {
+	switch {
+	case i.isRevoked(node):
+		return fmt.Errorf("peer %s was removed from the mesh: %w", node.Short(), ErrNotAdmitted)
+	case i.trust == nil:
+		return nil
+	case i.trust.Leaving(i.ID()):
+		return fmt.Errorf("the node that was asked is no operator's any more: %w", ErrTokenUnknown)
+	}
+	return i.trust.Denied(node, now)
+}
+
+// ID is the operator's key.
+func (i *Issuer) ID() workload.PeerID { return workload.PeerIDOf(i.key.Public().(ed25519.PublicKey)) }
+
+// Deny makes the operator's statement about a peer; Trust.Merge makes it count.
+func (i *Issuer) Deny(t *Trust, d Denial, now time.Time) (SignedDenial, error) {
+	return t.Deny(i.key, i.cert, d, now)
 }
 
 // Mesh is the mesh that the issuer admits to.
@@ -127,8 +153,8 @@ func (i *Issuer) Admit(from workload.PeerID, req JoinRequest, now time.Time) (Bu
 	if req.Mesh != i.Mesh() {
 		return Bundle{}, fmt.Errorf("join of mesh %.12s, this is %.12s: %w", req.Mesh, i.Mesh(), ErrOtherMesh)
 	}
-	if i.isRevoked(from) {
-		return Bundle{}, fmt.Errorf("peer %s was removed from the mesh: %w", from.Short(), ErrNotAdmitted)
+	if err := i.heed(from, now); err != nil {
+		return Bundle{}, err
 	}
 	if req.Bundle != nil {
 		return i.renew(from, *req.Bundle, now)
@@ -144,8 +170,11 @@ func (i *Issuer) Admit(from workload.PeerID, req JoinRequest, now time.Time) (Bu
 
 // Renew signs a new certificate for a node whose present one the mesh has verified.
 func (i *Issuer) Renew(of Identity, now time.Time) (Bundle, error) {
-	if of.Mesh != i.Mesh() || i.isRevoked(of.Peer) {
+	if of.Mesh != i.Mesh() {
 		return Bundle{}, fmt.Errorf("renew %s: %w", of.Peer.Short(), ErrNotAdmitted)
+	}
+	if err := i.heed(of.Peer, now); err != nil {
+		return Bundle{}, fmt.Errorf("renew %s: %w", of.Peer.Short(), err)
 	}
 	return i.Certify(of.Peer, of.Name, now)
 }
@@ -154,6 +183,9 @@ func (i *Issuer) renew(from workload.PeerID, old Bundle, now time.Time) (Bundle,
 	id, err := old.verify(i.Mesh(), from, now, RenewGrace)
 	if err != nil {
 		return Bundle{}, fmt.Errorf("renew: %w", err)
+	}
+	if i.trust != nil && !i.trust.Operates(id.Operator, now) {
+		return Bundle{}, fmt.Errorf("renew: operator %q was removed: %w", id.OperatorName, ErrNotAdmitted)
 	}
 	return i.Renew(id, now)
 }

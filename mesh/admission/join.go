@@ -47,6 +47,7 @@ var refusals = []struct {
 	{"name", ErrName},
 	{"cert-expired", ErrExpired},
 	{"cert-forged", ErrForged},
+	{"denied", ErrDenied},
 	{"not-admitted", ErrNotAdmitted},
 	{"busy", ErrBusy},
 }

@@ -54,6 +54,7 @@ type Backend interface {
 	// the output from its beginning. stdin may be nil.
 	Attach(ctx context.Context, id workload.ID, opt AttachOptions) error
 
+	TrustBackend
 	Invite(ctx context.Context, uses int, ttl time.Duration) (*Invitation, error)
 	// Drain stops taking work, hands leadership over and waits for what runs.
 	Drain(ctx context.Context) error

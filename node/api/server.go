@@ -78,6 +78,7 @@ func (s *Server) routes() {
 	s.handle("POST /v1/workloads/{id}/attach", s.attach)
 	s.answer("POST /v1/invitations", s.invite)
 	s.answer("POST /v1/drain", s.drain)
+	s.trustRoutes()
 	s.handle("GET /metrics", s.metrics)
 	s.answer("/", func(r *http.Request) (any, error) {
 		return nil, Errorf(NotFound, "this daemon's API has no %s %.100q", r.Method, r.URL.Path)

@@ -53,6 +53,7 @@ type Fake struct {
 	work     map[workload.ID]*job
 	order    []workload.ID
 	drained  bool
+	trust    trust
 	closed   chan struct{}
 }
 

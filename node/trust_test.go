@@ -1,0 +1,73 @@
+package node_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/perrin-mesh/perrin/node"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/devmesh"
+)
+
+// TestOperatorsAndDenials names a second operator, puts a node out and lets it
+// in again, on a mesh of four daemons.
+func TestOperatorsAndDenials(t *testing.T) {
+	m := startMesh(t, devmesh.Options{Nodes: 4, Args: shortLease})
+	m.learnIDs()
+	t.Run("a second operator", func(t *testing.T) { m.on(t).secondOperator() })
+	t.Run("a node is put out", func(t *testing.T) { m.on(t).putOut() })
+}
+
+// secondOperator: what the first operator's node could do, the second can too.
+func (m *testMesh) secondOperator() {
+	t := m.t
+	first, second := m.client(0), m.client(1)
+	if _, err := second.ChangeOperator(within(t, 30*time.Second), api.OperatorChange{Node: m.Members[2].Name}); api.KindOf(err) != api.Unauthorized {
+		t.Errorf("without the root key an operator is named: %v", err)
+	}
+	o, err := first.ChangeOperator(within(t, 30*time.Second), api.OperatorChange{Node: m.Members[1].Name})
+	if err != nil || o.Name != m.Members[1].Name {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	for i := range m.Members {
+		poll(t, time.Minute, "every node knows both operators", m.client(i).Trust, func(tr *api.Trust) bool { return len(tr.Operators) == 2 })
+	}
+	v, err := second.Invite(within(t, 30*time.Second), 1, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Join(within(t, time.Minute), t.TempDir(), "guest", v.Token); err != nil {
+		t.Errorf("join at the second operator: %v", err)
+	}
+	if _, err := second.ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: m.Members[0].Name}); api.KindOf(err) != api.Refused {
+		t.Errorf("an operator's node is put out: %v", err)
+	}
+}
+
+// putOut: a denied node leaves the cell, and comes back when that is lifted.
+func (m *testMesh) putOut() {
+	t := m.t
+	second, out := m.client(1), m.Members[3].Name
+	if _, err := m.client(2).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out}); api.KindOf(err) != api.Unauthorized {
+		t.Errorf("without an operator's key a node is put out: %v", err)
+	}
+	d, err := second.ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, ForMs: time.Hour.Milliseconds(), Reason: "lost"})
+	if err != nil || d.Until == nil || d.Seq != 1 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for i := range 3 {
+		poll(t, time.Minute, "it is denied everywhere", m.client(i).Trust, func(tr *api.Trust) bool { return len(tr.Denied) == 1 && tr.Denied[0].Name == out })
+	}
+	members := func(n int) func(*api.Status) bool {
+		return func(st *api.Status) bool { return st.Ready && st.Cells[0].Members == n }
+	}
+	status := func(ctx context.Context) (*api.Status, error) { return m.client(0).Status(ctx, false) }
+	poll(t, 2*time.Minute, "the cell evicts it", status, members(3))
+	poll(t, time.Minute, "it has no cell any more", func(ctx context.Context) (*api.Status, error) { return m.client(3).Status(ctx, false) },
+		func(st *api.Status) bool { return !st.Ready })
+	if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, 2*time.Minute, "it is a member again", status, members(4))
+}
