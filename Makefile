@@ -21,7 +21,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./wor
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$|/simulations/(chance|model|policy|queue|scenario|stats)$$
 
-.PHONY: help build shim test race full smt histories fuzz-seeds fuzz ns demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race full smt histories fuzz-seeds fuzz ns ns-user demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ shim:
 test: ## every test that needs no installation
 	$(CITEST) -timeout 10m ./...
 
-race: ## the tests of what has goroutines, short, under the race detector
-	CGO_ENABLED=1 $(CITEST) -race -short -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
+race: shim ## the tests of what has goroutines, short, under the race detector, with the shim of a release
+	CGO_ENABLED=1 $(CITEST) -race -short -tags embedshim -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
 
 full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads
 	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'Flood|Finished|ManyTasks|MillionTasks|DeletedEntries' ./node ./consensus/store
@@ -61,6 +61,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 ns: ## the tests of sandboxes and disks, as root and as an ordinary user
 	$(CITEST) -count=1 -timeout 10m $(NSTESTS)
+	$(MAKE) ns-user
+
+ns-user: ## the tests of sandboxes and disks, as an ordinary user
 	.ci/as-nobody $(CITEST) -timeout 10m
 
 demo: build ## five daemons, one mesh, a real job, one of them killed
@@ -84,11 +87,11 @@ vulns:
 deps: ## install what CI needs and Go does not bring (Debian, as root)
 	.ci/deps
 
-ci: ## what CI runs; test comes first
+ci: ## what CI runs, as root; test comes first
 	$(MAKE) test
 	$(MAKE) race
 	$(MAKE) fuzz-seeds
-	$(MAKE) ns
+	$(MAKE) ns-user
 	$(MAKE) demo
 	$(MAKE) smt
 	$(MAKE) lint

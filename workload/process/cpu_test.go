@@ -152,7 +152,7 @@ func TestFreeze(t *testing.T) {
 		}
 		must(pausable.Thaw())
 		before = used()
-		for end := time.Now().Add(10 * time.Second); used()-before < 30*time.Millisecond; {
+		for end := time.Now().Add(time.Minute); used()-before < 2*time.Millisecond; { // idle time is rare on a busy machine
 			if time.Now().After(end) {
 				t.Error("it does not go on")
 				break
