@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -93,6 +94,8 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment)}), n.id.key)}},
+		wire.ProtoOperator: {wire.OperatorMsg{}, wire.OperatorMsg{Rotate: true}, wire.OperatorMsg{Cert: &signed}},
+
 		wire.ProtoDone:  {wire.DoneMsg{Ref: ref}},
 		wire.ProtoRenew: {wire.RenewMsg{Cell: cell, Slots: []wire.SlotRef{ref}}, wire.RenewMsg{Cell: cell, Disclaim: []wire.SlotRef{ref}}},
 		wire.ProtoStop:  {wire.StopMsg{ID: id, Order: workload.Sign(workload.DomainStop, wire.MustMarshal(id), owner)}},
@@ -119,7 +122,7 @@ func TestEveryProtocolIsFuzzed(t *testing.T) {
 		}
 	}
 	for proto := range s.streams {
-		if proto != wire.ProtoRaft && proto != wire.ProtoAttach {
+		if proto != wire.ProtoRaft && proto != wire.ProtoAttach && proto != wire.ProtoAttest {
 			t.Errorf("%s is a stream that FuzzStreams does not open", proto)
 		}
 	}
@@ -255,6 +258,8 @@ func FuzzStreams(f *testing.F) {
 	f.Add(uint8(slices.Index(protocols, wire.ProtoRaft)), append([]byte{byte(len(group))}, group...))
 	f.Add(uint8(slices.Index(protocols, wire.ProtoRaft)), []byte{200, 'x'})
 	f.Add(uint8(slices.Index(protocols, wire.ProtoAttach)), open.Bytes())
+	ask := wire.MustMarshal(wire.AttestMsg{Kind: workload.LevelTPM})
+	f.Add(uint8(slices.Index(protocols, wire.ProtoAttest)), append(binary.BigEndian.AppendUint32(nil, uint32(len(ask))), ask...))
 	f.Fuzz(func(t *testing.T, which uint8, said []byte) {
 		proto := protocols[int(which)%len(protocols)]
 		ctx, cancel := context.WithTimeout(t.Context(), fuzzWait)
