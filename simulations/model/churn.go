@@ -50,11 +50,12 @@ func (w *World) goDown(i, boot int32) {
 func (w *World) stopPeer(i int32) {
 	w.integrate()
 	p := &w.peers[i]
+	p.up, p.queue = false, nil
 	for len(p.slots) > 0 {
 		w.lostAttempts++
 		w.drop(i, p.slots[len(p.slots)-1])
 	}
-	p.up, p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, false, nil, nil, nil, 0, 0
+	p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, nil, nil, nil, 0, 0
 	clear(p.cores)
 	w.upThreads -= int64(w.parks[p.class].Total.Threads)
 	w.departures++
@@ -100,7 +101,11 @@ func (w *World) elect(c *cell, term int32) {
 		w.fail("policy", "%v", err)
 		return
 	}
-	for i := c.first; i < c.last; i++ {
+	first, last := c.first, c.last
+	if w.traits.Central {
+		first, last = 0, int32(len(w.peers))
+	}
+	for i := first; i < last; i++ {
 		if p := &w.peers[i]; p.up && !p.due {
 			p.due = true
 			w.push(w.now+s.Int64N(tellSoon), event{kind: offerSoon, a: i})

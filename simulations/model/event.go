@@ -71,12 +71,14 @@ const (
 	msgDisclaimed
 	msgRaft
 	msgView
+	msgSteal
+	msgStolen
 	msgKinds
 )
 
 var msgNames = [msgKinds]string{
 	"", "submit", "ack", "call", "bid", "decline", "release", "award", "refused", "take", "taken", "close", "closed", "done",
-	"done-ack", "renew", "renewed", "offer", "suited", "suited-answer", "disclaim", "disclaimed", "raft", "view",
+	"done-ack", "renew", "renewed", "offer", "suited", "suited-answer", "disclaim", "disclaimed", "raft", "view", "steal", "stolen",
 }
 
 // String returns the kind in a word.
@@ -89,6 +91,7 @@ var msgBytes = [msgKinds]int64{
 	msgSubmit: 472, msgAck: 53, msgCall: 190, msgBid: 199, msgDecline: 157, msgRelease: 40, msgAward: 913, msgRefused: 38,
 	msgTake: 69, msgTaken: 32, msgClose: 461, msgClosed: 24, msgDone: 67, msgDoneAck: 21, msgRenew: 110, msgRenewed: 29,
 	msgOffer: 314, msgSuited: 97, msgSuitedAnswer: 1193, msgDisclaim: 74, msgDisclaimed: 27, msgRaft: 700,
+	msgSteal: 21, msgStolen: 210,
 }
 
 // A view of a cell has its five voters with an address each, and its members.

@@ -44,6 +44,7 @@ type peer struct {
 	asks   workload.Asks
 	alloc  *capacity.Allocator // nil while nothing was ever held
 	bids   []promise
+	queue  []message // calls that wait for room, of policies that queue
 	slots  []int32
 	leases []cellLease
 	cores  []tenancy // who is on each CPU, beside the allocator's own account
@@ -118,7 +119,7 @@ func (w *World) offer(p *peer) *workload.Offer {
 	p.seq++
 	return &workload.Offer{
 		Node: p.id, Cell: w.cells[p.cell].id, Seq: p.offerSeq(), Machine: w.parks[p.class], Free: w.free(p), Asks: p.asks,
-		ValidMs: offerValid, Running: int32(len(p.slots)),
+		ValidMs: max(offerValid, 3*w.beat()/millisecond), Running: int32(len(p.slots)),
 	}
 }
 
@@ -131,28 +132,49 @@ func (w *World) offerEvent(e *event) {
 		if !w.churns || p.up { // ticks of who left go on, so that all have one
 			p.round++
 		}
-		w.push(w.now+offerEvery, event{kind: offerTick, a: e.a})
+		w.push(w.now+w.beat(), event{kind: offerTick, a: e.a})
 	} else {
 		p.due = false
 	}
 	if !p.up || !p.fresh {
 		return
 	}
-	c := &w.cells[p.cell]
+	if w.traits.Queues {
+		w.expireHolds(p)
+		w.serveQueue(e.a)
+	}
+	c := w.cellOf(p)
 	if e.kind == offerTick && p.round%2 == 0 { // to the other voters as well
 		for range len(c.voters) - 1 {
 			w.count(msgOffer)
 		}
 	}
 	if c.leader >= 0 {
-		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: p.cell, body: w.offer(p)})
+		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: c.at, body: w.offer(p)})
 	}
 }
 
-// poke says that an offer would say something new.
+// cellOf is the cell whose leader sells a peer.
+func (w *World) cellOf(p *peer) *cell {
+	if w.traits.Central {
+		return &w.cells[0]
+	}
+	return &w.cells[p.cell]
+}
+
+// beat is the time between two regular offers.
+func (w *World) beat() int64 {
+	if w.traits.Central {
+		return w.sc.Policy.Heartbeat
+	}
+	return offerEvery
+}
+
+// poke says that an offer would say something new. To a scheduler of heartbeats
+// nobody says it before the next.
 func (w *World) poke(i int32) {
 	p := &w.peers[i]
-	if !p.due {
+	if !p.due && !w.traits.Central {
 		p.due = true
 		w.push(w.now+offerPause, event{kind: offerSoon, a: i})
 	}
@@ -164,7 +186,21 @@ func (w *World) called(to int32, m *message) {
 	call := &m.body.(*scheduler.CallOut).Call
 	w.expireHolds(p)
 	w.kept(p, call)
+	if w.traits.Queues && len(p.queue) > 0 {
+		p.queue = append(p.queue, *m)
+		return
+	}
 	got, asks, reasons := w.bid(p, m, call)
+	if got == 0 && w.traits.Queues && waits(reasons) {
+		p.queue = append(p.queue, *m)
+		return
+	}
+	w.answerCall(to, m, call, got, asks, reasons)
+}
+
+// answerCall bids, or declines.
+func (w *World) answerCall(to int32, m *message, call *workload.Call, got int, asks []int64, reasons []workload.Reason) {
+	p := &w.peers[to]
 	back := message{from: to, to: m.from, cell: m.cell}
 	if got == 0 {
 		if w.tracing != nil {
@@ -194,6 +230,9 @@ func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []w
 	}
 	alloc, now := w.allocator(p), ms(w.now)
 	curve := pricing.Curve(w.prices(p), p.asks, call.Shape, int(min(call.Slots, maxCurve)), alloc.Total(), alloc.Available())
+	for i := range curve {
+		curve[i] += curve[i] * w.sc.Policy.Shade / 1_000_000
+	}
 	if call.MaxPrice > 0 {
 		if over := slices.IndexFunc(curve, func(ask int64) bool { return ask > call.MaxPrice }); over >= 0 {
 			curve = curve[:over]
@@ -207,6 +246,31 @@ func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []w
 		p.bids = append(p.bids, promise{auction: call.Auction, load: w.loadOf(call.Workload), sent: now, expires: now + holdFor})
 	}
 	return got, curve, reasons
+}
+
+// waits reports whether room alone is missing.
+func waits(reasons []workload.Reason) bool {
+	return !slices.ContainsFunc(reasons, func(r workload.Reason) bool { return r.Code == workload.Busy || r.Code == workload.PriceAboveMax })
+}
+
+// serveQueue bids for the calls that wait, in their order, while there is room.
+func (w *World) serveQueue(on int32) {
+	p := &w.peers[on]
+	for p.up && len(p.queue) > 0 {
+		m := p.queue[0]
+		call := &m.body.(*scheduler.CallOut).Call
+		got, asks, reasons := w.bid(p, &m, call)
+		if got == 0 && waits(reasons) {
+			return
+		}
+		p.queue = p.queue[1:]
+		w.answerCall(on, &m, call, got, asks, reasons)
+	}
+}
+
+// unqueue forgets a call that waits.
+func (p *peer) unqueue(id workload.AuctionID) {
+	p.queue = slices.DeleteFunc(p.queue, func(m message) bool { return m.body.(*scheduler.CallOut).Call.Auction == id })
 }
 
 func (w *World) expireHolds(p *peer) {
@@ -236,9 +300,12 @@ func (w *World) released(to int32, m *message) {
 	for _, id := range m.body.([]workload.AuctionID) {
 		if _, ok := p.dropBid(id); ok {
 			p.alloc.Release(id)
+		} else if w.traits.Queues {
+			p.unqueue(id)
 		}
 	}
 	w.checkCapacity(p)
+	w.serveQueue(to)
 	w.poke(to)
 }
 
@@ -267,6 +334,7 @@ func (w *World) awarded(to int32, m *message) {
 	for i := range a.slots {
 		w.startSlot(to, m, a, &a.slots[i])
 	}
+	w.serveQueue(to)
 	w.checkCapacity(p)
 }
 

@@ -62,6 +62,7 @@ func (w *World) figures() []Figure {
 	add("succeeded", "", float64(w.succeeded))
 	add("unfinished", "", float64(w.submitted)-ended)
 	add("declines", "in all", float64(w.declines))
+	add("declined", "% of calls", per(100*float64(w.declines), float64(w.messages[msgCall])))
 	add("refused_awards", "in all", float64(w.refusals))
 	add("lost_attempts", "in all", float64(w.lostAttempts))
 	add("expired_leases", "in all", float64(w.expiries))

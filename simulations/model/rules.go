@@ -8,6 +8,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/simulations/policy"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -18,7 +19,7 @@ func (w *World) rules() ledger.Rules {
 	return ledger.Rules{
 		OpenSpec: w.openSpec,
 		ReadSpec: func(payload []byte) (workload.Spec, error) { return w.openSpec(workload.Signed{Payload: payload}) },
-		OpenBid:  openBid, Replay: replay, Charge: pricing.Charge,
+		OpenBid:  openBid, Replay: w.replay, Charge: pricing.Charge,
 	}
 }
 
@@ -55,7 +56,7 @@ func openBid(s workload.Signed) (workload.Bid, error) {
 }
 
 // replay runs an award's clearing again, as every replica does.
-func replay(a *ledger.Award) error {
+func (w *World) replay(a *ledger.Award) error {
 	bids := make([]workload.Bid, len(a.Bids))
 	for i, signed := range a.Bids {
 		bid, err := openBid(signed)
@@ -68,6 +69,9 @@ func replay(a *ledger.Award) error {
 		bids[i] = bid
 	}
 	slots := scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
+	if w.traits.PayAsBid {
+		policy.PayAsBid(slots)
+	}
 	if len(slots) != len(a.Slots) {
 		return fmt.Errorf("the clearing gives %d slots, the award %d", len(slots), len(a.Slots))
 	}

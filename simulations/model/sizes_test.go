@@ -44,13 +44,17 @@ func typical() map[msgKind]any {
 		Attempt: 1, Exit: workload.Exited, Usage: workload.Usage{WallMs: 1000, CPUMs: 990, PeakMem: 20 << 20}, Wall: "process", Started: 1_790_000_000_000,
 	}}}
 	statement := wire.Statement{Ref: slot, Segment: ref}
+	call := wire.CallMsg{Call: workload.Call{
+		Auction: auction, Workload: id, Cell: id.Cell, Leader: peer, Owner: peer, Shape: shape, Kind: workload.Process, Slots: 1,
+	}}
 	return map[msgKind]any{
 		msgSubmit: wire.Submit{Spec: signing(peer, spec), Home: peer, Blobs: []workload.Ref{ref}},
 		msgAck:    wire.Submitted{ID: id, Held: true},
-		msgCall: wire.CallMsg{Call: workload.Call{
-			Auction: auction, Workload: id, Cell: id.Cell, Leader: peer, Owner: peer, Shape: shape, Kind: workload.Process, Slots: 1,
-		}},
-		msgBid: wire.CallAnswer{Bid: ptr(signing(peer, bid))},
+		msgCall:   call,
+		// Not of the product: one asks, the other hands over a call.
+		msgSteal:  wire.Ack{},
+		msgStolen: call,
+		msgBid:    wire.CallAnswer{Bid: ptr(signing(peer, bid))},
 		msgDecline: wire.CallAnswer{Decline: &workload.Decline{Auction: auction, Node: peer, Reasons: []workload.Reason{
 			{Code: workload.NoCores, Want: 1, Note: "1 whole core asked; 1 thread idle, but on cores that are in use"},
 		}}},

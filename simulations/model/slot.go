@@ -80,7 +80,7 @@ func (w *World) startSlot(on int32, m *message, a *award, g *ledger.SlotGrant) {
 	s := &w.slots[i]
 	l := &w.loads[m.load]
 	*s = slot{
-		live: true, gen: s.gen + 1, load: m.load, cell: m.cell, id: g.Slot, fence: g.Fence, queue: g.Ranges, last: a.last,
+		live: true, gen: s.gen + 1, load: m.load, cell: m.cell, id: g.Slot, fence: g.Fence, queue: g.Ranges, last: a.last || w.traits.OneTask,
 		owner: l.owner, cpus: p.alloc.CPUs(capacity.SlotKey{Workload: l.id, Slot: g.Slot}),
 	}
 	p.slots = append(p.slots, i)
@@ -273,6 +273,10 @@ func (w *World) freeSlot(on, i int32) {
 		w.checkCapacity(p)
 	}
 	s.freeq = p.offerSeq()
+	if w.traits.Queues && p.up {
+		w.serveQueue(on)
+		w.steal(on)
+	}
 	w.poke(on)
 }
 

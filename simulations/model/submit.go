@@ -84,7 +84,7 @@ func (w *World) submit(l load) {
 		l.home = (l.home + 1) % int32(len(w.peers))
 	}
 	number := int32(len(w.loads))
-	l.arrived, l.cell, l.phase = w.now, w.peers[l.home].cell, workload.Pending
+	l.arrived, l.cell, l.phase = w.now, w.cellOf(&w.peers[l.home]).at, workload.Pending
 	l.id.Cell = w.cells[l.cell].id
 	r := w.where.Uint64()
 	binary.BigEndian.PutUint64(l.id.Random[:], r)

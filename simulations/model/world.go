@@ -30,12 +30,13 @@ const (
 
 // World is one replication. It is not safe for concurrent use.
 type World struct {
-	sc    *scenario.Scenario
-	seed  chance.Seed
-	lease lease.Config
-	specs []workload.Spec    // of each stream, but for what is a workload's own
-	parks []workload.Machine // of each class of machines
-	mesh  workload.MeshID
+	sc     *scenario.Scenario
+	seed   chance.Seed
+	traits policy.Traits
+	lease  lease.Config
+	specs  []workload.Spec    // of each stream, but for what is a workload's own
+	parks  []workload.Machine // of each class of machines
+	mesh   workload.MeshID
 
 	q      queue.Queue[event]
 	now    int64
@@ -84,7 +85,7 @@ func (e Event) String() string {
 
 // New returns a world before its first event. seed is of the replication.
 func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) {
-	w := &World{sc: sc, seed: seed, lease: lease.Default(), trace: 14695981039346656037}
+	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), trace: 14695981039346656037}
 	w.meter.open(sc)
 	copy(w.mesh[:], "simulated mesh")
 	for i := range sc.Workloads {
@@ -308,6 +309,8 @@ func (w *World) dispatch(to int32, m *message) {
 		w.acked(m)
 	case msgSuitedAnswer:
 		w.suitedAnswer(to, m)
+	case msgSteal, msgStolen:
+		w.stealing(to, m)
 	default:
 		w.leaderGets(to, m)
 	}
@@ -317,5 +320,3 @@ func (w *World) dispatch(to int32, m *message) {
 func (w *World) Best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) (offerIn, int32, bool) {
 	return w.best(of, lot, avoid)
 }
-
-var _ policy.Oracle = (*World)(nil)

@@ -28,7 +28,7 @@ type Config struct {
 	Cell   workload.CellID
 	Term   uint64
 	Chance chance.Stream // of this cell's leader
-	Oracle Oracle        // of all-knowing alone
+	Oracle Oracle        // of all-knowing, omega, sparrow and hawk
 }
 
 // Oracle knows every peer of the mesh as it is.
@@ -39,6 +39,39 @@ type Oracle interface {
 	// promised to it from now until the call arrives, so that two leaders do not
 	// choose the same cores. Peers in avoid are left out.
 	Best(cell workload.CellID, lot *scheduler.Lot, avoid []workload.PeerID) (o scheduler.OfferIn, promised int32, ok bool)
+	// Size is how many peers the mesh has; those that are away count.
+	Size() int
+	// OfferOf returns the offer of a peer as it is now, as seen from the leader of a
+	// cell; false while it is away.
+	OfferOf(i int, cell workload.CellID) (scheduler.OfferIn, bool)
+	// Waiting is how many calls wait in a peer's queue.
+	Waiting(i int) int
+	// Service is how long a task of a lot takes on the mean, in ns.
+	Service(lot *scheduler.Lot) int64
+}
+
+// Traits are what a policy changes outside of a desk.
+type Traits struct {
+	Queues   bool // a node that has no room keeps a call, and bids once it has
+	OneTask  bool // a slot ends after its first task
+	Steals   bool // a node with nothing to do takes calls that wait elsewhere
+	Central  bool // one leader decides for all cells
+	PayAsBid bool // a slot is paid the winner's ask
+}
+
+// TraitsOf returns the traits of a policy.
+func TraitsOf(name string) Traits {
+	switch name {
+	case scenario.Sparrow:
+		return Traits{Queues: true, OneTask: true}
+	case scenario.Hawk:
+		return Traits{Queues: true, OneTask: true, Steals: true}
+	case scenario.Central:
+		return Traits{Central: true}
+	case scenario.FirstPrice:
+		return Traits{PayAsBid: true}
+	}
+	return Traits{}
 }
 
 // New returns the desk of a policy.
@@ -46,16 +79,69 @@ func New(c Config) (Desk, error) {
 	switch c.Policy.Name {
 	case scenario.Perrin:
 		return scheduler.NewDesk(scheduler.DefaultConfig(), c.Self, c.Cell, c.Term), nil
+	case scenario.FirstPrice:
+		return payAsBid{scheduler.NewDesk(scheduler.DefaultConfig(), c.Self, c.Cell, c.Term)}, nil
 	case scenario.Random:
 		return newRival(c, randomOf), nil
 	case scenario.RandomK:
 		return newRival(c, sampleOf(c.Policy.K)), nil
 	case scenario.PowerOfTwo:
 		return newRival(c, emptierOfTwo), nil
+	case scenario.Sparrow, scenario.Hawk:
+		return newSampler(c), nil
+	case scenario.Omega:
+		return newOmega(c), nil
+	case scenario.Central:
+		r := newRival(c, fitOf(c.Policy.Fit))
+		r.stale = true
+		return r, nil
 	case scenario.AllKnowing:
 		return newRival(c, nil), nil
 	}
 	return nil, fmt.Errorf("policy: there is no %.40q", c.Policy.Name)
+}
+
+// payAsBid is the production desk under a first price.
+type payAsBid struct{ *scheduler.Desk }
+
+// Step implements Desk.
+func (p payAsBid) Step(now int64, in scheduler.Input) []scheduler.Output {
+	out := p.Desk.Step(now, in)
+	for _, o := range out {
+		if o.Award != nil {
+			PayAsBid(o.Award.Slots)
+		}
+	}
+	return out
+}
+
+// PayAsBid has each slot paid what its winner asked.
+func PayAsBid(slots []workload.AwardSlot) {
+	for i := range slots {
+		slots[i].Rate = slots[i].Ask
+	}
+}
+
+// fitOf calls the fullest node that fits, or the emptiest; of equals any.
+func fitOf(fit string) chooser {
+	return func(s *chance.Stream, nodes []*standing) []*standing {
+		best, ties := 0, 1
+		for i := 1; i < len(nodes); i++ {
+			d := nodes[i].load() - nodes[best].load()
+			if fit == scenario.Pack {
+				d = -d
+			}
+			switch {
+			case d < 0:
+				best, ties = i, 1
+			case d == 0:
+				if ties++; s.IntN(ties) == 0 {
+					best = i
+				}
+			}
+		}
+		return nodes[best : best+1]
+	}
 }
 
 // randomOf calls one node at random.

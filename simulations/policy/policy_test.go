@@ -24,8 +24,19 @@ func offerOf(n byte, cores int32, ask int64) scheduler.OfferIn {
 	}}
 }
 
-// seer is an oracle that sees one peer.
+// seer is an oracle that sees one peer as the best, and four in all.
 type seer struct{ offerIn scheduler.OfferIn }
+
+func (seer) Size() int { return 4 }
+
+func (seer) OfferOf(i int, _ workload.CellID) (scheduler.OfferIn, bool) {
+	n := byte(i + 1)
+	return offerOf(n, 2*int32(n), 500*int64(n)), true
+}
+
+func (seer) Waiting(int) int { return 0 }
+
+func (seer) Service(*scheduler.Lot) int64 { return 1_000_000_000 }
 
 func (s seer) Best(_ workload.CellID, _ *scheduler.Lot, avoid []workload.PeerID) (scheduler.OfferIn, int32, bool) {
 	return s.offerIn, 0, len(avoid) == 0
@@ -34,7 +45,8 @@ func (s seer) Best(_ workload.CellID, _ *scheduler.Lot, avoid []workload.PeerID)
 func desk(t *testing.T, name string) Desk {
 	t.Helper()
 	d, err := New(Config{
-		Policy: scenario.Policy{Name: name, K: 3}, Self: node(99), Term: 1, Chance: chance.Seed(1).Stream(0, 0), Oracle: seer{offerOf(2, 8, 500)},
+		Policy: scenario.Policy{Name: name, K: 3, Probes: 2, Cutoff: 2_000_000_000}, Self: node(99), Term: 1, Chance: chance.Seed(1).Stream(0, 0),
+		Oracle: seer{offerOf(2, 8, 500)},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -102,6 +102,15 @@ type rival struct {
 	rounds map[workload.AuctionID]*round
 	open   []*round // in the order of opening
 	retry  int64    // nothing fitted: look again then; 0 is at once
+	stale  bool     // what is freed is seen in the next offer alone
+
+	// A scheduler that thinks: about whom, with what it has found, until when.
+	decision int64
+	mind     *job
+	found    []*standing
+	counts   []uint32
+	until    int64
+	mine     map[workload.PeerID]int32 // threads that its open calls ask for
 }
 
 func newRival(c Config, choose chooser) *rival {
@@ -119,7 +128,10 @@ func (r *rival) Step(now int64, in scheduler.Input) []scheduler.Output {
 			out = append(out, r.close(now, a)...)
 		}
 	}
-	if now >= r.retry {
+	switch {
+	case r.mine != nil:
+		out = append(out, r.ponder(now)...)
+	case now >= r.retry:
 		out = append(out, r.serve(now)...)
 	}
 	if at := r.wake(); at > 0 {
@@ -134,8 +146,11 @@ func (r *rival) wake() (at int64) {
 			at = a.closes
 		}
 	}
-	if len(r.queue) > 0 && (at == 0 || r.retry < at) {
+	if len(r.queue) > 0 && r.mind == nil && (at == 0 || r.retry < at) {
 		at = r.retry
+	}
+	if r.mind != nil && (at == 0 || r.until < at) {
+		at = r.until
 	}
 	return at
 }
@@ -149,7 +164,7 @@ func (r *rival) take(now int64, in scheduler.Input) []scheduler.Output {
 			n.expires = 0
 		}
 	case in.Freed != nil:
-		if n := r.nodes[in.Freed.Node]; n != nil {
+		if n := r.nodes[in.Freed.Node]; n != nil && !r.stale {
 			n.spent -= ThreadsOf(in.Freed.Shape, n.smt())
 			r.retry = 0
 		}
@@ -231,7 +246,7 @@ func (r *rival) serve(now int64) (out []scheduler.Output) {
 			continue
 		}
 		j.queued = false
-		out = append(out, r.call(now, j, chosen)...)
+		out = append(out, r.call(now, j, chosen, nil)...)
 	}
 	r.queue, r.retry = waiting, 0
 	if len(waiting) > 0 {
@@ -272,10 +287,12 @@ func (r *rival) ask(now int64, j *job) []*standing {
 	return []*standing{{OfferIn: best, spent: promised}}
 }
 
-func (r *rival) call(now int64, j *job, chosen []*standing) (out []scheduler.Output) {
+// call opens a round: each of the chosen is asked for all that is wanted, or for
+// its own count.
+func (r *rival) call(now int64, j *job, chosen []*standing, counts []uint32) (out []scheduler.Output) {
 	r.seq++
 	a := &round{job: j, wanted: j.lot.Wanted, calls: slices.Clone(chosen), open: len(chosen)}
-	if len(chosen) == 1 {
+	if len(chosen) == 1 && counts == nil {
 		a.wanted = min(a.wanted, chosen[0].slots(j.lot.Shape))
 	}
 	copy(a.id[:8], r.Self[:8])
@@ -284,14 +301,18 @@ func (r *rival) call(now int64, j *job, chosen []*standing) (out []scheduler.Out
 	r.rounds[a.id] = a
 	r.open = append(r.open, a)
 	var slowest int64
-	for _, n := range chosen {
-		held := ThreadsOf(j.lot.Shape, n.smt()) * int32(min(a.wanted, n.slots(j.lot.Shape)))
+	for i, n := range chosen {
+		slots := a.wanted
+		if counts != nil {
+			slots = counts[i]
+		}
+		held := ThreadsOf(j.lot.Shape, n.smt()) * int32(min(slots, n.slots(j.lot.Shape)))
 		n.spent += held
 		a.held = append(a.held, held)
 		slowest = max(slowest, n.RTTMicros/1000)
 		out = append(out, scheduler.Output{Call: &scheduler.CallOut{Node: n.Offer.Node, Call: workload.Call{
 			Auction: a.id, Workload: j.lot.Workload, Cell: r.Cell, Leader: r.Self, Owner: j.lot.Owner,
-			Shape: j.lot.Shape, Kind: j.lot.Kind, Host: j.lot.Host, Where: j.lot.Where, Slots: a.wanted, MaxPrice: j.lot.MaxPrice,
+			Shape: j.lot.Shape, Kind: j.lot.Kind, Host: j.lot.Host, Where: j.lot.Where, Slots: slots, MaxPrice: j.lot.MaxPrice,
 		}}})
 	}
 	a.closes = now + min(max(callMin, 2*slowest), callMax)
@@ -336,6 +357,11 @@ func (r *rival) close(now int64, a *round) (out []scheduler.Output) {
 	j.round = nil
 	slots := scheduler.Clear(min(a.wanted, j.lot.Wanted), j.lot.MaxPrice, a.bids, a.scores)
 	for i, n := range a.calls {
+		if r.mine != nil {
+			if r.mine[n.Offer.Node] -= a.held[i]; r.mine[n.Offer.Node] <= 0 {
+				delete(r.mine, n.Offer.Node)
+			}
+		}
 		won := slices.ContainsFunc(slots, func(s workload.AwardSlot) bool { return s.Node == n.Offer.Node })
 		bid := slices.ContainsFunc(a.bids, func(b workload.Bid) bool { return b.Node == n.Offer.Node })
 		if !won {

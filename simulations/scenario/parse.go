@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
@@ -74,28 +73,6 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 			})
 		},
 	})
-}
-
-func (r *reader) policy(n *document.Node, p *Policy) {
-	name := func(n *document.Node) {
-		if !slices.Contains(Policies, n.Text) {
-			hint := "the policies are " + strings.Join(Policies, ", ")
-			if near := document.Nearest(n.Text, Policies); near != "" {
-				hint = "did you mean " + near + "?"
-			}
-			r.fail(n.Pos, hint, "policy: there is no %s", shown(n))
-			return
-		}
-		p.Name = n.Text
-	}
-	if n.Kind != document.Map {
-		name(n)
-		return
-	}
-	r.fields(n, "policy", map[string]field{"name": name, "k": r.count("policy.k", 1, 64, &p.K)})
-	if k := n.Get("k"); k != nil && p.Name != RandomK {
-		r.fail(k.Pos, "leave it out, or write name: random-k", "policy.k: %s has no k", p.Name)
-	}
 }
 
 func (r *reader) network(n *document.Node, w *Network) {

@@ -29,24 +29,6 @@ type Scenario struct {
 	Cells        Cells       `json:"cells"`
 }
 
-// Policy is who decides where work runs; K is of random-k.
-type Policy struct {
-	Name string `json:"name"`
-	K    int    `json:"k"`
-}
-
-// The policies. Perrin is the production market.
-const (
-	Perrin     = "perrin"
-	Random     = "random"
-	RandomK    = "random-k"
-	PowerOfTwo = "power-of-two"
-	AllKnowing = "all-knowing"
-)
-
-// Policies lists the policies there are.
-var Policies = []string{Perrin, Random, RandomK, PowerOfTwo, AllKnowing}
-
 // Network is where peers are and how long messages take: half of the round trip
 // between two regions, the access of both ends, and jitter.
 type Network struct {
@@ -144,7 +126,7 @@ const (
 // docs/performance.md; a start is that of a native task in its sandbox.
 func Default() Scenario {
 	return Scenario{
-		Seed: 1, Replications: 5, Interval: second, CellSize: 64, Voters: 5, Owners: 16, Policy: Policy{Name: Perrin, K: 3},
+		Seed: 1, Replications: 5, Interval: second, CellSize: 64, Voters: 5, Owners: 16, Policy: defaultPolicy(),
 		Network: World(),
 		Start:   chance.Dist{Kind: chance.LogNormal, A: float64(20 * ms), B: 0.4, Max: 10 * second},
 		Costs: Costs{
