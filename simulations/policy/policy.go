@@ -92,9 +92,7 @@ func New(c Config) (Desk, error) {
 	case scenario.Omega:
 		return newOmega(c), nil
 	case scenario.Central:
-		r := newRival(c, fitOf(c.Policy.Fit))
-		r.stale = true
-		return r, nil
+		return newRival(c, fitOf(c.Policy.Fit)), nil
 	case scenario.AllKnowing:
 		return newRival(c, nil), nil
 	}

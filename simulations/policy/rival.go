@@ -102,7 +102,6 @@ type rival struct {
 	rounds map[workload.AuctionID]*round
 	open   []*round // in the order of opening
 	retry  int64    // nothing fitted: look again then; 0 is at once
-	stale  bool     // what is freed is seen in the next offer alone
 
 	// A scheduler that thinks: about whom, with what it has found, until when.
 	decision int64
@@ -164,7 +163,7 @@ func (r *rival) take(now int64, in scheduler.Input) []scheduler.Output {
 			n.expires = 0
 		}
 	case in.Freed != nil:
-		if n := r.nodes[in.Freed.Node]; n != nil && !r.stale {
+		if n := r.nodes[in.Freed.Node]; n != nil {
 			n.spent -= ThreadsOf(in.Freed.Shape, n.smt())
 			r.retry = 0
 		}
