@@ -53,6 +53,9 @@ func TestGallery(t *testing.T) {
 			if got["placed"] < 10 || got["placement_p50"] <= 0 || got["success"] < 90 || got["utilisation"] <= 0 {
 				t.Errorf("got %v", got)
 			}
+			if name == "sparrow" && got["slowdown_p50"] > 1.12 {
+				t.Errorf("the median is %.2f x ideal, the paper has 1.12 at most", got["slowdown_p50"])
+			}
 			if name == "churn" && (got["lost_attempts"] == 0 || got["expired_leases"] == 0) {
 				t.Errorf("nobody left: %v", got)
 			}
