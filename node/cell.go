@@ -32,33 +32,12 @@ func rules(memo *workload.Memo) ledger.Rules {
 	}
 }
 
-// replay runs an award's clearing again. It is pure: every replica does it.
+// replay clears an award again, as every replica does.
 func replay(memo *workload.Memo, a *ledger.Award) error {
-	bids := make([]workload.Bid, len(a.Bids))
-	if len(a.Scores) != len(a.Bids) {
-		return fmt.Errorf("%d bids, %d scores", len(a.Bids), len(a.Scores))
-	}
-	for i, signed := range a.Bids {
-		bid, err := leader.OpenBid(memo, signed)
-		if err != nil {
-			return err
-		}
-		if bid.Auction != a.Auction {
-			return errors.New("a bid is for another auction")
-		}
-		bids[i] = bid
-	}
-	slots := scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
-	if len(slots) != len(a.Slots) {
-		return fmt.Errorf("the clearing gives %d slots, the award %d", len(slots), len(a.Slots))
-	}
-	for i := range slots {
-		if slots[i] != a.Slots[i] {
-			return fmt.Errorf("slot %d: the clearing gives %s at %d, the award %s at %d", i,
-				slots[i].Node.Short(), slots[i].Rate, a.Slots[i].Node.Short(), a.Slots[i].Rate)
-		}
-	}
-	return nil
+	open := func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }
+	return scheduler.Replay(&scheduler.Award{
+		Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
+	}, open, scheduler.Clear)
 }
 
 // openResult checks that a close carries its worker's signature over what it closes.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/settings"
 	"github.com/perrin-mesh/perrin/node/api"
@@ -228,6 +229,10 @@ func unknownVerb(cmd *cobra.Command, word string) error {
 }
 
 func flagError(cmd *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) && strings.Contains(wrong.GetFlag().Value.Type(), "int") {
+		err = fmt.Errorf("--%s: want a whole number, got %.80q", wrong.GetFlag().Name, wrong.GetValue())
+	}
 	return &failure{err: err, code: exitUsage, hint: "see `" + cmd.CommandPath() + " --help`"}
 }
 

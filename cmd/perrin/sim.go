@@ -19,6 +19,7 @@ import (
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/scenarios"
 	"github.com/perrin-mesh/perrin/simulations/study"
+	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
 // simLater are verbs of a simulator that this one has not yet.
@@ -204,7 +205,7 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 		return nil, nil, &failure{err: err, code: exitUsage, hint: "name a scenario's file, or one of the gallery: " + strings.Join(scenarios.Names(), ", ")}
 	}
 	s, err := scenario.Parse(name, text)
-	var wrong scenario.Errors
+	var wrong document.Errors
 	if errors.As(err, &wrong) {
 		return nil, nil, &failure{err: err, code: exitUsage, hint: wrong.Hint()}
 	}
@@ -237,7 +238,7 @@ func (f *simFlags) apply(cmd *cobra.Command, s *scenario.Scenario) error {
 	}
 	if f.policy != "" {
 		if !slices.Contains(scenario.Policies, f.policy) {
-			return usagef("the policies are "+strings.Join(scenario.Policies, ", "), "--policy: there is no %.40q", f.policy)
+			return usagef(scenario.PolicyHint(f.policy), "--policy: there is no %.40q", f.policy)
 		}
 		s.Policy.Name = f.policy
 	}

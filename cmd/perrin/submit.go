@@ -64,7 +64,7 @@ func (a *app) readSteps(file string) ([]*step, error) {
 		return nil, err
 	}
 	parsed, err := specfile.Parse(file, data)
-	var wrong specfile.Errors
+	var wrong document.Errors
 	if errors.As(err, &wrong) {
 		return nil, &failure{err: wrong, code: exitUsage, hint: orElse(wrong.Hint(), "`perrin spec schema` lists every field and its range")}
 	}

@@ -192,7 +192,7 @@ func (w *World) propose(c *cell, p proposal) {
 		return // no majority: the answer never comes
 	}
 	p.term, p.leader = c.term, c.leader
-	i := w.keepProposal(p)
+	i := w.proposals.keep(p)
 	s := &w.peers[c.leader].links
 	at := max(w.now, w.leaves) + c.quorum + w.sc.Costs.Fsync.Draw(s)
 	if j := w.sc.Network.Jitter; j > 0 && c.quorum > 0 {
@@ -205,23 +205,10 @@ func (w *World) propose(c *cell, p proposal) {
 	w.push(c.commits, event{kind: commit, a: c.at, c: i})
 }
 
-func (w *World) keepProposal(p proposal) int32 {
-	if n := len(w.freeProps); n > 0 {
-		i := w.freeProps[n-1]
-		w.freeProps = w.freeProps[:n-1]
-		w.proposals[i] = p
-		return i
-	}
-	w.proposals = append(w.proposals, p)
-	return int32(len(w.proposals) - 1)
-}
-
 // committed applies a proposal, unless the term in which it was made is over: its
 // entry then never got a majority, and nobody was told that it did.
 func (w *World) committed(c *cell, i int32) {
-	p := w.proposals[i]
-	w.proposals[i] = proposal{}
-	w.freeProps = append(w.freeProps, i)
+	p := w.proposals.take(i)
 	if c.leader != p.leader || c.term != p.term {
 		return
 	}

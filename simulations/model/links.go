@@ -47,27 +47,8 @@ func (w *World) send(m message) {
 		w.countBytes(msgView, viewBytes+viewMember*int64(w.cells[m.cell].last-w.cells[m.cell].first))
 	}
 	leaves := max(w.now, w.leaves)
-	i := w.keep(m)
+	i := w.msgs.keep(m)
 	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})
-}
-
-// keep stores a message until it is delivered.
-func (w *World) keep(m message) int32 {
-	if n := len(w.freeMsgs); n > 0 {
-		i := w.freeMsgs[n-1]
-		w.freeMsgs = w.freeMsgs[:n-1]
-		w.msgs[i] = m
-		return i
-	}
-	w.msgs = append(w.msgs, m)
-	return int32(len(w.msgs) - 1)
-}
-
-func (w *World) take(i int32) message {
-	m := w.msgs[i]
-	w.msgs[i] = message{}
-	w.freeMsgs = append(w.freeMsgs, i)
-	return m
 }
 
 // arriveAt is a message that reaches a peer. A leader handles one at a time; what
@@ -78,15 +59,15 @@ func (w *World) arriveAt(to, index int32) {
 		if w.tracing != nil {
 			w.note("nobody is there")
 		}
-		w.take(index)
+		w.msgs.take(index)
 		return
 	}
 	if start := max(w.now, p.busy); start > w.now {
-		p.busy = start + w.cost(to, w.msgs[index].kind)
-		w.push(start, event{kind: handle, what: w.msgs[index].kind, a: to, b: p.boot, c: index})
+		p.busy = start + w.cost(to, w.msgs.all[index].kind)
+		w.push(start, event{kind: handle, what: w.msgs.all[index].kind, a: to, b: p.boot, c: index})
 		return
 	}
-	p.busy = w.now + w.cost(to, w.msgs[index].kind)
+	p.busy = w.now + w.cost(to, w.msgs.all[index].kind)
 	w.deliver(to, index)
 }
 
@@ -100,7 +81,7 @@ func (w *World) cost(to int32, k msgKind) int64 {
 
 // deliver handles a message; what it sends leaves when the peer's CPU is done.
 func (w *World) deliver(to, index int32) {
-	m := w.take(index)
+	m := w.msgs.take(index)
 	if !w.peers[to].up || m.boot != 0 && m.boot != w.peers[to].boot {
 		return
 	}

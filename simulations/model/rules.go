@@ -3,7 +3,6 @@ package model
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/scheduler"
@@ -55,32 +54,15 @@ func openBid(s workload.Signed) (workload.Bid, error) {
 	return b, nil
 }
 
-// replay runs an award's clearing again, as every replica does.
+// replay clears an award again, as every replica does.
 func (w *World) replay(a *ledger.Award) error {
-	bids := make([]workload.Bid, len(a.Bids))
-	for i, signed := range a.Bids {
-		bid, err := openBid(signed)
-		if err != nil {
-			return err
-		}
-		if bid.Auction != a.Auction {
-			return errors.New("a bid is for another auction")
-		}
-		bids[i] = bid
-	}
-	slots := scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
+	clearing := scheduler.Clear
 	if w.traits.PayAsBid {
-		policy.PayAsBid(slots)
+		clearing = policy.ClearPayAsBid
 	}
-	if len(slots) != len(a.Slots) {
-		return fmt.Errorf("the clearing gives %d slots, the award %d", len(slots), len(a.Slots))
-	}
-	for i := range slots {
-		if slots[i] != a.Slots[i] {
-			return fmt.Errorf("slot %d: the clearing gives %d, the award %d", i, slots[i].Rate, a.Slots[i].Rate)
-		}
-	}
-	return nil
+	return scheduler.Replay(&scheduler.Award{
+		Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
+	}, openBid, clearing)
 }
 
 // ms is a time as the pure packages see it.

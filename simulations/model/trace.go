@@ -69,10 +69,10 @@ func (w *World) dispatchWatched(seq uint64, e *event) {
 func (w *World) describe(e *event, r *Record) {
 	switch e.kind {
 	case deliver, handle:
-		w.describeMessage(&w.msgs[e.c], r)
+		w.describeMessage(&w.msgs.all[e.c], r)
 	case commit:
 		r.Cell, r.Peer = e.a, w.cells[e.a].leader
-		w.describeProposal(&w.proposals[e.c], r)
+		w.describeProposal(&w.proposals.all[e.c], r)
 	case wake, leaseDesk, elect:
 		r.Cell, r.Peer = e.a, w.cells[e.a].leader
 	case begin, taskEnd, retry:

@@ -51,10 +51,8 @@ type World struct {
 	loads     []load
 	slots     []slot
 	freeSlots []int32
-	msgs      []message
-	freeMsgs  []int32
-	proposals []proposal
-	freeProps []int32
+	msgs      pool[message]  // under way
+	proposals pool[proposal] // not committed yet
 	arrivals  []chance.Stream
 	clients   [][]chance.Stream
 	where     chance.Stream // homes of submissions

@@ -107,14 +107,21 @@ func (p payAsBid) Step(now int64, in scheduler.Input) []scheduler.Output {
 	out := p.Desk.Step(now, in)
 	for _, o := range out {
 		if o.Award != nil {
-			PayAsBid(o.Award.Slots)
+			payAsked(o.Award.Slots)
 		}
 	}
 	return out
 }
 
-// PayAsBid has each slot paid what its winner asked.
-func PayAsBid(slots []workload.AwardSlot) {
+// ClearPayAsBid is the production clearing under a first price.
+func ClearPayAsBid(wanted uint32, maxPrice int64, bids []workload.Bid, scores []workload.Score) []workload.AwardSlot {
+	slots := scheduler.Clear(wanted, maxPrice, bids, scores)
+	payAsked(slots)
+	return slots
+}
+
+// payAsked has each slot paid what its winner asked.
+func payAsked(slots []workload.AwardSlot) {
 	for i := range slots {
 		slots[i].Rate = slots[i].Ask
 	}

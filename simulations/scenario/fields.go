@@ -16,7 +16,7 @@ import (
 // reader turns nodes into a scenario and collects what is wrong.
 type reader struct {
 	file  string
-	errs  Errors
+	errs  document.Errors
 	lists map[*document.Node]bool // lists that were wanted; nil when nobody asks
 }
 

@@ -2,38 +2,14 @@ package scenario
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
-// Errors is everything that is wrong with a file, in its order, 20 at most.
-type Errors []*document.Error
-
-const shownErrors = 20
-
-// Error returns one line for each.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, each := range e {
-		lines[i] = each.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Hint returns what to do about the first that has a hint.
-func (e Errors) Hint() string {
-	for _, each := range e {
-		if each.Hint != "" {
-			return each.Hint
-		}
-	}
-	return ""
-}
-
-// Parse reads and checks a scenario; name is for errors. An error is of type Errors.
+// Parse reads and checks a scenario; name is for errors. An error is of type
+// document.Errors.
 func Parse(name string, data []byte) (*Scenario, error) {
 	root, err := ReadTree(name, data)
 	if err != nil {

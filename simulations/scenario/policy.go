@@ -92,9 +92,13 @@ func (r *reader) policyName(n *document.Node, p *Policy) {
 		p.Name = n.Text
 		return
 	}
-	hint := "the policies are " + strings.Join(Policies, ", ")
-	if near := document.Nearest(n.Text, Policies); near != "" {
-		hint = "did you mean " + near + "?"
+	r.fail(n.Pos, PolicyHint(n.Text), "policy: there is no %s", shown(n))
+}
+
+// PolicyHint says what to write in place of a policy that there is not.
+func PolicyHint(name string) string {
+	if near := document.Nearest(name, Policies); near != "" {
+		return "did you mean " + near + "?"
 	}
-	r.fail(n.Pos, hint, "policy: there is no %s", shown(n))
+	return "the policies are " + strings.Join(Policies, ", ")
 }

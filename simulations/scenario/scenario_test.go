@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"errors"
+	"github.com/perrin-mesh/perrin/workload/specfile/document"
 	"math"
 	"strings"
 	"testing"
@@ -78,7 +79,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		}
 		text := strings.Replace(good, c.from, c.to, 1)
 		s, err := Parse("scenario.yaml", []byte(text))
-		var errs Errors
+		var errs document.Errors
 		if !errors.As(err, &errs) || s != nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q in place of %q: got %v, want %q", c.to, c.from, err, c.want)
 			continue

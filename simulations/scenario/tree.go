@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,7 +11,7 @@ import (
 )
 
 // ParseTree checks a scenario that was read already; name is for errors. An error
-// is of type Errors.
+// is of type document.Errors.
 func ParseTree(name string, root *document.Node) (*Scenario, error) {
 	r := &reader{file: name}
 	s := Default()
@@ -21,21 +20,16 @@ func ParseTree(name string, root *document.Node) (*Scenario, error) {
 		r.check(root, &s)
 	}
 	if len(r.errs) > 0 {
-		slices.SortStableFunc(r.errs, func(a, b *document.Error) int { return (a.Line-b.Line)<<16 + a.Column - b.Column })
-		return nil, r.errs[:min(len(r.errs), shownErrors)]
+		return nil, document.Sorted(r.errs)
 	}
 	return &s, nil
 }
 
 // ReadTree reads a file as a tree without checking what it says. An error is of
-// type Errors.
+// type document.Errors.
 func ReadTree(name string, data []byte) (*document.Node, error) {
 	root, err := document.Parse(name, data)
-	var own *document.Error
-	if errors.As(err, &own) {
-		return nil, Errors{own}
-	}
-	return root, err
+	return root, document.AsErrors(err)
 }
 
 // Axis is a list where a scenario has one value.

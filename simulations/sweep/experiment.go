@@ -81,7 +81,7 @@ func (c *Cell) Value(axis string) string {
 }
 
 // Read reads an experiment; name is for errors. base returns the file that the
-// field base names. What is wrong with the text is a scenario.Errors, wrapped with
+// field base names. What is wrong with the text is a document.Errors, wrapped with
 // the cell when only some have it.
 func Read(name string, text []byte, base func(string) ([]byte, error)) (*Experiment, error) {
 	root, err := scenario.ReadTree(name, text)
@@ -108,7 +108,7 @@ func Read(name string, text []byte, base func(string) ([]byte, error)) (*Experim
 type reader struct{ file string }
 
 func (r *reader) fail(at document.Pos, hint, format string, args ...any) error {
-	return scenario.Errors{{File: r.file, Pos: at, Message: fmt.Sprintf(format, args...), Hint: hint}}
+	return document.Errors{{File: r.file, Pos: at, Message: fmt.Sprintf(format, args...), Hint: hint}}
 }
 
 // withBase puts the fields of the experiment over those of its base.
@@ -333,7 +333,7 @@ func (r *reader) check(e *Experiment) error {
 
 // Hint returns what to do about an error of Read, "" when there is nothing to say.
 func Hint(err error) string {
-	var wrong scenario.Errors
+	var wrong document.Errors
 	if errors.As(err, &wrong) {
 		return wrong.Hint()
 	}

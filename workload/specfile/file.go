@@ -10,11 +10,8 @@ import (
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
-// Bounds of a file.
-const (
-	MaxSteps  = 1000
-	maxErrors = 20
-)
+// MaxSteps bounds the steps of a file.
+const MaxSteps = 1000
 
 //go:embed schema.json
 var schema []byte
@@ -65,36 +62,11 @@ type File struct {
 	Steps []Step
 }
 
-// Errors is everything that is wrong with a file, in its order, 20 at most.
-type Errors []*document.Error
-
-// Error returns one line for each.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, each := range e {
-		lines[i] = each.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Hint returns what to do about the first.
-func (e Errors) Hint() string {
-	for _, each := range e {
-		if each.Hint != "" {
-			return each.Hint
-		}
-	}
-	return ""
-}
-
-// Parse reads a file; name is for errors. An error is of type Errors.
+// Parse reads a file; name is for errors. An error is of type document.Errors.
 func Parse(name string, data []byte) (*File, error) {
 	root, err := document.Parse(name, data)
 	if err != nil {
-		if own, ok := err.(*document.Error); ok {
-			return nil, Errors{own}
-		}
-		return nil, err
+		return nil, document.AsErrors(err)
 	}
 	r := &reader{file: name}
 	steps := r.root(root)
@@ -102,10 +74,7 @@ func Parse(name string, data []byte) (*File, error) {
 		steps = r.order(steps)
 	}
 	if len(r.errs) > 0 {
-		slices.SortStableFunc(r.errs, func(a, b *document.Error) int {
-			return (a.Line-b.Line)<<16 + a.Column - b.Column
-		})
-		return nil, r.errs[:min(len(r.errs), maxErrors)]
+		return nil, document.Sorted(r.errs)
 	}
 	return &File{Name: name, Steps: steps}, nil
 }
@@ -210,7 +179,7 @@ func (o *ordering) cycle(i int) {
 // reader turns nodes into steps and collects what is wrong.
 type reader struct {
 	file string
-	errs Errors
+	errs document.Errors
 }
 
 func (r *reader) fail(at document.Pos, hint, format string, args ...any) {

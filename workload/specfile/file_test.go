@@ -84,12 +84,12 @@ func TestFiles(t *testing.T) {
 }
 
 func outcome(f *File, err error) string {
-	var all Errors
+	var all document.Errors
 	switch {
 	case errors.As(err, &all):
 		return fmt.Sprintf("%v\nhint: %s\n", all, all.Hint())
 	case err != nil:
-		return fmt.Sprintf("not of type Errors: %v\n", err)
+		return fmt.Sprintf("not of type document.Errors: %v\n", err)
 	}
 	var out strings.Builder
 	for _, s := range f.Steps {
@@ -163,7 +163,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, name := range []string{"f.yaml", "f.json"} {
 			parsed, err := Parse(name, data)
-			var all Errors
+			var all document.Errors
 			switch {
 			case err == nil:
 				for _, s := range parsed.Steps {
