@@ -103,7 +103,7 @@ func (g *Group) open() error {
 func (g *Group) start(t Timing, restore bool) (*instance, error) {
 	g.machine.replayed = 0
 	hlog := raftLog{log: g.log}
-	trans := newTransport(&g.cfg, t, hlog)
+	trans := newTransport(&g.cfg, g.members, t, hlog)
 	in := &instance{trans: trans, done: make(chan struct{}), told: make(chan struct{}), events: make(chan raft.Observation, 64), idle: make(chan struct{})}
 	if err := errors.Join(g.logs.prime(), checkTerm(g.cfg.Storage)); err != nil {
 		return nil, errors.Join(err, trans.Close())

@@ -9,12 +9,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is the library's network transport with five additions: it lets
-// heartbeats leave together, notes when which follower answered, bounds the bytes in a message, checks what
-// comes in, and counts.
+// transport is the library's network transport with additions: heartbeats leave
+// together, it notes when which follower answered, bounds the bytes in a message,
+// checks what comes in, and lets a server vote for one whose promotion it missed.
 type transport struct {
 	*raft.NetworkTransport
 	layer    *layer
+	members  *membership
 	contacts *contacts
 	beat     *beat
 	batch    int
@@ -27,13 +28,13 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(cfg *Config, t Timing, log hclog.Logger) *transport {
+func newTransport(cfg *Config, members *membership, t Timing, log hclog.Logger) *transport {
 	l := newLayer(cfg)
 	tr := &transport{
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream: l, MaxPool: 3, Timeout: t.RPC, Logger: log, MsgpackUseNewTimeFormat: true,
 		}),
-		layer: l, contacts: newContacts(), beat: newBeat(t.Heartbeat), batch: cfg.MaxBatch, rpcs: make(chan raft.RPC),
+		layer: l, members: members, contacts: newContacts(), beat: newBeat(t.Heartbeat), batch: cfg.MaxBatch, rpcs: make(chan raft.RPC),
 	}
 	go tr.screen()
 	return tr
@@ -50,6 +51,7 @@ func (t *transport) screen() {
 				go refuse(rpc, err)
 				continue
 			}
+			t.hear(rpc.Command)
 			select {
 			case t.rpcs <- rpc:
 			case <-t.layer.ctx.Done():
@@ -57,6 +59,31 @@ func (t *transport) screen() {
 			}
 		case <-t.layer.ctx.Done():
 			return
+		}
+	}
+}
+
+// hear lets this server vote for one that it knows as a standby. A leader may die
+// just after it gave a standby its vote, with the entry on the two of them alone:
+// then only the new voter can win, and it needs this vote. Raft grants it (Ongaro,
+// "Consensus: Bridging Theory and Practice", section 4.1: a server votes without
+// a look at its own configuration); the library does not, so it is told of a voter
+// that it knows. It reads the name for this check alone.
+func (t *transport) hear(command any) {
+	var candidate *[]byte
+	switch req := command.(type) {
+	case *raft.RequestVoteRequest:
+		candidate = &req.ID
+	case *raft.RequestPreVoteRequest:
+		candidate = &req.ID
+	default:
+		return
+	}
+	servers := t.members.current()
+	voters := servers.Voters()
+	for _, s := range servers.Servers {
+		if s.Suffrage == Nonvoter && string(*candidate) == string(serverID(s.ID)) && len(voters) > 0 {
+			*candidate = []byte(serverID(voters[0]))
 		}
 	}
 }

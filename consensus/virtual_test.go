@@ -119,3 +119,25 @@ func TestQuorumComesAndGoesInVirtualTime(t *testing.T) {
 		}
 	})
 }
+
+// TestPromotionThatOneVoterMissed: the leader dies right after a promotion that
+// only the new voter heard of. The two that are left are a majority and go on.
+func TestPromotionThatOneVoterMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2, 1, func(c *cluster) { c.timing = Mesh() })
+		founder, behind, promoted := c.nodes[0], c.nodes[1], c.nodes[2]
+		c.net.isolate(behind.id, true)
+		if _, err := founder.group.AddVoter(c.ctx, promoted.id, 0); err != nil {
+			t.Fatal(err)
+		}
+		c.net.isolate(founder.id, true)
+		c.net.isolate(behind.id, false)
+		if s, _ := behind.group.Servers().Suffrage(promoted.id); s != Nonvoter {
+			t.Fatal("the promotion reached the server that was to miss it")
+		}
+		if got := c.leader(founder); got != promoted {
+			t.Errorf("leader is %s, want %s, which alone has the last entry", got.id.Short(), promoted.id.Short())
+		}
+		c.agree(c.propose(promoted, "after", 3), behind, promoted)
+	})
+}
