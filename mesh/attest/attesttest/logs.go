@@ -20,7 +20,7 @@ type Event struct {
 // SecureBoot is the event that measures the EFI variable of that name.
 func SecureBoot(on bool) Event {
 	name := utf16.Encode([]rune("SecureBoot"))
-	data := make([]byte, 16)
+	data := []byte("\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c") // EFI_GLOBAL_VARIABLE
 	data = binary.LittleEndian.AppendUint64(data, uint64(len(name)))
 	data = binary.LittleEndian.AppendUint64(data, 1)
 	for _, u := range name {
@@ -32,6 +32,9 @@ func SecureBoot(on bool) Event {
 	}
 	return Event{PCR: 7, Type: 0x80000001, Data: append(data, value)}
 }
+
+// Separator ends what the firmware measures into a register.
+func Separator(pcr uint32) Event { return Event{PCR: pcr, Type: 4, Data: make([]byte, 4)} }
 
 // BootLog is the crypto-agile log of events, each measured by its data.
 func BootLog(events ...Event) []byte {

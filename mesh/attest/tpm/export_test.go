@@ -6,6 +6,7 @@ var (
 	ParsePublic  = parsePublic
 	ReplayFiles  = replayFiles
 	ReplayBoot   = replayBoot
+	VerifyBoot   = verifyBoot
 	ExtendForLog = extend
 )
 

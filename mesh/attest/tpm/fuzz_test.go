@@ -57,3 +57,62 @@ func TestBootLog(t *testing.T) {
 		t.Errorf("%d cuts read as a log, want the 4 between events", whole)
 	}
 }
+
+// TestSecureBootIsTheFirmwaresWord: what the log says of Secure Boot counts only
+// if the firmware said it, before its separator, and only the first time.
+func TestSecureBootIsTheFirmwaresWord(t *testing.T) {
+	on, off, end := attesttest.SecureBoot(true), attesttest.SecureBoot(false), attesttest.Separator(7)
+	hidden := end
+	hidden.Type = 8 // its type is not measured: whoever sends the log can change it
+	vendors := attesttest.SecureBoot(true)
+	vendors.Data[0] ^= 1
+	yes, no := true, false
+	for name, c := range map[string]struct {
+		events []attesttest.Event
+		want   *bool
+	}{
+		"on":                      {[]attesttest.Event{on, end}, &yes},
+		"off, then on":            {[]attesttest.Event{off, on, end}, &no},
+		"on after the separator":  {[]attesttest.Event{off, end, on}, &no},
+		"only after":              {[]attesttest.Event{end, on}, nil},
+		"after a hidden one":      {[]attesttest.Event{hidden, on}, nil},
+		"a vendor's own variable": {[]attesttest.Event{vendors, end}, nil},
+	} {
+		b, err := tpm.ReplayBoot(attesttest.BootLog(c.events...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Secure(); (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
+			t.Errorf("%s: the log is read as saying %v", name, got)
+		}
+	}
+}
+
+// TestBootLogNeedsItsRegisters: a log is worth what the quote covers. Registers
+// that whoever has root can reset (16 to 23) say nothing of the boot.
+func TestBootLogNeedsItsRegisters(t *testing.T) {
+	log := attesttest.BootLog(attesttest.SecureBoot(true), attesttest.Separator(7))
+	b, err := tpm.ReplayBoot(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grade := func(from, to int) (workload.Trust, []string) {
+		value := map[uint8][]byte{}
+		for i := from; i < to; i++ {
+			pcr := b.PCR(i)
+			value[uint8(i)] = pcr[:]
+		}
+		f := attest.Begin(&attest.Evidence{Kind: workload.LevelTPM}, &attest.Expect{Binding: &attest.Binding{}, Policy: &attest.Policy{}, Now: time.Unix(1_800_000_000, 0)})
+		tpm.VerifyBoot(f, log, value)
+		a := f.End()
+		return a.Trust, a.Fails
+	}
+	if got, fails := grade(0, 16); got.Config != attest.ConfigSafe || len(fails) > 0 {
+		t.Errorf("with the registers of the boot: %+v, %q", got, fails)
+	}
+	for _, span := range [][2]int{{16, 24}, {0, 9}, {1, 16}} {
+		if got, fails := grade(span[0], span[1]); got.Config != attest.ConfigRefused || len(fails) == 0 {
+			t.Errorf("with registers %v: %+v, %q", span, got, fails)
+		}
+	}
+}

@@ -63,8 +63,13 @@ const (
 type boot struct {
 	pcrs   [24][sha256.Size]byte
 	events int
-	secure *bool // Secure Boot, if the log says
+	secure *bool // Secure Boot, if the firmware said before it began to boot
+	booted bool  // the firmware has begun: what PCR 7 gets from then on, anybody may have said
 }
+
+// globalVariable is EFI_GLOBAL_VARIABLE (UEFI specification 2.10, 3.3), under which
+// alone the firmware's SecureBoot stands.
+var globalVariable = []byte{0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c}
 
 var errBootLog = errors.New("the boot log is not a well-formed crypto-agile log")
 
@@ -142,11 +147,37 @@ func (b *boot) event(r *reader, sizes map[uint16]uint32) bool {
 		return false
 	}
 	extend(&b.pcrs[pcr], digest)
-	// What the event says is worth something only if it is what was measured.
-	if sum := sha256.Sum256(data); kind == evEFIVariableDriverCfg && pcr == 7 && bytes.Equal(sum[:], digest) {
-		b.variable(data)
+	if pcr == 7 {
+		b.policy(kind, digest, data)
 	}
 	return true
+}
+
+// policy reads what the firmware says of Secure Boot. It measures that before the
+// separator, which ends its own part of PCR 7 (PC Client Firmware Profile, 3.3.4.8);
+// later events are as good as whoever has root. What an event says is worth
+// something only if it is what was measured, and what was said first counts. The
+// separator is known by its digest: an event's type is not measured.
+func (b *boot) policy(kind uint32, digest, data []byte) {
+	sum := sha256.Sum256(data)
+	switch {
+	case isSeparator(digest):
+		b.booted = true
+	case kind == evEFIVariableDriverCfg && !b.booted && b.secure == nil && bytes.Equal(sum[:], digest):
+		b.variable(data)
+	}
+}
+
+// isSeparator knows the three events that a firmware ends its part with: all is
+// well (two ways), or an error (PC Client Firmware Profile, 3.3.2.2).
+func isSeparator(digest []byte) bool {
+	for _, value := range []uint32{0, 0xffffffff, 1} {
+		sum := sha256.Sum256(binary.LittleEndian.AppendUint32(nil, value))
+		if bytes.Equal(sum[:], digest) {
+			return true
+		}
+	}
+	return false
 }
 
 // locality starts PCR 0 at the locality that the firmware began in.
@@ -160,7 +191,9 @@ func (b *boot) locality(pcr uint32, data []byte) {
 // variable looks for the EFI variable SecureBoot in a UEFI_VARIABLE_DATA.
 func (b *boot) variable(data []byte) {
 	r := &reader{b: data, ok: true}
-	r.take(16) // its GUID
+	if !bytes.Equal(r.take(16), globalVariable) {
+		return
+	}
 	units, high := r.u32(), r.u32()
 	size, higher := r.u32(), r.u32()
 	if units > 64 || size > 64 || high != 0 || higher != 0 {
@@ -185,7 +218,6 @@ func extend(pcr *[sha256.Size]byte, digest []byte) {
 type files struct {
 	count      int // entries that lead to the quoted register
 	violations int
-	after      int // entries that came after the quote
 }
 
 var errFileLog = errors.New("the IMA list is not well-formed")
@@ -223,7 +255,6 @@ func replayFiles(log, quoted []byte) (*files, error) {
 	if !matched {
 		return nil, errors.New("the IMA list does not lead to the quoted PCR 10")
 	}
-	f.after = n - f.count
 	return f, nil
 }
 

@@ -15,7 +15,6 @@ type quote struct {
 	extra    []byte
 	resets   uint32 // power cycles since the chip was cleared
 	restarts uint32
-	safe     bool // the clock has not gone back
 	firmware uint64
 	pcrs     []uint8 // selected, ascending
 	digest   []byte  // SHA-256 of their values
@@ -46,7 +45,7 @@ func parseQuote(raw []byte) (*quote, error) {
 		!s.ReadUint32(&q.resets) || !s.ReadUint32(&q.restarts) || !s.ReadUint8(&safe) || !s.ReadUint64(&q.firmware) || safe > 1 {
 		return nil, errQuote
 	}
-	q.signer, q.extra, q.safe = signer, extra, safe == 1
+	q.signer, q.extra = signer, extra
 	return q, q.parseSelection(&s)
 }
 

@@ -138,7 +138,11 @@ func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
 		return
 	}
 	for i := range uint8(bootPCRs) {
-		if v := value[i]; v != nil && !bytes.Equal(v, b.pcrs[i][:]) {
+		switch v := value[i]; {
+		case v == nil:
+			f.Trust.Config = attest.ConfigRefused
+			f.Fail("a boot log came along, but PCR %d is not quoted", i)
+		case !bytes.Equal(v, b.pcrs[i][:]):
 			f.Trust.Config = attest.ConfigRefused
 			f.Fail("the boot log does not lead to the quoted PCR %d", i)
 		}
