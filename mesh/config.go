@@ -100,7 +100,7 @@ func (c *Config) fill() error {
 	if c.Trust != nil {
 		return nil
 	}
-	trust, err := admission.NewTrust(c.Bundle.Root, &admission.Memory{}, c.Now())
+	trust, err := admission.NewTrust(c.Bundle.Root, &admission.Memory{})
 	c.Trust = trust
 	return err
 }

@@ -36,7 +36,7 @@ func seededBundle(t testing.TB) admission.Bundle {
 
 func FuzzHello(f *testing.F) {
 	good := seededBundle(f)
-	trust, err := admission.NewTrust(good.Root, &admission.Memory{}, fuzzTime)
+	trust, err := admission.NewTrust(good.Root, &admission.Memory{})
 	if err != nil {
 		f.Fatal(err)
 	}

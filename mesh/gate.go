@@ -113,8 +113,11 @@ func (g gater) InterceptAccept(network.ConnMultiaddrs) bool {
 	return g.h.roster.waiting() < maxWaiting
 }
 
-func (g gater) InterceptSecured(_ network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	return g.known(p)
+// InterceptSecured lets a peer that is denied come as far as the hello, which
+// tells it why it goes no further.
+func (g gater) InterceptSecured(dir network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	_, err := fromLibp2p(p)
+	return err == nil && (dir == network.DirInbound || g.known(p))
 }
 
 func (g gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -118,7 +118,9 @@ func (h *Host) exchange(s network.Stream, who workload.PeerID) error {
 	if err != nil {
 		return verdict{err, true}
 	}
-	h.admitted(s.Conn(), identity)
+	if err := h.admitted(s.Conn(), identity); err != nil {
+		return err
+	}
 	if err := writeFrame(s, wire.MustMarshal(hello{Newest: newestVersion, Oldest: oldestVersion})); err != nil {
 		return fmt.Errorf("hello with %s: %w", who.Short(), err)
 	}
@@ -161,7 +163,9 @@ func (h *Host) answerHello(s network.Stream, who workload.PeerID) error {
 	if err != nil {
 		return verdict{err, true}
 	}
-	h.admitted(s.Conn(), identity)
+	if err := h.admitted(s.Conn(), identity); err != nil {
+		return err
+	}
 	if err := writeFrame(s, wire.MustMarshal(h.helloMessage())); err != nil {
 		return fmt.Errorf("hello of %s: %w", who.Short(), err)
 	}
@@ -200,9 +204,24 @@ func (h *Host) record(c network.Conn, who workload.PeerID, err error) {
 		return
 	}
 	h.stats.refused.Add(1)
+	if !decided.ours {
+		h.refusal.Store(&Refusal{Peer: who, At: h.cfg.Now(), Reason: decided.Error()})
+	}
 	h.roster.refuse(c.RemotePeer(), decided.error)
 	h.log.Warn("peer refused, or refuses this node", "peer", who, "addr", c.RemoteMultiaddr(), "reason", decided.error)
 }
+
+// Refusal is what a peer said that does not take this node. The reason is the
+// peer's text: it is at most a message long, and not to be printed as it is.
+type Refusal struct {
+	Peer   workload.PeerID
+	At     time.Time
+	Reason string
+}
+
+// Refusal returns the last refusal by a peer that has not admitted this node
+// since, or nil.
+func (h *Host) Refusal() *Refusal { return h.refusal.Load() }
 
 // part gives the other side a moment to read the refusal.
 func part(s network.Stream) {

@@ -48,6 +48,7 @@ type Host struct {
 	suspects     sync.Map // peer.ID: a probe is under way
 	lanes        lanes
 	trusted      chan struct{} // holds one: Trust has changed
+	refusal      atomic.Pointer[Refusal]
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service
@@ -220,9 +221,16 @@ func (h *Host) disconnected(_ network.Network, c network.Conn) {
 	}
 }
 
-// admitted records a hello that succeeded.
-func (h *Host) admitted(c network.Conn, identity admission.Identity) {
-	if h.roster.admit(c.RemotePeer(), identity, h.trust.Until(identity)) {
+// admitted records a hello that succeeded, unless the peer was put out meanwhile.
+func (h *Host) admitted(c network.Conn, identity admission.Identity) error {
+	fresh := h.roster.admit(c.RemotePeer(), identity, h.trust.Until(identity))
+	if err := h.trust.Stands(identity, h.cfg.Now()); err != nil {
+		return verdict{err, true}
+	}
+	if last := h.refusal.Load(); last != nil && last.Peer == identity.Peer {
+		h.refusal.CompareAndSwap(last, nil)
+	}
+	if fresh {
 		h.stats.admitted.Add(1)
 		h.log.Info("peer admitted", "peer", identity.Peer, "name", identity.Name, "addr", c.RemoteMultiaddr())
 		h.boot()
@@ -230,6 +238,7 @@ func (h *Host) admitted(c network.Conn, identity admission.Identity) {
 			h.spawn(func() { h.tellTrust(identity.Peer, admission.Statements{}) })
 		}
 	}
+	return nil
 }
 
 func (h *Host) boot() { h.bootOnce.Do(func() { close(h.bootstrapped) }) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/admission"
@@ -88,9 +89,9 @@ func (h *Host) hearTrust(_ context.Context, from workload.PeerID, m *trustMsg) (
 			h.log.Warn("statements of a peer are not believed", "peer", from, "err", err)
 		}
 	}
-	answer := trustMsg{Digest: h.trust.Digest()}
+	answer := trustMsg{Digest: h.digest()}
 	if answer.Digest != m.Digest {
-		answer.Statements = h.trust.All()
+		answer.Statements = h.trust.All(h.cfg.Now())
 	}
 	return &answer, nil
 }
@@ -100,8 +101,12 @@ func (h *Host) hearTrust(_ context.Context, from workload.PeerID, m *trustMsg) (
 func (h *Host) tellTrust(to workload.PeerID, news admission.Statements) {
 	ctx, cancel := context.WithTimeout(h.ctx, trustTimeout)
 	defer cancel()
+	h.shareTrust(ctx, to, news)
+}
+
+func (h *Host) shareTrust(ctx context.Context, to workload.PeerID, news admission.Statements) {
 	for range 2 {
-		answer, err := CallTyped[trustMsg, trustMsg](ctx, h, to, ProtoTrust, &trustMsg{h.trust.Digest(), news}, maxStatements)
+		answer, err := CallTyped[trustMsg, trustMsg](ctx, h, to, ProtoTrust, &trustMsg{h.digest(), news}, maxStatements)
 		if err != nil {
 			h.log.Debug("trust not exchanged", "peer", to, "err", fmt.Sprintf("%.200s", err))
 			return
@@ -109,12 +114,26 @@ func (h *Host) tellTrust(to workload.PeerID, news admission.Statements) {
 		if _, err := h.learn(answer.Statements, to); err != nil {
 			h.log.Warn("statements of a peer are not believed", "peer", to, "err", err)
 		}
-		if answer.Digest == h.trust.Digest() {
+		if answer.Digest == h.digest() {
 			return
 		}
-		news = h.trust.All()
+		news = h.trust.All(h.cfg.Now())
 	}
 }
+
+// AskTrust learns what every connected peer knows, as far as they answer within
+// trustTimeout: before a change that builds on it.
+func (h *Host) AskTrust(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, trustTimeout)
+	defer cancel()
+	var asked sync.WaitGroup
+	for _, m := range h.roster.members() {
+		asked.Go(func() { h.shareTrust(ctx, m.identity.Peer, admission.Statements{}) })
+	}
+	asked.Wait()
+}
+
+func (h *Host) digest() workload.Digest { return h.trust.Digest(h.cfg.Now()) }
 
 // compareTrust asks one peer, each trustEvery, whether it knows the same.
 func (h *Host) compareTrust() {

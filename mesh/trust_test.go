@@ -1,11 +1,11 @@
 package mesh
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/admission"
-	"github.com/perrin-mesh/perrin/workload"
 )
 
 func TestDeniedPeerIsDisconnectedEverywhereAndLiftedAgain(t *testing.T) {
@@ -37,6 +37,11 @@ func TestDeniedPeerIsDisconnectedEverywhereAndLiftedAgain(t *testing.T) {
 		if err := out.Connect(ctx, h.Addrs()); err == nil {
 			t.Error("a denied peer connected")
 		}
+		eventually(t, "a denied peer is told why", func() bool {
+			_ = out.Connect(ctx, h.Addrs())
+			r := out.Refusal()
+			return r != nil && r.Peer == h.ID() && strings.Contains(r.Reason, "is denied for good")
+		})
 	}
 	// c was away meanwhile, and knows the denied peer.
 	if err := out.Connect(ctx, c.Addrs()); err != nil {
@@ -107,7 +112,7 @@ func TestStatementsThatAreMadeUpAreNotBelieved(t *testing.T) {
 	if _, ok := a.Admitted(b.ID()); !ok {
 		t.Error("what was made up put a node out")
 	}
-	if a.Trust().Digest() != (workload.Digest{}) && a.Trust().Digest() != b.Trust().Digest() {
+	if a.digest() != b.digest() {
 		t.Error("two nodes that know nothing differ")
 	}
 }

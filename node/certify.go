@@ -117,7 +117,8 @@ func (n *Node) freshBundle(ctx context.Context) (admission.Bundle, error) {
 	return bundle, nil
 }
 
-// noteTrust stops this node's own work for peers that were put out.
+// noteTrust drops the offers of peers that were put out, so that nobody calls them.
+// What runs here for workloads that they submitted goes on: it is their cell's.
 func (n *Node) noteTrust() {
 	now := time.Now()
 	for _, d := range n.id.trust.List(now) {
@@ -125,7 +126,7 @@ func (n *Node) noteTrust() {
 	}
 }
 
-// forgetOffer drops the offer of a peer, so that nobody calls it.
+// forgetOffer drops the offer of a peer here and at the leader.
 func (n *Node) forgetOffer(peer workload.PeerID) {
 	n.mu.Lock()
 	delete(n.offers, peer)

@@ -196,7 +196,7 @@ func readIdentity(dir string, raw []byte) (id *identity, h *home, err error) {
 	if id.owner, err = admission.LoadKey(dir, keyOwner); err != nil {
 		return nil, nil, err
 	}
-	id.trust, err = admission.NewTrust(id.bundle.Root, admission.FileStore{Dir: dir, Name: fileTrust}, time.Now())
+	id.trust, err = admission.NewTrust(id.bundle.Root, admission.FileStore{Dir: dir, Name: fileTrust})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -16,6 +16,9 @@ import (
 // clockStep is how far the machine's clock has to be moved for anybody to be told.
 const clockStep = time.Minute
 
+// refusalShown is how long a peer's refusal of this node is told to its owner.
+const refusalShown = time.Hour
+
 // noticeClock compares the machine's clock with the time that passed, and says
 // so when somebody has set it.
 func (n *Node) noticeClock() {
@@ -108,6 +111,9 @@ func (n *Node) notices() []string {
 	defer n.mu.Unlock()
 	if n.clockSet != 0 {
 		out = append(out, fmt.Sprintf("this machine's clock was set by %s while the daemon ran; certificates and invitations go by it", n.clockSet))
+	}
+	if r := n.host.Refusal(); r != nil && time.Since(r.At) < refusalShown {
+		out = append(out, fmt.Sprintf("%s: %.300q", r.At.Local().Format("15:04:05"), r.Reason))
 	}
 	return append(out, n.machine.advice...)
 }

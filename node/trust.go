@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
-	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -82,7 +80,7 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 		out.Denied = append(out.Denied, n.deniedEntry(d))
 	}
 	if issuer := n.id.issuer.Load(); issuer != nil {
-		out.Invited = issuer.Open(now)
+		out.Invited = issuer.OpenInvitations(now)
 	}
 	return out, nil
 }
@@ -161,155 +159,6 @@ func (n *Node) peerNamed(ctx context.Context, text string) (workload.PeerID, str
 		Hint: "name it by its identity, as " + found[0].Short()}
 }
 
-// ChangeOperator implements api.Backend.
-func (g gateway) ChangeOperator(ctx context.Context, c api.OperatorChange) (*api.TrustOperator, error) {
-	n := g.n
-	root, err := admission.LoadKey(n.id.dir, keyRoot)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &api.Error{Kind: api.Unauthorized, Message: "the root key does not lie on this node",
-			Hint: "operators are named where the mesh was founded with `perrin init`; a copy of its keys/root in this node's data folder does it too"}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if got := admission.MeshOf(idOf(root)); got != n.host.Mesh() {
-		return nil, api.Errorf(api.Refused, "keys/root on this node is the root of mesh %.12s, this is mesh %.12s", got, n.host.Mesh())
-	}
-	if err := n.ensureCharter(); err != nil {
-		return nil, err
-	}
-	change := n.addOperator
-	if c.Remove {
-		change = n.removeOperator
-	}
-	charter, o, err := change(ctx, c, root)
-	if err != nil {
-		return nil, err
-	}
-	signed, err := admission.SignCharter(root, charter, time.Now())
-	if err != nil {
-		return nil, api.Errorf(api.Refused, "%s", err.Error())
-	}
-	if err := n.host.Publish(admission.Statements{Charter: &signed}); err != nil {
-		return nil, err
-	}
-	return o, nil
-}
-
-// addOperator has the named node make an operator's key, certifies it, and
-// returns the charter that names it.
-func (n *Node) addOperator(ctx context.Context, c api.OperatorChange, root rootKey) (charter admission.Charter, o *api.TrustOperator, err error) {
-	peer, name, err := n.peerNamed(ctx, c.Node)
-	if err != nil {
-		return charter, nil, err
-	}
-	if id, ok := n.host.Admitted(peer); ok {
-		name = id.Name
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var answer wire.OperatorAnswer
-	if err := (caller{n}).Call(ctx, peer, wire.ProtoOperator, &wire.OperatorMsg{Rotate: c.Rotate}, &answer); err != nil {
-		return charter, nil, operatorAway(c.Node, err)
-	}
-	now := time.Now()
-	cert, err := admission.IssueOperator(root, answer.Key, name, now)
-	if err != nil {
-		return charter, nil, api.Errorf(api.Refused, "%s", err.Error())
-	}
-	if err := (caller{n}).Call(ctx, peer, wire.ProtoOperator, &wire.OperatorMsg{Cert: &cert}, &answer); err != nil {
-		return charter, nil, operatorAway(c.Node, err)
-	}
-	entry := admission.Operator{Key: answer.Key, Node: peer, Name: name, Since: now.UnixMilli()}
-	return n.id.trust.Charter().With(entry, now),
-		&api.TrustOperator{Name: name, Key: answer.Key, Node: peer, Self: peer == n.self, Reached: true, Time: now}, nil
-}
-
-func operatorAway(name string, err error) error {
-	return &api.Error{Kind: api.Unavailable, Message: fmt.Sprintf("node %.80q does not become an operator's: %v", name, err),
-		Hint: "it has to be up, of this version, and reached from here: `perrin nodes`"}
-}
-
-// removeOperator returns the charter without the named operator.
-func (n *Node) removeOperator(_ context.Context, c api.OperatorChange, _ rootKey) (charter admission.Charter, o *api.TrustOperator, err error) {
-	charter = n.id.trust.Charter()
-	var found []admission.Operator
-	for _, op := range charter.Operators {
-		if c.Node == op.Name || c.Node != "" && (strings.HasPrefix(op.Node.String(), c.Node) || strings.HasPrefix(op.Node.Short(), c.Node) || strings.HasPrefix(op.Key.Short(), c.Node)) {
-			found = append(found, op)
-		}
-	}
-	switch {
-	case len(found) != 1:
-		return charter, nil, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("%d operators are called %.80q", len(found), c.Node),
-			Hint: "`perrin trust status` lists the operators"}
-	case len(charter.Operators) == 1:
-		return charter, nil, &api.Error{Kind: api.Refused, Message: fmt.Sprintf("%s is the only operator: nobody could admit or renew", found[0].Name),
-			Hint: "add another first: `perrin operator add NAME`"}
-	}
-	from := time.Now()
-	if !c.Now {
-		from = from.Add(admission.RemovalGrace)
-	}
-	gone := found[0]
-	return charter.Without(gone.Key, from), &api.TrustOperator{Name: gone.Name, Key: gone.Key, Node: gone.Node, Self: gone.Node == n.self, Time: from}, nil
-}
-
-// handleOperator makes this node an operator's: the root's node asks for a key,
-// and comes back with the root's certificate for it. Whoever asks, only what the
-// root has signed changes anything.
-func (n *Node) handleOperator(_ context.Context, from workload.PeerID, m *wire.OperatorMsg) (*wire.OperatorAnswer, error) {
-	n.operatorMu.Lock()
-	defer n.operatorMu.Unlock()
-	if m.Cert == nil {
-		key, err := n.operatorKey(m.Rotate)
-		return &wire.OperatorAnswer{Key: key}, err
-	}
-	issuer, err := n.id.openIssuer(*m.Cert)
-	if err != nil {
-		return nil, wire.Errorf(wire.Unauthorized, "operator certificate: %s", err)
-	}
-	if n.id.trust.Leaving(issuer.ID()) {
-		return nil, wire.Errorf(wire.Refused, "the root has removed this operator key")
-	}
-	if err := admission.WriteFile(n.id.dir, fileOperator, wire.MustMarshal(*m.Cert)); err != nil {
-		return nil, err
-	}
-	n.id.issuer.Store(issuer)
-	n.host.ServeIssuer(issuer, n.contacts)
-	n.log.Info("this node is an operator's", "by", from.Short(), "key", issuer.ID().Short())
-	return &wire.OperatorAnswer{Key: issuer.ID()}, nil
-}
-
-// operatorKey returns the key that this node has for an operator, or a new one:
-// when it has none, when the root has removed it, and to rotate.
-func (n *Node) operatorKey(rotate bool) (workload.PeerID, error) {
-	var inUse workload.PeerID
-	if issuer := n.id.issuer.Load(); issuer != nil {
-		inUse = issuer.ID()
-	}
-	if !inUse.IsZero() && !rotate && !n.id.trust.Leaving(inUse) {
-		return inUse, nil
-	}
-	for _, name := range []string{keyOperator, keyOperator2} {
-		key, err := admission.LoadOrCreateKey(n.id.dir, name)
-		if err != nil {
-			return workload.PeerID{}, err
-		}
-		switch id := idOf(key); {
-		case id == inUse:
-		case !n.id.trust.Leaving(id):
-			return id, nil
-		default:
-			if key, err = admission.NewKey(); err != nil {
-				return workload.PeerID{}, err
-			}
-			return idOf(key), admission.SaveKey(n.id.dir, name, key)
-		}
-	}
-	return workload.PeerID{}, errors.New("both operator keys of this node are in use")
-}
-
 // ChangeDenied implements api.Backend.
 func (g gateway) ChangeDenied(ctx context.Context, c api.DenyChange) (*api.Denied, error) {
 	n := g.n
@@ -324,7 +173,7 @@ func (g gateway) ChangeDenied(ctx context.Context, c api.DenyChange) (*api.Denie
 	if err != nil {
 		return nil, err
 	}
-	if err := n.maySend(peer, c); err != nil {
+	if err := n.mayDeny(peer, c); err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -332,27 +181,32 @@ func (g gateway) ChangeDenied(ctx context.Context, c api.DenyChange) (*api.Denie
 	if c.ForMs > 0 {
 		d.Until = now.Add(time.Duration(c.ForMs) * time.Millisecond).UnixMilli()
 	}
-	doc, err := issuer.Deny(n.id.trust, d, now)
+	doc, err := issuer.Deny(d, now)
 	if err != nil {
 		return nil, &api.Error{Kind: api.Refused, Message: err.Error(), Hint: admission.Hint(err)}
 	}
 	if err := n.host.Publish(admission.Statements{Denials: []admission.SignedDenial{doc}}); err != nil {
 		return nil, err
 	}
-	if !c.Lift {
-		for _, listed := range n.id.trust.List(now) {
-			if listed.Peer == peer {
-				out := n.deniedEntry(listed)
-				return &out, nil
-			}
+	out := &api.Denied{Peer: peer, Name: name, By: n.operatorNamed(issuer.ID(), n.name), Since: now}
+	counts := false
+	for _, listed := range n.id.trust.List(now) {
+		switch {
+		case listed.Peer != peer:
+		case listed.By == issuer.ID():
+			*out, counts = n.deniedEntry(listed), true
+		default:
+			out.Others = append(out.Others, n.operatorNamed(listed.By, listed.By.Short()))
 		}
-		return nil, api.Errorf(api.Internal, "the denial of %s does not count", peer.Short())
 	}
-	return &api.Denied{Peer: peer, Name: name, By: n.operatorNamed(issuer.ID(), n.name), Since: now}, nil
+	if counts == c.Lift {
+		return nil, api.Errorf(api.Unavailable, "this operator has said something newer of %s elsewhere; `perrin trust status` shows what counts", peer.Short())
+	}
+	return out, nil
 }
 
-// maySend refuses denials that the user would regret.
-func (n *Node) maySend(peer workload.PeerID, c api.DenyChange) error {
+// mayDeny refuses denials that the user would regret.
+func (n *Node) mayDeny(peer workload.PeerID, c api.DenyChange) error {
 	view := n.homeView()
 	switch {
 	case c.Lift:
@@ -364,35 +218,4 @@ func (n *Node) maySend(peer workload.PeerID, c api.DenyChange) error {
 			Hint: "add nodes until the cell has three voters (`perrin status`), or say --force"}
 	}
 	return nil
-}
-
-// operatorsFirst lists whom to ask for a certificate: this node, the operator
-// that made the present one, the others, and then any peer, which may be an
-// operator's that is not known here yet.
-func (n *Node) operatorsFirst() []workload.PeerID {
-	var peers []workload.PeerID
-	add := func(p workload.PeerID) {
-		if !slices.Contains(peers, p) {
-			peers = append(peers, p)
-		}
-	}
-	if issuer := n.id.issuer.Load(); issuer != nil && !n.id.trust.Leaving(issuer.ID()) {
-		add(n.self)
-	}
-	charter := n.id.trust.Charter()
-	own := n.host.Bundle().Node.By
-	for _, o := range charter.Operators {
-		if o.Key == own {
-			add(o.Node)
-		}
-	}
-	for _, o := range charter.Operators {
-		add(o.Node)
-	}
-	if len(charter.Operators) == 0 || len(peers) == 0 {
-		for _, p := range n.host.Peers() {
-			add(p.ID)
-		}
-	}
-	return peers
 }

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,15 +60,27 @@ func (m *testMesh) putOut() {
 	for i := range 3 {
 		poll(t, time.Minute, "it is denied everywhere", m.client(i).Trust, func(tr *api.Trust) bool { return len(tr.Denied) == 1 && tr.Denied[0].Name == out })
 	}
+	if _, err := m.client(0).ChangeOperator(within(t, 30*time.Second), api.OperatorChange{Node: m.Members[1].Name, Rotate: true}); err != nil {
+		t.Fatal(err)
+	}
+	poll(t, time.Minute, "the operator denies it with its new key too", m.client(2).Trust, func(tr *api.Trust) bool {
+		return len(tr.Removed) == 1 && len(tr.Denied) == 1 && tr.Denied[0].By == m.Members[1].Name && tr.Denied[0].Reason == "lost"
+	})
 	members := func(n int) func(*api.Status) bool {
 		return func(st *api.Status) bool { return st.Ready && st.Cells[0].Members == n }
 	}
 	status := func(ctx context.Context) (*api.Status, error) { return m.client(0).Status(ctx, false) }
 	poll(t, 2*time.Minute, "the cell evicts it", status, members(3))
 	poll(t, time.Minute, "it has no cell any more", func(ctx context.Context) (*api.Status, error) { return m.client(3).Status(ctx, false) },
-		func(st *api.Status) bool { return !st.Ready })
-	if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); err != nil {
+		func(st *api.Status) bool { return !st.Ready && strings.Contains(strings.Join(st.Warnings, " "), "is denied until") })
+	if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); api.KindOf(err) != api.Refused {
+		t.Errorf("another operator's denial is lifted: %v", err)
+	}
+	if _, err := m.client(0).ChangeOperator(within(t, 30*time.Second), api.OperatorChange{Node: m.Members[1].Name, Remove: true}); err != nil {
 		t.Fatal(err)
+	}
+	if d, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); err != nil || len(d.Others) != 0 {
+		t.Fatalf("lifting what was taken over: %+v, %v", d, err)
 	}
 	poll(t, 2*time.Minute, "it is a member again", status, members(4))
 }

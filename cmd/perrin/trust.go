@@ -138,8 +138,10 @@ Two operators or more keep the mesh going when the founder's machine is away.`,
 		Use: "remove NODE", Short: "Take an operator's right away",
 		Long: `Take an operator's right away. It signs nothing from now on, and for an hour the
 certificates that it signed count, in which their nodes renew at another operator.
-With --now they count no more at once: for an operator's key that somebody else may
-have. Its nodes then need new invitations, and what it denied counts no more.`,
+What it denied stays denied, by the operator of the node that you type this on.
+With --now its certificates count no more at once: for an operator's key that somebody
+else may have. Its nodes then need new invitations, and what it denied is denied no
+more: look at ` + "`perrin trust status`" + ` before, and ` + "`perrin deny`" + ` again what you mean.`,
 		Example: examples("perrin operator remove attic", "perrin operator remove attic --now    # its key was stolen"),
 		Args:    exactly(1, "one NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,6 +167,9 @@ func (a *app) changeOperator(cmd *cobra.Command, node string, c api.OperatorChan
 		return show(a, o, func(o *api.TrustOperator) error {
 			if c.Remove && !c.Now {
 				done += "; certificates that it signed count until " + o.Time.Local().Format(trustTime)
+			}
+			if o.Lapsing > 0 {
+				fmt.Fprintf(a.stderr, "warning: what it denied (%d) counts until %s: `perrin deny` it again on another operator's node\n", o.Lapsing, o.Time.Local().Format(trustTime))
 			}
 			_, err := fmt.Fprintf(a.stdout, "%s (key %s) %s\n", terminal.Clean(o.Name, 64), o.Key.Short(), done)
 			return err
@@ -227,6 +232,9 @@ func (a *app) changeDenied(cmd *cobra.Command, c api.DenyChange) error {
 				who = terminal.Clean(d.Name, 64) + " (" + who + ")"
 			}
 			text := who + " may come back"
+			if c.Lift && len(d.Others) > 0 {
+				text = "this operator denies " + who + " no more; it stays out, since " + terminal.Clean(strings.Join(d.Others, ", "), 256) + " does: lift it there too"
+			}
 			if !c.Lift {
 				text = who + " is put out for good"
 			}

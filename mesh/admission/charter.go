@@ -21,7 +21,8 @@ const (
 const RemovalGrace = time.Hour
 
 // Charter is what the root key says of its mesh: who its operators are, and who
-// is none any more. The one with the highest Seq counts.
+// is none any more. The one with the highest Seq counts, and of two with the same
+// the one whose encoding is greater.
 type Charter struct {
 	Version   uint16          `cbor:"1,keyasint"`
 	Mesh      workload.MeshID `cbor:"2,keyasint"`
@@ -52,6 +53,9 @@ func SignCharter(root ed25519.PrivateKey, c Charter, now time.Time) (workload.Si
 	if err := wire.CheckBounds(&c); err != nil {
 		return workload.Signed{}, fmt.Errorf("charter: %w: %w", ErrTooMany, err)
 	}
+	if c.Seq > maxSeq {
+		return workload.Signed{}, fmt.Errorf("charter: number %d, at most %d: %w", c.Seq, uint64(maxSeq), ErrTooMany)
+	}
 	return workload.Sign(workload.DomainCharter, wire.MustMarshal(c), root), nil
 }
 
@@ -69,6 +73,9 @@ func openCharter(s workload.Signed, root workload.PeerID) (Charter, error) {
 	}
 	if c.Version != certVersion || c.Mesh != MeshOf(root) {
 		return c, fmt.Errorf("charter of version %d for mesh %.12s: %w", c.Version, c.Mesh, ErrForged)
+	}
+	if c.Seq > maxSeq {
+		return c, fmt.Errorf("charter: number %d, at most %d: %w", c.Seq, uint64(maxSeq), ErrForged)
 	}
 	for _, o := range c.Operators {
 		if !ValidName(o.Name) || o.Key.IsZero() || o.Node.IsZero() {

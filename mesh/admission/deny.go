@@ -16,9 +16,14 @@ const (
 	MaxDenyReason = 128
 )
 
-// Denial puts a peer out of the mesh until a time, or, with Lift, lets it in
-// again. Of several about one peer the one with the highest Seq counts, and of
-// two with the same the one that denies.
+// maxSeq bounds the numbers of denials and charters, so that nobody who has a key
+// for a moment can use up all that there are.
+const maxSeq = 1 << 53
+
+// Denial puts a peer out of the mesh until a time, or, with Lift, takes back what
+// the same operator said. Of several of one operator about one peer the one with
+// the highest Seq counts, and of two with the same the one that denies. A peer is
+// out as long as any operator that counts denies it.
 type Denial struct {
 	Version uint16          `cbor:"1,keyasint"`
 	Mesh    workload.MeshID `cbor:"2,keyasint"`
@@ -78,14 +83,13 @@ func signDenial(operator ed25519.PrivateKey, cert workload.Signed, d Denial) (Si
 	return SignedDenial{Denial: workload.Sign(workload.DomainDeny, wire.MustMarshal(d), operator), Operator: cert}, nil
 }
 
-// openDenial verifies that an operator of the mesh that root names said s.
-func openDenial(s SignedDenial, root workload.PeerID, now time.Time) (*held, error) {
+// openDenial verifies that an operator of the mesh that root names said s. The
+// operator's certificate is judged at the time that the denial states, so that a
+// machine whose clock is wrong as it starts forgets none.
+func openDenial(s SignedDenial, root workload.PeerID) (*held, error) {
 	op, err := open(s.Operator, kindOperator, root, MeshOf(root))
 	if err != nil {
 		return nil, fmt.Errorf("denial: operator certificate: %w", err)
-	}
-	if err := op.at(now, 0); err != nil {
-		return nil, fmt.Errorf("denial: operator %q: %w", op.Name, err)
 	}
 	if s.Denial.By != op.Subject {
 		return nil, fmt.Errorf("denial by %s, not by the operator: %w", s.Denial.By.Short(), ErrForged)
@@ -99,6 +103,12 @@ func openDenial(s SignedDenial, root workload.PeerID, now time.Time) (*held, err
 	}
 	if h.Version != certVersion || h.Mesh != MeshOf(root) || h.Peer.IsZero() || !utf8.ValidString(h.Reason) || h.Name != "" && !ValidName(h.Name) {
 		return nil, fmt.Errorf("denial of version %d for mesh %.12s: %w", h.Version, h.Mesh, ErrForged)
+	}
+	if h.Seq > maxSeq {
+		return nil, fmt.Errorf("denial of %s by operator %q: number %d, at most %d: %w", h.Peer.Short(), op.Name, h.Seq, uint64(maxSeq), ErrForged)
+	}
+	if err := op.at(time.UnixMilli(h.At), 0); err != nil {
+		return nil, fmt.Errorf("denial: operator %q: %w", op.Name, err)
 	}
 	return h, nil
 }

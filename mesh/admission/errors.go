@@ -16,6 +16,10 @@ var (
 	ErrDenied = errors.New("is put out of the mesh")
 	// ErrOperatorNode is returned when the node of an operator is to be put out.
 	ErrOperatorNode = errors.New("operators' nodes cannot be denied")
+	// ErrOthersDenial is returned when an operator lifts what only another one said.
+	ErrOthersDenial = errors.New("only the operator that denies it lifts that")
+	// ErrNumbers is returned when an operator has made as many statements as it can.
+	ErrNumbers = errors.New("out of numbers")
 
 	// ErrTokenForm is returned when a text is not an invitation at all.
 	ErrTokenForm = errors.New("not an invitation")
@@ -55,6 +59,8 @@ var hints = []struct {
 	{ErrOtherMesh, "this machine or the token belongs to a different mesh; check which one you mean"},
 	{ErrDenied, "an operator can let it in again: `perrin deny --lift PEER`; `perrin trust status` lists who is put out"},
 	{ErrOperatorNode, "remove the operator first: `perrin operator remove NAME` where the root key is"},
+	{ErrOthersDenial, "`perrin trust status` says who denies it; type `perrin deny --lift` on that operator's node"},
+	{ErrNumbers, "give the operator a new key: `perrin operator add NAME --rotate` where the root key is"},
 	{ErrExpired, "check both clocks (`date -u`); a node that was away for long joins again with a new invitation"},
 	{ErrForged, "the peer's certificates are damaged or made up; join again with a new invitation"},
 	{ErrNotAdmitted, "join the mesh first: `perrin invite` there, `perrin join TOKEN` here"},

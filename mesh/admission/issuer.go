@@ -48,7 +48,6 @@ type Issuer struct {
 type books struct {
 	Version     uint16            `cbor:"1,keyasint"`
 	Invitations []invitationEntry `cbor:"2,keyasint,omitempty" max:"512"`
-	Revoked     []workload.PeerID `cbor:"3,keyasint,omitempty" max:"65536"`
 }
 
 // invitationEntry is an invitation as the issuer knows it: the hash, not the secret.
@@ -88,8 +87,6 @@ func (i *Issuer) Heed(t *Trust) { i.trust = t }
 // heed says why the issuer does not sign for node at now.
 func (i *Issuer) heed(node workload.PeerID, now time.Time) error {
 	switch {
-	case i.isRevoked(node):
-		return fmt.Errorf("peer %s was removed from the mesh: %w", node.Short(), ErrNotAdmitted)
 	case i.trust == nil:
 		return nil
 	case i.trust.Leaving(i.ID()):
@@ -101,9 +98,16 @@ func (i *Issuer) heed(node workload.PeerID, now time.Time) error {
 // ID is the operator's key.
 func (i *Issuer) ID() workload.PeerID { return workload.PeerIDOf(i.key.Public().(ed25519.PublicKey)) }
 
-// Deny makes the operator's statement about a peer; Trust.Merge makes it count.
-func (i *Issuer) Deny(t *Trust, d Denial, now time.Time) (SignedDenial, error) {
-	return t.Deny(i.key, i.cert, d, now)
+// Deny makes the operator's statement about a peer, by what the trust that it
+// heeds knows; Trust.Merge makes it count.
+func (i *Issuer) Deny(d Denial, now time.Time) (SignedDenial, error) {
+	return i.trust.Deny(i.key, i.cert, d, now)
+}
+
+// Adopt says again, as this operator, what another said of peers that it denies
+// now. Trust.Merge makes it count.
+func (i *Issuer) Adopt(from workload.PeerID, now time.Time) ([]SignedDenial, error) {
+	return i.trust.adopt(i.key, i.cert, from, now)
 }
 
 // Mesh is the mesh that the issuer admits to.
@@ -176,6 +180,9 @@ func (i *Issuer) Renew(of Identity, now time.Time) (Bundle, error) {
 	if err := i.heed(of.Peer, now); err != nil {
 		return Bundle{}, fmt.Errorf("renew %s: %w", of.Peer.Short(), err)
 	}
+	if i.trust != nil && !i.trust.Operates(of.Operator, now) {
+		return Bundle{}, fmt.Errorf("renew %s: operator %q was removed: %w", of.Peer.Short(), of.OperatorName, ErrNotAdmitted)
+	}
 	return i.Certify(of.Peer, of.Name, now)
 }
 
@@ -183,9 +190,6 @@ func (i *Issuer) renew(from workload.PeerID, old Bundle, now time.Time) (Bundle,
 	id, err := old.verify(i.Mesh(), from, now, RenewGrace)
 	if err != nil {
 		return Bundle{}, fmt.Errorf("renew: %w", err)
-	}
-	if i.trust != nil && !i.trust.Operates(id.Operator, now) {
-		return Bundle{}, fmt.Errorf("renew: operator %q was removed: %w", id.OperatorName, ErrNotAdmitted)
 	}
 	return i.Renew(id, now)
 }
@@ -212,26 +216,8 @@ func (i *Issuer) take(b *books, from workload.PeerID, req JoinRequest, now time.
 	return nil
 }
 
-// Revoke refuses a node's renewals and joins from now on. The mesh's deny list
-// is what disconnects it before its certificate ends.
-func (i *Issuer) Revoke(node workload.PeerID) error {
-	return i.commit(func(b *books) error {
-		if slices.Contains(b.Revoked, node) {
-			return errUnchanged
-		}
-		b.Revoked = append(b.Revoked, node)
-		return nil
-	})
-}
-
-func (i *Issuer) isRevoked(node workload.PeerID) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return slices.Contains(i.books.Revoked, node)
-}
-
-// Open returns how many invitations can still be used at now.
-func (i *Issuer) Open(now time.Time) int {
+// OpenInvitations returns how many invitations can still be used at now.
+func (i *Issuer) OpenInvitations(now time.Time) int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n := 0
@@ -273,7 +259,6 @@ func (b books) clone() books {
 	for n := range b.Invitations {
 		b.Invitations[n].UsedBy = slices.Clone(b.Invitations[n].UsedBy)
 	}
-	b.Revoked = slices.Clone(b.Revoked)
 	return b
 }
 

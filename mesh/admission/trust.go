@@ -2,12 +2,7 @@ package admission
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -45,15 +40,15 @@ type Trust struct {
 	mu      sync.RWMutex // guards the rest, and is held while it is saved
 	charter Charter
 	signed  *workload.Signed // the charter; nil while none was heard of
-	denials map[workload.PeerID]*held
+	denials denials
 	// issued is when the newest certificate that was seen was made, and back when
 	// the first one was after none had been made for longer than renewals take.
 	issued, back time.Time
 }
 
 // NewTrust opens what was saved in store.
-func NewTrust(root workload.PeerID, store Store, now time.Time) (*Trust, error) {
-	t := &Trust{root: root, store: store, denials: map[workload.PeerID]*held{}}
+func NewTrust(root workload.PeerID, store Store) (*Trust, error) {
+	t := &Trust{root: root, store: store, denials: denials{}}
 	raw, err := store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("trust: load: %w", err)
@@ -65,8 +60,15 @@ func NewTrust(root workload.PeerID, store Store, now time.Time) (*Trust, error) 
 	if err := wire.Unmarshal(raw, &s); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	if _, err := t.take(&s, now); err != nil && t.signed == nil && len(t.denials) == 0 {
+	said, err := t.believe(&s)
+	if err != nil && said.charter == nil && len(said.denials) == 0 {
 		return nil, fmt.Errorf("trust: %w", err)
+	}
+	if said.charter != nil {
+		t.takeCharter(said)
+	}
+	for _, h := range said.denials { // also what seems over: the clock may be wrong
+		t.denials.put(h)
 	}
 	return t, nil
 }
@@ -84,104 +86,77 @@ func (m *Memory) Save(raw []byte) error { m.raw = bytes.Clone(raw); return nil }
 // Merge takes what is new and true of s, saves it and returns it. The error
 // names the first statement that is not to be believed; the others count.
 func (t *Trust) Merge(s Statements, now time.Time) (fresh Statements, err error) {
+	said, err := t.believe(&s)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fresh, err = t.take(&s, now)
-	if !fresh.IsZero() {
-		if saveErr := t.store.Save(wire.MustMarshal(t.all())); saveErr != nil {
-			return fresh, fmt.Errorf("trust: save: %w", saveErr)
-		}
+	t.prune(now)
+	if said.charter != nil && t.takeCharter(said) {
+		fresh.Charter = said.signed
 	}
-	return fresh, err
-}
-
-// take is Merge without saving.
-func (t *Trust) take(s *Statements, now time.Time) (fresh Statements, err error) {
-	if s.Charter != nil && !t.hasCharter(*s.Charter) {
-		c, wrong := openCharter(*s.Charter, t.root)
-		if wrong != nil {
+	for _, h := range said.denials {
+		is, wrong := t.takeDenial(h, now)
+		if err == nil {
 			err = wrong
-		} else if t.signed == nil || c.Seq > t.charter.Seq {
-			t.charter, t.signed = c, s.Charter
-			fresh.Charter = s.Charter
-		}
-	}
-	for _, doc := range s.Denials {
-		is, wrong := t.takeDenial(doc, now)
-		if wrong != nil {
-			err = errors.Join(err, wrong)
 		}
 		if is {
-			fresh.Denials = append(fresh.Denials, doc)
+			fresh.Denials = append(fresh.Denials, h.doc)
 		}
+	}
+	if fresh.IsZero() {
+		return fresh, err
+	}
+	if saveErr := t.store.Save(wire.MustMarshal(t.all(now))); saveErr != nil {
+		return fresh, fmt.Errorf("trust: save: %w", saveErr)
 	}
 	return fresh, err
 }
 
-func (t *Trust) hasCharter(s workload.Signed) bool {
-	return t.signed != nil && bytes.Equal(t.signed.Payload, s.Payload)
+// believed is what verified of some statements, and was not known before.
+type believed struct {
+	charter *Charter
+	signed  *workload.Signed
+	denials []*held
 }
 
-// takeDenial reports whether doc is new.
-func (t *Trust) takeDenial(doc SignedDenial, now time.Time) (bool, error) {
-	for _, h := range t.denials { // the same again costs no signature
-		if bytes.Equal(h.doc.Denial.Payload, doc.Denial.Payload) {
-			return false, nil
+// believe verifies what is not known yet of s, without the lock: a list of forged
+// signatures holds up nobody else. The error names the first that is wrong.
+func (t *Trust) believe(s *Statements) (said believed, err error) {
+	if s.Charter != nil && !t.hasCharter(s.Charter) {
+		c, wrong := openCharter(*s.Charter, t.root)
+		if wrong == nil {
+			said.charter, said.signed = &c, s.Charter
+		}
+		err = wrong
+	}
+	for _, doc := range t.unknown(s.Denials) {
+		h, wrong := openDenial(doc, t.root)
+		if wrong == nil {
+			said.denials = append(said.denials, h)
+		} else if err == nil {
+			err = wrong
 		}
 	}
-	h, err := openDenial(doc, t.root, now)
-	if err != nil {
-		return false, err
-	}
-	if h.over(now) || !t.operates(h.by, now) {
-		return false, nil
-	}
-	old := t.denials[h.Peer]
-	if old != nil && t.operates(old.by, now) && !h.beats(old) {
-		return false, nil
-	}
-	if old == nil && len(t.denials) >= MaxDenied {
-		maps.DeleteFunc(t.denials, func(_ workload.PeerID, h *held) bool { return h.over(now) || !t.operates(h.by, now) })
-		if len(t.denials) >= MaxDenied {
-			return false, fmt.Errorf("deny list: %d entries: %w", len(t.denials), ErrTooMany)
-		}
-	}
-	t.denials[h.Peer] = h
-	return true, nil
+	return said, err
 }
 
-// All returns everything that is known.
-func (t *Trust) All() Statements {
+func (t *Trust) hasCharter(s *workload.Signed) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.all()
+	return t.signed != nil && t.signed.By == s.By && bytes.Equal(t.signed.Payload, s.Payload)
 }
 
-func (t *Trust) all() Statements {
-	s := Statements{Charter: t.signed}
-	for _, p := range t.sorted() {
-		s.Denials = append(s.Denials, t.denials[p].doc)
+// takeCharter reports whether a charter took the place of the one before.
+func (t *Trust) takeCharter(said believed) bool {
+	old := &t.charter
+	if t.signed != nil && (said.charter.Seq < old.Seq || said.charter.Seq == old.Seq && string(said.signed.Payload) <= string(t.signed.Payload)) {
+		return false
 	}
-	return s
+	t.charter, t.signed = *said.charter, said.signed
+	return true
 }
 
-func (t *Trust) sorted() []workload.PeerID {
-	return slices.SortedFunc(maps.Keys(t.denials), func(a, b workload.PeerID) int { return bytes.Compare(a[:], b[:]) })
-}
-
-// Digest is equal on two nodes that know the same.
-func (t *Trust) Digest() workload.Digest {
-	s := t.All()
-	h := sha256.New()
-	if s.Charter != nil {
-		h.Write(s.Charter.Payload)
-	}
-	for _, d := range s.Denials {
-		sum := sha256.Sum256(d.Denial.Payload)
-		h.Write(sum[:])
-	}
-	return workload.Digest(h.Sum(nil))
-}
+// Holds reports whether a charter is the one that counts here.
+func (t *Trust) Holds(charter workload.Signed) bool { return t.hasCharter(&charter) }
 
 // operates reports whether an operator's key counts at now, as far as the charter goes.
 func (t *Trust) operates(key workload.PeerID, now time.Time) bool {
@@ -212,83 +187,23 @@ func (t *Trust) Charter() Charter {
 	return t.charter.clone()
 }
 
-// Denied returns an error that wraps ErrDenied while peer is put out. The node
-// of an operator cannot be: the root removes the operator first.
-func (t *Trust) Denied(peer workload.PeerID, now time.Time) error {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	h := t.denials[peer]
-	if h == nil || !h.counts(now) || !t.operates(h.by, now) || t.isOperatorNode(peer) {
-		return nil
-	}
-	text := "for good"
-	if h.Until != 0 {
-		text = "until " + time.UnixMilli(h.Until).UTC().Format("2006-01-02 15:04 UTC")
-	}
-	if h.Reason != "" {
-		text += fmt.Sprintf(", %q", h.Reason)
-	}
-	return fmt.Errorf("peer %s is denied %s: %w", peer.Short(), text, ErrDenied)
-}
-
-func (t *Trust) isOperatorNode(peer workload.PeerID) bool {
-	return slices.ContainsFunc(t.charter.Operators, func(o Operator) bool { return o.Node == peer })
-}
-
-// DeniedPeer is an entry of the deny list that counts.
-type DeniedPeer struct {
-	Denial
-	By workload.PeerID // the operator's key
-}
-
-// List returns who is put out at now.
-func (t *Trust) List(now time.Time) []DeniedPeer {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	var out []DeniedPeer
-	for _, p := range t.sorted() {
-		if h := t.denials[p]; h.counts(now) && t.operates(h.by, now) && !t.isOperatorNode(p) {
-			out = append(out, DeniedPeer{h.Denial, h.by})
-		}
-	}
-	return out
-}
-
-// Deny makes the statement that puts peer out until a time, or for good when it
-// is zero, or that lifts what was said before. Merge makes it count.
-func (t *Trust) Deny(operator ed25519.PrivateKey, cert workload.Signed, d Denial, now time.Time) (SignedDenial, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	d.Mesh, d.At, d.Seq = MeshOf(t.root), now.UnixMilli(), 1
-	old := t.denials[d.Peer]
-	switch {
-	case d.Lift && (old == nil || !old.counts(now)):
-		return SignedDenial{}, fmt.Errorf("peer %s is not on the deny list", d.Peer.Short())
-	case !d.Lift && t.isOperatorNode(d.Peer):
-		return SignedDenial{}, fmt.Errorf("peer %s is an operator's node: %w", d.Peer.Short(), ErrOperatorNode)
-	case old != nil:
-		d.Seq = old.Seq + 1
-	}
-	if d.Lift {
-		d.Until = old.Until
-	}
-	return signDenial(operator, cert, d)
-}
-
 // Verify is Bundle.Verify by what the mesh's operators have said since: it
 // refuses peers that are put out and certificates of operators that were
 // removed, and lets certificates that have ended count while no operator is
 // there to renew them.
 func (t *Trust) Verify(b Bundle, peer workload.PeerID, now time.Time) (Identity, error) {
-	if err := t.Denied(peer, now); err != nil {
+	if err := t.Denied(peer, now); err != nil { // before its signatures cost anything
 		return Identity{}, err
 	}
 	id, err := b.verify(MeshOf(t.root), peer, now, OfflineGrace)
 	if err != nil {
 		return id, err
 	}
+	if err := t.Stands(id, now); err != nil {
+		return id, err
+	}
 	t.note(id.Issued, now)
-	return id, t.Stands(id, now)
+	return id, nil
 }
 
 // Stands judges an identity that was verified before: it may have ended, or been

@@ -11,7 +11,7 @@ import (
 
 func newTrust(t testing.TB) *Trust {
 	t.Helper()
-	tr, err := NewTrust(idOf(rootKey), &memory{}, epoch)
+	tr, err := NewTrust(idOf(rootKey), &memory{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func merge(t testing.TB, tr *Trust, now time.Time, docs ...SignedDenial) Stateme
 
 func TestDenialCountsUntilItsEndOrLifted(t *testing.T) {
 	store := &memory{}
-	tr, err := NewTrust(idOf(rootKey), store, epoch)
+	tr, err := NewTrust(idOf(rootKey), store)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +53,8 @@ func TestDenialCountsUntilItsEndOrLifted(t *testing.T) {
 	if _, err := tr.Verify(goodBundle(t), node, at); !errors.Is(err, ErrDenied) {
 		t.Errorf("a denied peer's certificate: %v", err)
 	}
-	again, err := NewTrust(idOf(rootKey), store, at)
-	if err != nil || again.Denied(node, at) == nil || again.Digest() != tr.Digest() {
+	again, err := NewTrust(idOf(rootKey), store)
+	if err != nil || again.Denied(node, at) == nil || again.Digest(at) != tr.Digest(at) {
 		t.Errorf("after a restart: %v, denied %v", err, again.Denied(node, at))
 	}
 	if err := tr.Denied(node, at.Add(8*24*time.Hour)); err != nil {
@@ -79,7 +79,7 @@ func TestMergeIsTheSameInAnyOrder(t *testing.T) {
 	both := denialOf(t, a, Denial{Peer: idOf(nodeKey), Reason: "two"}, epoch) // the same number
 	merge(t, a, epoch, deny, both)
 	merge(t, b, epoch, both, deny)
-	if a.Digest() != b.Digest() {
+	if a.Digest(epoch) != b.Digest(epoch) {
 		t.Error("two nodes that heard the same in another order differ")
 	}
 }

@@ -27,8 +27,9 @@ type TrustOperator struct {
 	Key     workload.PeerID `json:"key"`
 	Node    workload.PeerID `json:"node"`
 	Self    bool            `json:"self"`
-	Reached bool            `json:"reached"` // it is this node or connected to it
-	Time    time.Time       `json:"time"`    // since when it is one; of a removed one, from when it counts no more
+	Reached bool            `json:"reached"`                   // it is this node or connected to it
+	Time    time.Time       `json:"time"`                      // since when it is one; of a removed one, from when it counts no more
+	Lapsing int             `json:"lapsing_denials,omitempty"` // of one just removed: its denials that nobody took over
 }
 
 // Certificate is the node's own, with when it is renewed and when it counts no more.
@@ -51,6 +52,7 @@ type Denied struct {
 	Since  time.Time       `json:"since"`
 	Until  *time.Time      `json:"until,omitempty"` // nil is for good
 	Reason string          `json:"reason,omitempty"`
+	Others []string        `json:"others,omitempty"` // after a change: other operators that deny the peer
 }
 
 // OperatorChange names a node and what it is to be.
