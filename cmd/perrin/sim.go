@@ -23,7 +23,7 @@ import (
 )
 
 // simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"report", "inspect", "fuzz", "cite", "bridge"}
+var simLater = []string{"inspect", "fuzz", "cite", "bridge"}
 
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -45,7 +45,7 @@ is modelled and what a simulation cannot tell.`,
 			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
 		},
 	}
-	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand())
+	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand())
 	return cmd
 }
 
@@ -197,7 +197,7 @@ const maxScenario = 4 << 20
 // applies the flags that were given.
 func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scenario, []byte, error) {
 	text, err := readBounded(name)
-	if errors.Is(err, fs.ErrNotExist) && slices.Contains(scenarios.Names(), name) {
+	if inGallery(name, err) {
 		text, err = scenarios.Read(name)
 		name += ".yaml"
 	}
@@ -215,11 +215,22 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 	return s, text, f.apply(cmd, s)
 }
 
+// inGallery reports whether a scenario that could not be read is one of the
+// gallery: a folder of results may well have its name.
+func inGallery(name string, err error) bool {
+	return (errors.Is(err, fs.ErrNotExist) || errors.Is(err, errFolder)) && slices.Contains(scenarios.Names(), name)
+}
+
+// errFolder is returned of a folder where a file is wanted.
+var errFolder = errors.New("want a file, it is a folder")
+
 func readBounded(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
 		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("%s: %w", name, errFolder)
 	case !info.Mode().IsRegular() || info.Size() > maxScenario:
 		return nil, fmt.Errorf("%s: want a file of at most %s", name, terminal.Size(maxScenario))
 	}

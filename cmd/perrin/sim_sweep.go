@@ -107,7 +107,7 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 // readBase reads what an experiment names as its base.
 func readBase(name string) ([]byte, error) {
 	text, err := readBounded(name)
-	if errors.Is(err, fs.ErrNotExist) && slices.Contains(scenarios.Names(), name) {
+	if inGallery(name, err) {
 		return scenarios.Read(name)
 	}
 	return text, err

@@ -59,3 +59,13 @@ func distance(a, b city) float64 {
 	h := s*s + math.Cos(rad(a.lat))*math.Cos(rad(b.lat))*u*u
 	return 2 * radius * math.Asin(min(1, math.Sqrt(h)))
 }
+
+// Coordinates returns where a city of World is, in degrees; false when it is none.
+func Coordinates(name string) (lat, lon float64, ok bool) {
+	for _, c := range cities {
+		if c.name == name {
+			return c.lat, c.lon, true
+		}
+	}
+	return 0, 0, false
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -87,13 +86,9 @@ func otherWorlds(a, b *scenario.Scenario) (names []string) {
 }
 
 func readRows(dir string) ([]Row, error) {
-	data, err := readFile(filepath.Join(dir, "summary.json"))
+	s, err := ReadSummary(dir)
 	if err != nil {
 		return nil, err
-	}
-	var s Summary
-	if err := json.Unmarshal(data, &s); err != nil || s.Schema != Schema {
-		return nil, fmt.Errorf("%s/summary.json: schema %d: %w", dir, s.Schema, err)
 	}
 	return s.Figures, nil
 }

@@ -138,9 +138,10 @@ func (o *Outcome) writeSeries(w io.Writer) error {
 	return out.Error()
 }
 
-var spreadsHeader = []string{"replication", "figure", "unit", "share", "value"}
+var spreadsHeader = []string{"replication", "figure", "unit", "share", "value", "count"}
 
-// writeSpreads writes the distributions: the value that a share of all is at most.
+// writeSpreads writes the distributions: the value that a share of all is at most,
+// and of how many there are.
 func (o *Outcome) writeSpreads(w io.Writer) error {
 	out := csv.NewWriter(w)
 	if err := out.Write(spreadsHeader); err != nil {
@@ -149,7 +150,7 @@ func (o *Outcome) writeSpreads(w io.Writer) error {
 	for n, r := range o.Results {
 		for _, s := range r.Spreads {
 			for i, v := range s.Values {
-				row := []string{strconv.Itoa(n + 1), s.Name, s.Unit, number(model.Grid[i]), number(v)}
+				row := []string{strconv.Itoa(n + 1), s.Name, s.Unit, number(model.Grid[i]), number(v), strconv.FormatUint(s.N, 10)}
 				if err := out.Write(row); err != nil {
 					return err
 				}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/simulations/report"
+)
+
+func (a *app) simReportCommand() *cobra.Command {
+	var out string
+	var figures []string
+	cmd := &cobra.Command{
+		Use: "report DIR [DIR]", Short: "Draw a run, a sweep or two runs in one page",
+		Long: `Draw what is in a folder of perrin sim run or perrin sim sweep, or compare two
+runs that saw the same worlds, in one HTML file that needs nothing else: no
+network, no script. It has distributions and time series with 95 % confidence
+bands, of a sweep a heat map and cost against latency, a map of the mesh, and
+the numbers beside each figure.
+
+The file is report.html in the (first) folder. It is written anew each time.`,
+		Example: examples("perrin sim run quickstart --out results && perrin sim report results",
+			"perrin sim report load --figure utilisation --figure paid",
+			"perrin sim report auction random --out difference.html"),
+		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := knownFigures(figures); err != nil {
+				return err
+			}
+			return a.simReport(args, out, figures)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "file to write; - is standard output (default report.html in the folder)")
+	cmd.Flags().StringArrayVar(&figures, "figure", nil, "figure to show of each cell of a sweep, again for more")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) simReport(dirs []string, out string, figures []string) error {
+	var r *report.Report
+	var err error
+	if len(dirs) == 2 {
+		r, err = report.Compare(dirs[0], dirs[1])
+	} else {
+		r, err = report.Of(dirs[0], figures)
+	}
+	if err != nil {
+		return folderFailure(err)
+	}
+	if out == "" {
+		out = filepath.Join(dirs[0], "report.html")
+	}
+	if out == "-" {
+		return r.Write(a.stdout)
+	}
+	if err := replaceFile(out, r.Write); err != nil {
+		return err
+	}
+	type written struct {
+		File string `json:"file"`
+		*report.Report
+	}
+	return show(a, written{out, r}, func(written) error {
+		_, err := fmt.Fprintf(a.stdout, "%s: %s\n", out, terminal.Plural(len(r.Figures), "figure"))
+		return err
+	})
+}
+
+// folderFailure words what can be wrong with a folder of the simulator.
+func folderFailure(err error) error {
+	hint := "name a folder that `perrin sim run` or `perrin sim sweep` has made"
+	if !errors.Is(err, fs.ErrNotExist) {
+		hint = "run it again with this version, or report it with the one that made the folder"
+	}
+	return &failure{err: err, code: exitUsage, hint: hint}
+}
+
+// replaceFile writes a file beside its place and moves it there, so that nobody
+// sees half of it.
+func replaceFile(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(write(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
