@@ -13,6 +13,7 @@ BENCH ?= .
 
 CITEST  = $(GO) run ./internal/citest -skips .ci/skips
 SHIM    = workload/shim/embedded/perrin-shim
+UNPACK  = workload/shim/embedded/perrin-unpack
 GUEST   = workload/vm/embedded/perrin-guest
 # Packages whose tests make namespaces, cgroups or mounts.
 NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./workload/wasm/... ./workload/runner/... \
@@ -31,6 +32,7 @@ build: shim ## bin/perrin, with the shim inside
 
 shim:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(SHIM) ./workload/shim/cmd/perrin-shim
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(UNPACK) ./workload/oci/unpack/cmd/perrin-unpack
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(GUEST) ./workload/vm/guest/cmd/perrin-guest
 
 test: ## every test that needs no installation

@@ -1,6 +1,10 @@
 package oci
 
-import "github.com/perrin-mesh/perrin/workload/runner"
+import (
+	"errors"
+
+	"github.com/perrin-mesh/perrin/workload/runner"
+)
 
 // ahead brings an image's layers here, one after another, while those before are
 // unpacked.
@@ -39,10 +43,22 @@ func fetchAhead(slot runner.Slot, n int) *ahead {
 	return a
 }
 
+// errEnded is returned by layer when nothing is fetched any more.
+var errEnded = errors.New("the layer is not wanted any more")
+
 // layer waits for layer i. Those before it must have come.
 func (a *ahead) layer(i int) (string, error) {
-	f := <-a.got[i]
-	return f.path, f.err
+	select {
+	case f := <-a.got[i]:
+		return f.path, f.err
+	case <-a.done:
+	}
+	select {
+	case f := <-a.got[i]:
+		return f.path, f.err
+	default:
+		return "", errEnded
+	}
 }
 
 // end returns when nothing is fetched any more; the layer at hand is waited for.

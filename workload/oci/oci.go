@@ -1,5 +1,6 @@
 // Package oci runs the programs of container images. An image is unpacked once
-// on a node (workload/oci/unpack, workload/oci/roots) and shown to each attempt
+// on a node (workload/oci/unpack, workload/oci/roots), by a process in a sandbox
+// of its own (workload/oci/unpack/unpacker), and shown to each attempt
 // below an overlay of its own, in a sandbox like that of any native program
 // (workload/process): the same limits, streams, inputs, outputs and ends.
 //
@@ -20,11 +21,11 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/oci/image"
 	"github.com/perrin-mesh/perrin/workload/oci/roots"
-	"github.com/perrin-mesh/perrin/workload/oci/unpack"
 	"github.com/perrin-mesh/perrin/workload/process"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
@@ -49,12 +50,11 @@ type Runner struct {
 	cfg   Config
 	roots *roots.Cache
 	run   *process.Runner
-	turns chan struct{} // of unpacking
-}
+	seq   atomic.Int64 // of groups that unpack
+	most  int64        // bytes of memory that unpacking an image may take
 
-// maxUnpacking bounds how many images are unpacked at once. Each may take all the
-// room that was there when it began.
-const maxUnpacking = 2
+	turns, spareTurns chan struct{} // of unpacking
+}
 
 var _ runner.Runner = (*Runner)(nil)
 
@@ -64,7 +64,8 @@ func New(cfg Config) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{cfg: cfg, roots: cache, run: process.New(cfg.Host, cfg.Logger), turns: make(chan struct{}, maxUnpacking)}, nil
+	return &Runner{cfg: cfg, roots: cache, most: unpackMemory, run: process.New(cfg.Host, cfg.Logger),
+		turns: make(chan struct{}, maxUnpacking), spareTurns: make(chan struct{}, maxSpareUnpacking)}, nil
 }
 
 // Kind returns workload.OCI.
@@ -154,66 +155,6 @@ func readRecord(slot runner.Slot) (*image.Image, error) {
 		}
 	}
 	return img, nil
-}
-
-// files are what every program expects and many images lack.
-var files = map[string]string{
-	"etc/hosts": "127.0.0.1 localhost perrin\n::1 localhost perrin\n", "etc/hostname": "perrin\n", "etc/resolv.conf": "",
-}
-
-// unpack makes the root of img in dir and returns how many bytes it holds.
-func (r *Runner) unpack(ctx context.Context, img *image.Image, slot runner.Slot, dir *os.Root) (int64, error) {
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-	limits := unpack.DefaultLimits()
-	limits.Bytes = min(limits.Bytes, r.cfg.Limit)
-	if r.cfg.Room != nil {
-		limits.Bytes = min(limits.Bytes, r.cfg.Room())
-	}
-	u := unpack.New(dir, limits)
-	defer u.Close()
-	layers := fetchAhead(slot, len(img.Layers))
-	defer layers.end()
-	for i, l := range img.Layers {
-		path, err := layers.layer(i)
-		if err != nil {
-			return 0, fmt.Errorf("layer %d: %w", i+1, err)
-		}
-		if err := unpackLayer(ctx, u, path, l); err != nil {
-			return 0, err
-		}
-	}
-	if n := u.LeftOut(); n > 0 {
-		r.cfg.Logger.Debug("an image's devices and pipes are left out", "image", img.Digest.String(), "count", n)
-	}
-	return u.Bytes(), u.Fit(sandbox.RootDirs, files)
-}
-
-func unpackLayer(ctx context.Context, u *unpack.Unpacker, path string, l image.Layer) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return u.Layer(cancellable{ctx, f}, l)
-}
-
-// cancellable is a reader that fails once ctx has ended.
-type cancellable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements io.Reader.
-func (c cancellable) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // view says how programs of img start in its root.

@@ -68,6 +68,9 @@ func (h *Host) selfTest(ctx context.Context, dir string, p Program) (err error) 
 // maxSaid bounds what is kept of a self-test's words, in bytes.
 const maxSaid = 4096
 
+// ErrMemory is returned for a process that was killed for its memory.
+var ErrMemory = errors.New("it took more memory than it may")
+
 // RunRole runs p, a role of the shim that serves itself, to its end and returns
 // the first 4 KiB that it said and its exit code. Cancelling ctx kills it.
 func (g *Group) RunRole(ctx context.Context, p Program) (said string, code int, err error) {
@@ -88,6 +91,9 @@ func (g *Group) RunRole(ctx context.Context, p Program) (said string, code int, 
 	var buf bytes.Buffer
 	_, _ = io.Copy(&buf, io.LimitReader(r, maxSaid))
 	end, err := proc.Wait()
+	if end.Signal != 0 && (end.Resident || g.Read().OOMKills > 0) {
+		return buf.String(), 0, ErrMemory
+	}
 	if end.Signal != 0 {
 		return buf.String(), 0, fmt.Errorf("it was killed (%s)", end.Signal)
 	}

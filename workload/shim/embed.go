@@ -10,5 +10,5 @@ import (
 //go:embed all:embedded
 var folder embed.FS
 
-// embedded opens the shim that this build carries.
-func embedded() (io.ReadCloser, error) { return folder.Open("embedded/perrin-shim") }
+// embedded opens a program that this build carries.
+func embedded(name string) (io.ReadCloser, error) { return folder.Open("embedded/" + name) }

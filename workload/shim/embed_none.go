@@ -9,5 +9,5 @@ import (
 
 var errNotEmbedded = errors.New("built without the embedshim tag")
 
-// embedded says that this build carries no shim.
-func embedded() (io.ReadCloser, error) { return nil, errNotEmbedded }
+// embedded says that this build carries no program.
+func embedded(string) (io.ReadCloser, error) { return nil, errNotEmbedded }

@@ -1,9 +1,11 @@
 // Package shim finds and starts the shim: the small program that a node runs
-// as launcher of sandboxes, wasm worker, supervisor and self-test.
+// as launcher of sandboxes, wasm worker, supervisor and self-test. It also keeps
+// the program that unpacks container images, which links what the shim does not.
 //
 // A release build, with the tag embedshim, carries the shim inside perrin:
 //
 //	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o workload/shim/embedded/perrin-shim ./workload/shim/cmd/perrin-shim
+//	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o workload/shim/embedded/perrin-unpack ./workload/oci/unpack/cmd/perrin-unpack
 //	go build -tags embedshim ./cmd/perrin
 //
 // A plain `go build` or `go test` does not; then the running program takes the
@@ -24,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/perrin-mesh/perrin/workload/oci/unpack/unpacker"
 	"github.com/perrin-mesh/perrin/workload/shim/role"
 )
 
@@ -31,13 +34,16 @@ import (
 // does not return then. It must come before anything else in main and TestMain.
 func Main() {
 	if len(os.Args) > 1 && os.Args[0] == role.Name {
+		if os.Args[1] == unpacker.Role { // in place of perrin-unpack, which the shim does not link
+			os.Exit(unpacker.Serve())
+		}
 		os.Exit(role.Run(os.Args[1:]))
 	}
 }
 
 // Embedded reports whether this build carries the small shim.
 func Embedded() bool {
-	f, err := embedded()
+	f, err := embedded(role.Name)
 	if err != nil {
 		return false
 	}
@@ -79,26 +85,44 @@ func Command(name string, args ...string) (*exec.Cmd, error) {
 	return &exec.Cmd{Path: path, Args: append([]string{role.Name, name}, args...), Env: []string{}}, nil
 }
 
-// image is the sealed copy, made when it is first needed and kept for the life
-// of the process.
-var image = sync.OnceValues(func() (*os.File, error) {
-	src, err := source()
+// Unpacker returns the program that unpacks images, open to be executed with
+// role.Name and unpacker.Role as its first arguments. It is kept for the life of the
+// process; the caller does not close it.
+func Unpacker() (*os.File, error) { return unpackerExe() }
+
+// The sealed copies, made when they are first needed and kept for the life of the
+// process. Where this build carries no such program, this one takes its place.
+var (
+	image       = sync.OnceValues(func() (*os.File, error) { return load(role.Name) })
+	unpackerExe = sync.OnceValues(func() (*os.File, error) { return load(unpackerName) })
+	self        = sync.OnceValues(func() (*os.File, error) {
+		f, err := os.Open("/proc/self/exe")
+		if err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		defer f.Close()
+		return inMemory(f)
+	})
+)
+
+// unpackerName is the program of workload/oci/unpack/cmd.
+const unpackerName = "perrin-unpack"
+
+func load(name string) (*os.File, error) {
+	f, err := embedded(name)
 	if err != nil {
-		return nil, fmt.Errorf("shim: %w", err)
+		return self()
 	}
-	defer src.Close()
+	defer f.Close()
+	return inMemory(f)
+}
+
+func inMemory(src io.Reader) (*os.File, error) {
 	f, err := sealedCopy(src)
 	if err != nil {
 		return nil, fmt.Errorf("shim: copy to memory: %w", err)
 	}
 	return f, nil
-})
-
-func source() (io.ReadCloser, error) {
-	if f, err := embedded(); err == nil {
-		return f, nil
-	}
-	return os.Open("/proc/self/exe")
 }
 
 const memfdExec = 0x10 // MFD_EXEC, Linux 6.3; older kernels refuse it

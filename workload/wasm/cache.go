@@ -186,7 +186,7 @@ func (c *cache) compile(ctx context.Context, name, out, program string, cpus []i
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("wasm: compile: %w", ctx.Err())
-	case err != nil && g.Read().OOMKills > 0:
+	case errors.Is(err, sandbox.ErrMemory):
 		return fmt.Errorf("wasm: the compiler ran out of memory: %w", runner.ErrProgramInvalid)
 	case err != nil:
 		return fmt.Errorf("wasm: compile: %w", err)
