@@ -23,7 +23,7 @@ import (
 )
 
 // simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"inspect", "fuzz", "cite", "bridge"}
+var simLater = []string{"fuzz", "cite", "bridge"}
 
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -45,7 +45,7 @@ is modelled and what a simulation cannot tell.`,
 			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
 		},
 	}
-	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand())
+	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
 	return cmd
 }
 

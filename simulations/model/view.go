@@ -142,3 +142,12 @@ func (w *World) Cell(n int) (first, last int, ok bool) {
 	}
 	return int(w.cells[n].first), int(w.cells[n].last) - 1, true
 }
+
+// Workload returns a workload as far as it has come; false when none of that
+// number has arrived.
+func (w *World) Workload(n int) (Workload, bool) {
+	if n < 0 || n >= len(w.loads) {
+		return Workload{}, false
+	}
+	return w.workload(int32(n)), true
+}
