@@ -96,7 +96,7 @@ func (w *World) lead(c *cell, leader int32) error {
 func (w *World) majority(c *cell) int64 {
 	var back []int64
 	for _, v := range c.voters {
-		if v != c.leader && w.peers[v].up {
+		if v != c.leader && w.peers[v].up && w.hear(c.leader, v) {
 			back = append(back, w.rtt(c.leader, v))
 		}
 	}
@@ -194,7 +194,7 @@ func (w *World) propose(c *cell, p proposal) {
 	p.term, p.leader = c.term, c.leader
 	i := w.proposals.keep(p)
 	s := &w.peers[c.leader].links
-	at := max(w.now, w.leaves) + c.quorum + w.sc.Costs.Fsync.Draw(s)
+	at := max(w.now, w.leaves) + c.quorum + slowed(w.sc.Costs.Fsync.Draw(s), w.peers[c.leader].disk)
 	if j := w.sc.Network.Jitter; j > 0 && c.quorum > 0 {
 		at += int64(float64(c.quorum*j/1_000_000) * s.Exp())
 	}

@@ -52,7 +52,7 @@ func (w *World) checkCapacity(p *peer) {
 func (w *World) occupy(p *peer, s *slot) {
 	m := &w.sc.Machines[p.class]
 	if p.cores == nil {
-		p.cores = make([]tenancy, m.Cores)
+		p.cores = make([]tenancy, m.Cores*w.claims(p))
 	}
 	for _, cpu := range s.cpus {
 		t := &p.cores[cpu/m.Threads]
@@ -129,7 +129,7 @@ func (w *World) earned(c *cell, cmd *ledger.Command, res *ledger.Result) {
 	w.charged += res.Charged
 	l := &w.loads[w.loadOf(cmd.Close.Workload)]
 	l.paid += res.Charged
-	w.pays(l, res.Charged, cmd.Close.Usage.WallMs)
+	w.pays(l, &w.peers[indexOf(cmd.Close.Sig.By)], res.Charged, cmd.Close.Usage.WallMs)
 	if spent, earned := c.state.Account(owner(int(l.owner))).Spent, c.state.Account(cmd.Close.Sig.By).Earned; spent < l.paid || earned < res.Charged {
 		w.fail(moneyKept, "workload %d has paid %d, its owner %d in all; the node has earned %d", cmd.Close.Workload, l.paid, spent, earned)
 	}

@@ -84,13 +84,8 @@ func (w *World) elect(c *cell, term int32) {
 	if c.leader >= 0 || c.term != term {
 		return
 	}
-	var there []int32
-	for _, v := range c.voters {
-		if w.peers[v].up {
-			there = append(there, v)
-		}
-	}
-	if len(there) <= len(c.voters)/2 {
+	there := w.candidates(c)
+	if len(there) == 0 {
 		w.push(w.now+electLeast, event{kind: elect, a: c.at, b: term})
 		return
 	}
@@ -165,11 +160,6 @@ func (w *World) depart(n int) {
 		if !s.Happens(d.Share) || !p.up {
 			continue
 		}
-		w.stopPeer(int32(i))
-		if d.Back > 0 {
-			w.push(w.now+d.Back, event{kind: up, a: int32(i), b: p.boot})
-		} else {
-			p.boot++ // an end of its session that was drawn before brings it back no more
-		}
+		w.leave(int32(i), d.Back)
 	}
 }

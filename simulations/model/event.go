@@ -4,33 +4,37 @@ package model
 type kind uint8
 
 const (
-	_         kind = iota
-	arrive         // a: open stream; its next workload comes
-	client         // a: closed stream, b: client; it submits
-	resend         // a: load; the submission is not acknowledged yet
-	deliver        // a: peer, c: message
-	handle         // a: peer, c: message that waited for the peer's CPU
-	commit         // a: cell, c: proposal
-	wake           // a: cell; the desk asked to be stepped
-	leaseDesk      // a: cell; leases may be over
-	begin          // a: peer, b: slot, c: its generation; the slot has started
-	taskEnd        // a: peer, b: slot, c: its generation
-	retry          // a: peer, b: slot, c: its generation; the leader has not answered
-	offerTick      // a: peer
-	offerSoon      // a: peer
-	renew          // a: peer, b: cell
-	leaseEnd       // a: peer, b: cell
-	down           // a: peer, b: its boot; it leaves
-	up             // a: peer, b: its boot
-	depart         // a: departure of the scenario
-	elect          // a: cell, b: term that is over
-	sample         // a row of the time series is due
+	_           kind = iota
+	arrive           // a: open stream; its next workload comes
+	client           // a: closed stream, b: client; it submits
+	resend           // a: load; the submission is not acknowledged yet
+	deliver          // a: peer, c: message
+	handle           // a: peer, c: message that waited for the peer's CPU
+	commit           // a: cell, c: proposal
+	wake             // a: cell; the desk asked to be stepped
+	leaseDesk        // a: cell; leases may be over
+	begin            // a: peer, b: slot, c: its generation; the slot has started
+	taskEnd          // a: peer, b: slot, c: its generation
+	retry            // a: peer, b: slot, c: its generation; the leader has not answered
+	offerTick        // a: peer
+	offerSoon        // a: peer
+	renew            // a: peer, b: cell
+	leaseEnd         // a: peer, b: cell
+	down             // a: peer, b: its boot; it leaves
+	up               // a: peer, b: its boot
+	depart           // a: departure of the scenario
+	elect            // a: cell, b: term that is over
+	sample           // a row of the time series is due
+	faultBegins      // a: fault of the scenario
+	faultEnds        // a: fault
+	askLate          // a: cell, b: cells asked so far, c: inquiry; the sibling has not answered
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"", "arrive", "client", "resend", "deliver", "handle", "commit", "wake", "lease-desk", "begin", "task-end", "retry",
 	"offer-tick", "offer-soon", "renew", "lease-end", "down", "up", "depart", "elect", "sample",
+	"fault-begins", "fault-ends", "ask-late",
 }
 
 // String returns the kind in a word.

@@ -95,7 +95,7 @@ func (w *World) awardCommitted(c *cell, a *scheduler.Award, load int32, res *led
 		if w.tracing != nil {
 			w.note("a slot on peer %d at %d µcr/s, its ask was %d", indexOf(g.Node), g.Rate, a.Slots[i].Ask)
 		}
-		w.placed(load, g.Rate, a.Slots[i].Ask)
+		w.placed(load, g, a.Slots[i].Ask)
 	}
 	for _, s := range a.Slots {
 		if winners[s.Node] == nil {
@@ -176,14 +176,14 @@ func (w *World) takes(c *cell, m *message) {
 // closes records results.
 func (w *World) closes(c *cell, m *message) {
 	r := m.body.(*report)
-	size := int64(200 * len(r.done))
+	size := int64(200 * (len(r.done) + len(r.failed)))
 	var name [20]byte
 	copy(name[:], w.loads[m.load].id.Random[:])
 	name[16], name[17], name[18], name[19] = byte(r.slot), byte(r.slot>>8), byte(r.seq), byte(r.seq>>8)
 	w.propose(c, proposal{
 		load: m.load, from: m.from, slot: m.slot, gen: m.gen, seq: m.seq, freed: r.freed,
 		cmd: ledger.Command{Close: &ledger.Close{
-			Workload: w.loads[m.load].id, Slot: r.slot, Fence: r.fence, Done: r.done, Held: true,
+			Workload: w.loads[m.load].id, Slot: r.slot, Fence: r.fence, Done: r.done, Failed: r.failed, Held: true,
 			Segment: workload.Ref{Digest: segmentName(name), Size: size},
 			Usage:   workload.Usage{WallMs: r.wall, CPUMs: r.wall}, Sig: workload.Signed{By: w.peers[m.from].id},
 		}},

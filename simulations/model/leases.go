@@ -2,6 +2,7 @@ package model
 
 import (
 	"github.com/perrin-mesh/perrin/scheduler/lease"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
 )
 
 // leaseWith is the peer's lease with a cell, a new one at need.
@@ -19,7 +20,7 @@ func (w *World) leaseWith(p *peer, cell int32) *cellLease {
 // that what it covers ends with it.
 func (w *World) watchLease(p *peer, l *cellLease) {
 	i := indexOf(p.id)
-	if !l.renewing {
+	if !l.renewing && !w.does(p, scenario.Vanishes) {
 		l.renewing = true
 		w.push(w.now+w.lease.Renew()*millisecond, event{kind: renew, a: i, b: l.cell, c: p.boot})
 	}

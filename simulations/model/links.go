@@ -1,7 +1,8 @@
 package model
 
 // Delays of QUIC: a lost packet is sent again after a probe timeout of
-// the round trip and the peer's acknowledgement delay (RFC 9002, 6.2.1).
+// the round trip and the peer's acknowledgement delay, and after twice that when
+// it is lost again (RFC 9002, 6.2.1).
 const maxAckDelay = 25 * millisecond
 
 const millisecond = int64(1_000_000)
@@ -30,8 +31,10 @@ func (w *World) delay(from, to int32) int64 {
 	if j := w.sc.Network.Jitter; j > 0 {
 		d += int64(float64(base*j/1_000_000) * s.Exp())
 	}
-	for lost := 0; lost < 10 && s.Happens(w.sc.Network.Loss); lost++ {
-		d += 2*base + maxAckDelay
+	wait, loss := 2*base+maxAckDelay, w.lossBetween(from, to)
+	for lost := 0; lost < 10 && s.Happens(loss); lost++ {
+		d += wait
+		wait *= 2
 	}
 	return d
 }
@@ -45,6 +48,13 @@ func (w *World) send(m message) {
 		w.count(msgDoneAck)
 	case msgOffer: // a leader answers with the members of its cell
 		w.countBytes(msgView, viewBytes+viewMember*int64(w.cells[m.cell].last-w.cells[m.cell].first))
+	}
+	if w.weather != nil && !w.reaches(m.from, m.to) {
+		w.lostMsgs++
+		if w.tracing != nil {
+			w.note("%s to peer %d is lost: the regions are parted", m.kind, m.to)
+		}
+		return
 	}
 	leaves := max(w.now, w.leaves)
 	i := w.msgs.keep(m)
@@ -76,7 +86,7 @@ func (w *World) cost(to int32, k msgKind) int64 {
 	if w.leads(to) {
 		c += w.sc.Costs.Message
 	}
-	return c
+	return slowed(c, w.peers[to].slow)
 }
 
 // deliver handles a message; what it sends leaves when the peer's CPU is done.

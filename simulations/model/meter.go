@@ -1,6 +1,7 @@
 package model
 
 import (
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/stats"
 	"github.com/perrin-mesh/perrin/workload"
@@ -15,15 +16,15 @@ type meter struct {
 	inquiries uint64
 
 	// all of the run
-	lostAttempts, declines, refusals, rejects, expiries, elections, departures uint64
-	charged                                                                    int64
+	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs uint64
+	charged                                                                              int64
 
 	// after the warm-up
-	submitted, accepted, succeeded, failed, missed, placements uint64
-	sentMsgs, sentBytes                                        uint64
-	ack, placement, waiting, start, slowdown, rate             stats.Histogram
-	premium                                                    stats.Histogram // of what is paid over the ask, permille
-	paidMs, paidSum                                            float64
+	submitted, accepted, succeeded, failed, missed, placements, attacked uint64
+	sentMsgs, sentBytes                                                  uint64
+	ack, placement, waiting, start, slowdown, rate                       stats.Histogram
+	premium                                                              stats.Histogram // of what is paid over the ask, permille
+	paidMs, paidSum, stolen                                              float64
 
 	used, upThreads int64
 	since           int64   // until when the integrals go
@@ -100,7 +101,8 @@ func (w *World) acknowledgement(l *load) {
 }
 
 // placed is a slot that was committed, at a rate, for an ask.
-func (w *World) placed(number int32, rate, ask int64) {
+func (w *World) placed(number int32, g ledger.SlotGrant, ask int64) {
+	rate := g.Rate
 	l := &w.loads[number]
 	w.window.Placed++
 	w.window.rates += float64(rate)
@@ -113,6 +115,9 @@ func (w *World) placed(number int32, rate, ask int64) {
 		return
 	}
 	w.placements++
+	if w.peers[indexOf(g.Node)].attack > 0 {
+		w.attacked++
+	}
 	w.rate.Add(rate)
 	w.premium.Add((rate - ask) * 1000 / max(ask, 1))
 	if first {
@@ -131,9 +136,12 @@ func (w *World) starting(l *load) {
 	}
 }
 
-func (w *World) pays(l *load, charge, wallMs int64) {
+func (w *World) pays(l *load, by *peer, charge, wallMs int64) {
 	if w.warm(l.arrived) {
 		w.paidSum += float64(charge)
+		if by.attack > 0 {
+			w.stolen += float64(charge)
+		}
 		w.paidMs += float64(wallMs)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -29,6 +30,7 @@ type peer struct {
 	region int32
 	class  int32
 	boot   int32 // counts its starts, from 1
+	attack int8  // which of the scenario's attackers it is, from 1; 0 is none
 	up     bool
 	fresh  bool // its cell knows that it runs nothing of an earlier boot
 	due    bool // an offer is due after a pause
@@ -36,6 +38,8 @@ type peer struct {
 	access int64 // ns, one way
 	speed  int64 // permille
 	base   int64 // its price
+	slow   int32 // permille that its CPU takes longer by a fault; 0 is none
+	disk   int32 // likewise its disk
 	busy   int64 // ns, when its CPU is done with the messages so far
 	seq    uint64
 
@@ -77,7 +81,7 @@ type tenancy struct {
 func (w *World) prices(p *peer) pricing.Config {
 	m := &w.sc.Machines[p.class]
 	c := pricing.Default()
-	c.Base, c.Slope, c.Width = p.base, m.Slope, int64(m.Threads)
+	c.Base, c.Slope, c.Width = w.base(p), m.Slope, int64(m.Threads)
 	if m.Threads == 1 {
 		c.SMT = 1000
 	}
@@ -96,7 +100,8 @@ func (w *World) price(p *peer) {
 func (w *World) allocator(p *peer) *capacity.Allocator {
 	if p.alloc == nil {
 		m := &w.sc.Machines[p.class]
-		a, err := capacity.New(capacity.Uniform(m.Cores, m.Threads), capacity.Limits{Memory: m.Memory, Disk: m.Disk, Slots: m.Cores * m.Threads})
+		t := &w.park(p).Total
+		a, err := capacity.New(capacity.Uniform(int(t.Cores), m.Threads), capacity.Limits{Memory: t.Memory, Disk: t.Disk, Slots: int(t.Slots)})
 		if err != nil {
 			panic(err) // the scenario's bounds are within the allocator's
 		}
@@ -107,7 +112,7 @@ func (w *World) allocator(p *peer) *capacity.Allocator {
 
 func (w *World) free(p *peer) workload.Capacity {
 	if p.alloc == nil {
-		return w.parks[p.class].Total
+		return w.park(p).Total
 	}
 	return p.alloc.Available()
 }
@@ -118,7 +123,7 @@ func (w *World) offer(p *peer) *workload.Offer {
 	w.price(p)
 	p.seq++
 	return &workload.Offer{
-		Node: p.id, Cell: w.cells[p.cell].id, Seq: p.offerSeq(), Machine: w.parks[p.class], Free: w.free(p), Asks: p.asks,
+		Node: p.id, Cell: w.cells[p.cell].id, Seq: p.offerSeq(), Machine: *w.park(p), Free: w.free(p), Asks: p.asks,
 		ValidMs: max(offerValid, 3*w.beat()/millisecond), Running: int32(len(p.slots)),
 	}
 }
@@ -225,7 +230,7 @@ func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []w
 	if !p.fresh {
 		return 0, nil, []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	}
-	if reasons := scheduler.Unsuited(&w.parks[p.class], call.Kind, workload.Where{}); len(reasons) > 0 {
+	if reasons := scheduler.Unsuited(w.park(p), call.Kind, workload.Where{}); len(reasons) > 0 {
 		return 0, nil, reasons
 	}
 	alloc, now := w.allocator(p), ms(w.now)
@@ -322,6 +327,10 @@ func (w *World) awarded(to int32, m *message) {
 	p := &w.peers[to]
 	a := m.body.(*award)
 	w.expireHolds(p)
+	if w.does(p, scenario.Refuses) {
+		w.refuses(to, m, a)
+		return
+	}
 	reason, ok := w.claim(p, m, a)
 	w.poke(to)
 	if !ok {

@@ -67,5 +67,8 @@ func (w *World) figures() []Figure {
 	add("lost_attempts", "in all", float64(w.lostAttempts))
 	add("expired_leases", "in all", float64(w.expiries))
 	add("elections", "in all", float64(w.elections))
+	add("lost_messages", "in all", float64(w.lostMsgs))
+	add("to_attackers", "% of slots", per(100*float64(w.attacked), float64(w.placements)))
+	add("paid_to_attackers", "% of all paid", per(100*w.stolen, w.paidSum))
 	return out
 }

@@ -17,7 +17,7 @@ func (w *World) OfferOf(i int, of workload.CellID) (offerIn, bool) {
 	if !p.up || !p.fresh {
 		return offerIn{}, false
 	}
-	o := workload.Offer{Node: p.id, Cell: w.cells[p.cell].id, Machine: w.parks[p.class], Free: w.free(p), Asks: p.asks, ValidMs: offerValid}
+	o := workload.Offer{Node: p.id, Cell: w.cells[p.cell].id, Machine: *w.park(p), Free: w.free(p), Asks: p.asks, ValidMs: offerValid}
 	return offerIn{Offer: o, RTTMicros: w.rtt(w.cells[cellOf(of)].leader, int32(i)) / 1000}, true
 }
 

@@ -21,6 +21,7 @@ const (
 	digestEvery = 3000 * millisecond
 	askedOffers = 64
 	askedCells  = 8
+	askPatience = 2000 * millisecond
 	eachCell    = 16
 )
 
@@ -90,12 +91,25 @@ func (w *World) askNext(c *cell, i int) {
 		q.next++
 		q.cells++
 		w.send(message{kind: msgSuited, from: c.leader, to: sib.leader, cell: sib.at, n: q.id, slot: c.at, body: q.lot})
+		if w.weather != nil {
+			w.push(w.now+askPatience, event{kind: askLate, a: c.at, b: int32(q.cells), c: int32(q.id)})
+		}
 		return
 	}
 	done := *q
 	c.asked = append(c.asked[:i], c.asked[i+1:]...)
 	if len(done.offers) > 0 {
 		w.step(c, scheduler.Input{Siblings: &scheduler.SiblingsIn{Workload: done.lot.Workload, Offers: done.offers}})
+	}
+}
+
+// askLate goes on to the next cell when one has not answered.
+func (w *World) askLate(c *cell, id int64, cells int) {
+	for i := range c.asked {
+		if q := &c.asked[i]; q.id == id && q.cells == cells && c.leader >= 0 {
+			w.askNext(c, i)
+			return
+		}
 	}
 }
 
@@ -145,7 +159,7 @@ func (w *World) best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) 
 	before := found.promised
 	n := int32(min(lot.Wanted, w.roomFor(found, lot)))
 	found.promised += n * policy.ThreadsOf(lot.Shape, w.parks[found.class].SMT)
-	o := workload.Offer{Node: found.id, Cell: w.cells[found.cell].id, Machine: w.parks[found.class], Free: w.free(found), Asks: found.asks, ValidMs: offerValid}
+	o := workload.Offer{Node: found.id, Cell: w.cells[found.cell].id, Machine: *w.park(found), Free: w.free(found), Asks: found.asks, ValidMs: offerValid}
 	return offerIn{Offer: o, RTTMicros: w.rtt(leader, indexOf(found.id)) / 1000}, before, true
 }
 

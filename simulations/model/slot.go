@@ -55,12 +55,13 @@ func (s *slot) ref() slotRef { return slotRef{s.id, s.fence} }
 
 // report is a CLOSE.
 type report struct {
-	seq   uint32
-	fence workload.Fence
-	slot  workload.SlotID
-	done  []workload.Range
-	wall  int64 // ms
-	freed uint64
+	seq    uint32
+	fence  workload.Fence
+	slot   workload.SlotID
+	done   []workload.Range
+	failed []ledger.FailedTask
+	wall   int64 // ms
+	freed  uint64
 }
 
 // newSlot returns a free place.
@@ -86,7 +87,7 @@ func (w *World) startSlot(on int32, m *message, a *award, g *ledger.SlotGrant) {
 	p.slots = append(p.slots, i)
 	w.use(int64(len(s.cpus)))
 	w.occupy(p, s)
-	w.push(w.now+w.sc.Start.Draw(&p.work), event{kind: begin, a: on, b: i, c: s.gen})
+	w.push(w.now+slowed(w.sc.Start.Draw(&p.work), p.slow), event{kind: begin, a: on, b: i, c: s.gen})
 }
 
 // slotEvent is something that a slot waited for. One that has ended is not there
@@ -98,7 +99,9 @@ func (w *World) slotEvent(e *event) {
 	}
 	switch e.kind {
 	case begin:
-		w.next(e.a, e.b)
+		if !w.misbehaves(e.a, e.b) {
+			w.next(e.a, e.b)
+		}
 	case taskEnd:
 		w.taskEnds(e.a, e.b)
 	case retry:
@@ -141,7 +144,7 @@ func (w *World) run(on, i int32) {
 	s.running, s.started = true, w.now
 	w.began(s)
 	s.batch = append(s.batch, workload.Range{From: s.task, Count: 1, Attempt: attempt})
-	w.push(w.now+w.service(s.load, s.task)*1000/p.speed, event{kind: taskEnd, a: on, b: i, c: s.gen})
+	w.push(w.now+slowed(w.service(s.load, s.task)*1000/p.speed, p.slow), event{kind: taskEnd, a: on, b: i, c: s.gen})
 }
 
 // service is how long a task takes on a reference core: the same whoever runs it.
@@ -183,7 +186,7 @@ func (w *World) flush(on, i int32) {
 		return
 	}
 	s.seq++
-	r := &report{seq: s.seq, fence: s.fence, slot: s.id, done: s.batch, wall: (s.wall + millisecond - 1) / millisecond, freed: s.freeq}
+	r := &report{seq: s.seq, fence: s.fence, slot: s.id, done: s.batch, wall: w.wallOf(&w.peers[on], (s.wall+millisecond-1)/millisecond, s.count, s.load), freed: s.freeq}
 	s.batch, s.wall, s.count = nil, 0, 0
 	s.sent = append(s.sent, r)
 	w.leaves = max(w.now, w.leaves) + w.sc.Costs.Sign

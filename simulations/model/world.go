@@ -25,6 +25,8 @@ const (
 	forChurn
 	forDeparture
 	forSubmits
+	forFaults
+	forAttackers
 	forService = 1 << 16
 )
 
@@ -56,7 +58,10 @@ type World struct {
 	arrivals  []chance.Stream
 	clients   [][]chance.Stream
 	where     chance.Stream // homes of submissions
-	churns    bool
+	churns    bool          // peers come and go, or messages are lost: what is not answered is said again
+	weather   *weather      // nil without faults
+	active    []int32       // faults that make peers slow now
+	claimed   []workload.Machine
 	tracing   *trace // nil while nobody watches
 
 	meter
@@ -96,6 +101,7 @@ func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) {
 	for i := range sc.Machines {
 		w.parks = append(w.parks, machineOf(&sc.Machines[i]))
 	}
+	w.claimMachines()
 	if err := w.populate(); err != nil {
 		return nil, err
 	}
@@ -164,6 +170,9 @@ func (w *World) drawPeer(i int32, regions, machines int64) {
 	p.base = min(max(m.Price.Draw(&s), 1), pricing.MaxBase)
 	p.cell = i / int32(w.sc.CellSize)
 	p.up, p.fresh, p.boot = true, true, 1
+	if len(w.sc.Attackers) > 0 {
+		w.drawAttack(i, p)
+	}
 	p.links, p.work = w.seed.Stream(uint32(i), forLinks), w.seed.Stream(uint32(i), forWork)
 	w.upThreads += int64(w.parks[p.class].Total.Threads)
 	w.price(p)
@@ -183,7 +192,7 @@ func owner(i int) workload.PeerID {
 // schedule pushes what comes by itself.
 func (w *World) schedule() {
 	w.where = w.seed.Stream(0, forSubmits)
-	w.churns = !w.sc.Churn.Session.IsZero() || len(w.sc.Churn.Departures) > 0
+	w.churns = !w.sc.Churn.Session.IsZero() || len(w.sc.Churn.Departures) > 0 || len(w.sc.Faults) > 0
 	for i := range w.peers {
 		phase := w.peers[i].work.Int64N(offerEvery)
 		w.push(phase/50, event{kind: offerTick, a: int32(i)}) // everybody has just joined
@@ -192,6 +201,7 @@ func (w *World) schedule() {
 		w.scheduleStream(int32(i))
 	}
 	w.scheduleChurn()
+	w.scheduleFaults()
 	for at := w.sc.Interval; at <= w.sc.Duration; at += w.sc.Interval {
 		w.push(at, event{kind: sample})
 	}
@@ -285,6 +295,10 @@ func (w *World) dispatchEvent(e *event) {
 		w.elect(&w.cells[e.a], e.b)
 	case sample:
 		w.sample()
+	case faultBegins, faultEnds:
+		w.strike(e.a, e.kind == faultBegins)
+	case askLate:
+		w.askLate(&w.cells[e.a], int64(e.c), int(e.b))
 	}
 }
 

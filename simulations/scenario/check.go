@@ -54,6 +54,8 @@ func (r *reader) check(root *document.Node, s *Scenario) {
 			r.fail(at("churn"), "", "churn.departures: number %d is after the end", i+1)
 		}
 	}
+	r.checkFaults(root, s)
+	r.checkAttackers(root, s)
 }
 
 func (r *reader) checkMatrix(pos document.Pos, w *Network) {
@@ -88,7 +90,7 @@ func (r *reader) checkRuns(pos document.Pos, s *Scenario, w *Workloads) {
 
 func (m *Machine) fits(shape workload.Resources) bool {
 	cpus := m.Cores
-	if shape.Class == workload.Thread {
+	if shape.Class != workload.Core {
 		cpus *= m.Threads
 	}
 	return int(shape.CPUs) <= cpus && shape.Memory <= m.Memory && shape.Disk <= m.Disk
@@ -122,6 +124,9 @@ func (s *Scenario) Offered() float64 {
 	for i := range s.Workloads {
 		w := &s.Workloads[i]
 		width := float64(w.Shape.CPUs)
+		if w.Shape.Class == workload.Spare {
+			continue // it takes what is left
+		}
 		if w.Shape.Class == workload.Thread {
 			width /= float64(s.Machines[0].Threads)
 		}

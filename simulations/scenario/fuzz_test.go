@@ -9,6 +9,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("{\"peers\": 1e9}"))
 	f.Add([]byte("workloads: [[]]\nnetwork: {rtt: [[1ms]]}"))
 	f.Add([]byte("churn: {session: {weibull: {}}}\nmachines: {}"))
+	f.Add([]byte(good + "faults: [{at: 2s, for: 1s, cut: a, one_way: true}, {at: 1s, crash: voters, share: 50%}]\nattackers: [{does: oversell, share: 5%, claims: 8}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse("fuzz.yaml", data)
 		if err != nil {

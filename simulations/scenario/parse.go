@@ -43,6 +43,8 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 		"start":     r.dist("start", span, &s.Start),
 		"churn":     func(n *document.Node) { r.churn(n, &s.Churn) },
 		"costs":     func(n *document.Node) { r.costs(n, &s.Costs) },
+		"faults":    func(n *document.Node) { r.faults(n, s) },
+		"attackers": func(n *document.Node) { r.attackers(n, s) },
 		"cells": func(n *document.Node) {
 			r.fields(n, "cells", map[string]field{
 				"keep": r.count("cells.keep", 0, 10_000, &s.Cells.Keep), "at_once": r.duration("cells.at_once", 0, hour, &s.Cells.AtOnce),
@@ -105,7 +107,11 @@ func (r *reader) machines(n *document.Node, s *Scenario) {
 			"speed":   r.dist("machines.speed", times, &m.Speed),
 			"price":   r.dist("machines.price", plain, &m.Price),
 			"slope":   r.whole("machines.slope", 0, 100_000, func(v int64) { m.Slope = v }),
+			"smt":     r.figure("machines.smt", times, 1000, 8000, func(v float64) { m.SMT = int64(v) }),
 		})
+		if m.SMT > 1000*int64(m.Threads) {
+			r.fail(item.Pos, "", "machines.smt: %d threads of a core are at most %d times as fast as one", m.Threads, m.Threads)
+		}
 		if m.Cores == 0 && item.Get("cores") == nil {
 			r.fail(item.Pos, "", "machines: cores is missing")
 		}
@@ -127,6 +133,7 @@ func (r *reader) workloads(n *document.Node, s *Scenario) {
 			"service":   r.dist("workloads.service", span, &w.Service),
 			"max_price": r.whole("workloads.max_price", 0, 1<<40, func(v int64) { w.MaxPrice = v }),
 			"timeout":   r.duration("workloads.timeout", ms, int64(workload.MaxTimeout), &w.Timeout),
+			"bursts":    func(n *document.Node) { r.bursts(n, &w) },
 		})
 		r.stream(item, &w)
 		s.Workloads = append(s.Workloads, w)
@@ -142,18 +149,42 @@ func (r *reader) stream(n *document.Node, w *Workloads) {
 		r.fail(n.Pos, "write service: 500ms, or a distribution", "workloads: service is missing")
 	case n.Get("think") != nil && n.Get("clients") == nil:
 		r.fail(n.Get("think").Pos, "leave it out", "workloads.think: only clients think")
+	case len(w.Bursts) > 0 && n.Get("clients") != nil:
+		r.fail(n.Get("bursts").Pos, "leave it out, or write poisson", "workloads.bursts: clients come one after another")
+	}
+}
+
+// bursts reads whiles that follow each other.
+func (r *reader) bursts(n *document.Node, w *Workloads) {
+	end := int64(0)
+	for _, item := range r.list("workloads.bursts", n, maxBursts) {
+		var b Burst
+		r.fields(item, "workloads.bursts", map[string]field{
+			"at":    r.duration("workloads.bursts.at", 0, 24*365*hour, &b.At),
+			"for":   r.duration("workloads.bursts.for", ms, 24*365*hour, &b.For),
+			"times": r.figure("workloads.bursts.times", times, 1, 1_000_000, func(v float64) { b.Times = int64(v) }),
+		})
+		switch {
+		case b.For == 0 || b.Times == 0:
+			r.fail(item.Pos, "write {at: 20s, for: 10s, times: 5}", "workloads.bursts: for and times are needed")
+		case b.At < end:
+			r.fail(item.Pos, "write them in order", "workloads.bursts: one begins before the other is over")
+		}
+		end = b.At + b.For
+		w.Bursts = append(w.Bursts, b)
 	}
 }
 
 func (r *reader) shape(n *document.Node, to *workload.Resources) {
 	r.fields(n, "workloads.shape", map[string]field{
 		"class": func(n *document.Node) {
-			if to.Class = workload.Class(n.Text); to.Class != workload.Core && to.Class != workload.Thread {
-				r.fail(n.Pos, "write core or thread", "workloads.shape.class: %s is not simulated", shown(n))
+			if to.Class = workload.Class(n.Text); to.Class != workload.Core && to.Class != workload.Thread && to.Class != workload.Spare {
+				r.fail(n.Pos, "write core, thread or spare", "workloads.shape.class: %s is not simulated", shown(n))
 			}
 		},
 		"cpus":   r.whole("workloads.shape.cpus", 1, workload.MaxCPUs, func(v int64) { to.CPUs = int32(v) }),
 		"memory": r.figure("workloads.shape.memory", bytesOf, workload.MinMemory, workload.MaxMemory, func(v float64) { to.Memory = int64(v) }),
+		"share":  r.truth("workloads.shape.share", &to.Share),
 		"disk":   r.figure("workloads.shape.disk", bytesOf, 0, workload.MaxMemory, func(v float64) { to.Disk = int64(v) }),
 	})
 }

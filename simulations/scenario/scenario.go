@@ -27,6 +27,8 @@ type Scenario struct {
 	Churn        Churn       `json:"churn"`
 	Costs        Costs       `json:"costs"`
 	Cells        Cells       `json:"cells"`
+	Faults       []Fault     `json:"faults,omitempty"`
+	Attackers    []Attackers `json:"attackers,omitempty"`
 }
 
 // Network is where peers are and how long messages take: half of the round trip
@@ -57,6 +59,9 @@ type Machine struct {
 	Speed   chance.Dist `json:"speed"` // permille of the reference core, drawn once for each peer
 	Price   chance.Dist `json:"price"` // base ask of a core, drawn once for each peer
 	Slope   int64       `json:"slope"` // permille; pricing.Config.Slope
+	// SMT is the speed of all threads of a core at once against one of them alone,
+	// permille; 0 is what production assumes unmeasured (pricing.Default).
+	SMT int64 `json:"smt,omitempty"`
 }
 
 // Workloads is a stream of similar workloads. Exactly one of Poisson and Clients is set.
@@ -70,6 +75,14 @@ type Workloads struct {
 	Service  chance.Dist        `json:"service"`   // ns of a task on a reference core
 	MaxPrice int64              `json:"max_price"` // micro-credits per slot-second; 0 is no limit
 	Timeout  int64              `json:"timeout"`   // ns
+	Bursts   []Burst            `json:"bursts,omitempty"`
+}
+
+// Burst is a while in which Times as many workloads come.
+type Burst struct {
+	At    int64 `json:"at"`    // ns
+	For   int64 `json:"for"`   // ns
+	Times int64 `json:"times"` // permille
 }
 
 // Churn is how peers come and go. A zero Session is never.
@@ -112,6 +125,7 @@ const (
 	maxClients    = 1_000_000
 	maxDepartures = 1024
 	maxTasks      = 10_000
+	maxBursts     = 1024
 )
 
 const (
