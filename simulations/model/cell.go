@@ -198,6 +198,13 @@ func (w *World) propose(c *cell, p proposal) {
 	if j := w.sc.Network.Jitter; j > 0 && c.quorum > 0 {
 		at += int64(float64(c.quorum*j/1_000_000) * s.Exp())
 	}
+	if w.weather != nil {
+		extra := w.weather.loss[w.peers[c.leader].region]
+		for wait, lost := c.quorum+maxAckDelay, 0; lost < 10 && s.Happens(extra); lost++ {
+			at += wait
+			wait *= 2
+		}
+	}
 	c.commits = max(c.commits, at)
 	for range len(c.voters) - 1 {
 		w.count(msgRaft)

@@ -56,7 +56,7 @@ func (w *World) occupy(p *peer, s *slot) {
 	}
 	for _, cpu := range s.cpus {
 		t := &p.cores[cpu/m.Threads]
-		if t.slots > 0 && t.owner != s.owner {
+		if t.slots > 0 && t.owner != s.owner && !w.sharesCores(s.load) {
 			w.fail(coresApart, "core %d of peer %d has tenants %d and %d", cpu/m.Threads, indexOf(p.id), t.owner, s.owner)
 		}
 		t.owner = s.owner
@@ -65,6 +65,9 @@ func (w *World) occupy(p *peer, s *slot) {
 		}
 	}
 }
+
+// sharesCores reports whether a workload's owner lets others on its cores.
+func (w *World) sharesCores(load int32) bool { return w.specs[w.loads[load].stream].Resources.Share }
 
 func (w *World) vacate(p *peer, s *slot) {
 	threads := w.sc.Machines[p.class].Threads

@@ -27,6 +27,7 @@ const (
 	sample           // a row of the time series is due
 	faultBegins      // a: fault of the scenario
 	faultEnds        // a: fault
+	giveWay          // a: peer, b: slot, c: its generation; its notice or its patience is over
 	askLate          // a: cell, b: cells asked so far, c: inquiry; the sibling has not answered
 	kinds
 )
@@ -34,7 +35,7 @@ const (
 var kindNames = [kinds]string{
 	"", "arrive", "client", "resend", "deliver", "handle", "commit", "wake", "lease-desk", "begin", "task-end", "retry",
 	"offer-tick", "offer-soon", "renew", "lease-end", "down", "up", "depart", "elect", "sample",
-	"fault-begins", "fault-ends", "ask-late",
+	"fault-begins", "fault-ends", "give-way", "ask-late",
 }
 
 // String returns the kind in a word.

@@ -185,7 +185,7 @@ func (w *World) closes(c *cell, m *message) {
 		cmd: ledger.Command{Close: &ledger.Close{
 			Workload: w.loads[m.load].id, Slot: r.slot, Fence: r.fence, Done: r.done, Failed: r.failed, Held: true,
 			Segment: workload.Ref{Digest: segmentName(name), Size: size},
-			Usage:   workload.Usage{WallMs: r.wall, CPUMs: r.wall}, Sig: workload.Signed{By: w.peers[m.from].id},
+			Usage:   workload.Usage{WallMs: r.wall, CPUMs: r.wall * int64(w.specs[w.loads[m.load].stream].Resources.CPUs)}, Sig: workload.Signed{By: w.peers[m.from].id},
 		}},
 	})
 }
@@ -232,7 +232,7 @@ func (w *World) doneWith(c *cell, m *message) {
 			ranges[i] = workload.Range{From: r.From, Count: r.Count, Attempt: r.Attempt}
 		}
 		w.propose(c, proposal{load: m.load, from: -1, cmd: ledger.Command{Return: &ledger.Return{
-			Workload: id, Slot: sl.ID, Fence: ref.fence, Ranges: ranges, Lost: true,
+			Workload: id, Slot: sl.ID, Fence: ref.fence, Ranges: ranges, Lost: true, Preempted: ref.preempted,
 		}}})
 	}
 	p.cmd.Release = &ledger.Release{Workload: id, Slot: sl.ID, Fence: ref.fence}
@@ -304,6 +304,9 @@ func (w *World) expired(c *cell, p *proposal, res *ledger.Result) {
 
 // disclaims gives a node up at once that has just started and runs nothing.
 func (w *World) disclaims(c *cell, m *message) {
+	if p := &w.peers[m.from]; p.fresh || p.boot != m.gen {
+		return // it comes late: what it is about, slots of an earlier boot, is given up
+	}
 	node := w.peers[m.from].id
 	n, ok := c.state.Node(node)
 	if !ok || len(n.Slots) == 0 {

@@ -16,8 +16,8 @@ type meter struct {
 	inquiries uint64
 
 	// all of the run
-	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs uint64
-	charged                                                                              int64
+	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs, preempted uint64
+	charged                                                                                         int64
 
 	// after the warm-up
 	submitted, accepted, succeeded, failed, missed, placements, attacked uint64
@@ -27,6 +27,8 @@ type meter struct {
 	paidMs, paidSum, stolen                                              float64
 
 	used, upThreads int64
+	lent            int64   // threads whose idle time is used now
+	lentTime        float64 // thread-ns
 	since           int64   // until when the integrals go
 	usedTime        float64 // thread-ns
 	upTime          float64
@@ -80,6 +82,7 @@ func (w *World) integrate() {
 	from := max(w.since, w.sc.Warmup)
 	if w.now > from {
 		w.usedTime += float64(float64(w.used) * float64(w.now-from))
+		w.lentTime += float64(float64(w.lent) * float64(w.now-from))
 		w.upTime += float64(float64(w.upThreads) * float64(w.now-from))
 	}
 	w.since = w.now

@@ -54,7 +54,7 @@ func figures(w *World) map[string]float64 {
 	return out
 }
 
-// Three small worlds: an open stream, all that a world can do, a rival.
+// Small worlds: an open stream, churn, a rival.
 const (
 	open = `
 duration: 4s
@@ -87,9 +87,35 @@ workloads: [{poisson: 30/s, service: 1s}, {clients: 5, tasks: 6, service: 300ms}
 `
 )
 
-var small = []struct{ name, text string }{{"open", open}, {"busy", busy}, {"rival", rival}}
+// storm is a world in which everything goes wrong.
+const storm = `
+duration: 40s
+warmup: 5s
+peers: 60
+cell_size: 15
+owners: 3
+machines: [{cores: 4, share: 2}, {cores: 8, speed: 0.7, threads: 1}]
+network: {regions: [{name: a}, {name: b}, {name: c}], rtt: [[2ms, 80ms, 40ms], [80ms, 2ms, 90ms], [40ms, 90ms, 2ms]]}
+workloads:
+  - {poisson: 8/s, service: {pareto: {least: 1s, alpha: 2}, max: 20s}, shape: {class: thread, cpus: 2}, bursts: [{at: 10s, for: 3s, times: 4}]}
+  - {clients: 3, think: 1s, tasks: 20, service: {uniform: {from: 100ms, to: 900ms}}}
+  - {clients: 2, think: 1s, tasks: 10, service: 2s, shape: {class: spare}}
+churn: {session: {weibull: {scale: 200s, shape: 0.7}}, absence: 6s}
+faults:
+  - {at: 8s, for: 6s, cut: [a]}
+  - {at: 12s, for: 6s, cut: [b], one_way: true}
+  - {at: 15s, for: 5s, crash: voters, share: 60%}
+  - {at: 22s, for: 5s, crash: peers, regions: [c]}
+  - {at: 25s, for: 5s, crash: leaders, share: 50%}
+  - {at: 5s, for: 30s, slow: 3, share: 20%}
+  - {at: 6s, for: 30s, disk: 20}
+  - {at: 20s, for: 10s, loss: 25%, regions: [a, b]}
+attackers: [{does: refuse, share: 4%}, {does: fail, share: 4%}, {does: vanish, share: 4%}, {does: withhold, share: 4%}, {does: oversell, share: 4%, claims: 3}, {does: overcharge, share: 4%}]
+`
 
-// TestGolden holds what three worlds come to. A rule of the product or of the
+var small = []struct{ name, text string }{{"open", open}, {"busy", busy}, {"rival", rival}, {"storm", storm}}
+
+// TestGolden holds what small worlds come to. A rule of the product or of the
 // model that changes changes them: then look at the figures, and rewrite.
 func TestGolden(t *testing.T) {
 	var got strings.Builder

@@ -81,10 +81,7 @@ type tenancy struct {
 func (w *World) prices(p *peer) pricing.Config {
 	m := &w.sc.Machines[p.class]
 	c := pricing.Default()
-	c.Base, c.Slope, c.Width = w.base(p), m.Slope, int64(m.Threads)
-	if m.Threads == 1 {
-		c.SMT = 1000
-	}
+	c.Base, c.Slope, c.Width, c.SMT = w.base(p), m.Slope, int64(m.Threads), smt(m)
 	return c
 }
 
@@ -372,5 +369,6 @@ func (w *World) claim(p *peer, m *message, a *award) (workload.Reason, bool) {
 		return workload.Reason{Code: workload.HoldGone, Note: err.Error()}, false
 	}
 	w.watchLease(p, held)
+	w.rerate(indexOf(p.id))
 	return workload.Reason{}, true
 }

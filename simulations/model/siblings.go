@@ -33,6 +33,8 @@ type digest struct {
 	memory    int64
 	coreAsk   int64
 	threadAsk int64
+	spare     int32
+	spareAsk  int64
 }
 
 // heard is a cell's digest as others know it: of the beginning of this round.
@@ -41,7 +43,7 @@ func (w *World) heard(c *cell) *digest {
 	if c.said.round == round || c.leader < 0 {
 		return &c.said
 	}
-	d := digest{round: round, coreAsk: math.MaxInt64, threadAsk: math.MaxInt64}
+	d := digest{round: round, coreAsk: math.MaxInt64, threadAsk: math.MaxInt64, spareAsk: math.MaxInt64}
 	for _, o := range c.desk.Offers(ms(w.now)) {
 		d.cores += o.Free.Cores
 		d.threads += o.Free.Threads
@@ -52,6 +54,9 @@ func (w *World) heard(c *cell) *digest {
 		if o.Free.Threads > 0 {
 			d.threadAsk = min(d.threadAsk, o.Asks.Thread)
 		}
+		if d.spare += o.Free.Spare; o.Free.Spare > 0 {
+			d.spareAsk = min(d.spareAsk, o.Asks.Spare)
+		}
 	}
 	c.said = d
 	return &c.said
@@ -59,8 +64,11 @@ func (w *World) heard(c *cell) *digest {
 
 func (d *digest) mayServe(lot *deskLot) bool {
 	free, ask := d.cores, d.coreAsk
-	if lot.Shape.Class == workload.Thread {
+	switch lot.Shape.Class {
+	case workload.Thread:
 		free, ask = d.threads, d.threadAsk
+	case workload.Spare:
+		free, ask = d.spare, d.spareAsk
 	}
 	return free >= lot.Shape.CPUs && d.memory >= lot.Shape.Memory && (lot.MaxPrice == 0 || ask <= lot.MaxPrice)
 }

@@ -12,6 +12,7 @@ const (
 	segmentResults = 256                // results of one report
 	segmentWait    = 100 * millisecond  // and how long the first waits
 	patience       = 2000 * millisecond // for an answer of the leader, where peers come and go
+	maxService     = int64(1) << 53     // ns of a task that shares its core, 104 days
 )
 
 // slot runs tasks of one workload on a peer, one after another.
@@ -43,15 +44,26 @@ type slot struct {
 	freeq uint64    // offer sequence when its capacity was freed
 	owner int32
 	cpus  []int
+
+	class   workload.Class
+	verdict capacity.Verdict // of a spare slot
+	leaving bool             // a spare slot that has notice
+	goes    int64            // ns, when its notice or its patience is over; 0 is neither
+	rate    int64            // permille at which its task runs, where tasks share; 0 is not at all
+	left    int64            // ns of its task at a rate of 1000, as of since1
+	since1  int64            // ns
+	ran     int64            // ns that its task had CPUs
+	ends    int64            // ns, when its task ends at this rate
 }
 
 // slotRef names a slot to its leader.
 type slotRef struct {
-	id    workload.SlotID
-	fence workload.Fence
+	id        workload.SlotID
+	fence     workload.Fence
+	preempted bool // DONE gives tasks back since idle time is over
 }
 
-func (s *slot) ref() slotRef { return slotRef{s.id, s.fence} }
+func (s *slot) ref() slotRef { return slotRef{s.id, s.fence, s.leaving || s.verdict == capacity.Waits} }
 
 // report is a CLOSE.
 type report struct {
@@ -82,11 +94,14 @@ func (w *World) startSlot(on int32, m *message, a *award, g *ledger.SlotGrant) {
 	l := &w.loads[m.load]
 	*s = slot{
 		live: true, gen: s.gen + 1, load: m.load, cell: m.cell, id: g.Slot, fence: g.Fence, queue: g.Ranges, last: a.last || w.traits.OneTask,
-		owner: l.owner, cpus: p.alloc.CPUs(capacity.SlotKey{Workload: l.id, Slot: g.Slot}),
+		owner: l.owner, cpus: p.alloc.CPUs(capacity.SlotKey{Workload: l.id, Slot: g.Slot}), class: w.specs[l.stream].Resources.Class,
 	}
 	p.slots = append(p.slots, i)
-	w.use(int64(len(s.cpus)))
-	w.occupy(p, s)
+	if s.class != workload.Spare {
+		w.use(int64(len(s.cpus)))
+		w.occupy(p, s)
+	}
+	w.tend(on)
 	w.push(w.now+slowed(w.sc.Start.Draw(&p.work), p.slow), event{kind: begin, a: on, b: i, c: s.gen})
 }
 
@@ -103,7 +118,9 @@ func (w *World) slotEvent(e *event) {
 			w.next(e.a, e.b)
 		}
 	case taskEnd:
-		w.taskEnds(e.a, e.b)
+		if !w.shares || s.running && s.ends == w.now {
+			w.taskEnds(e.a, e.b)
+		}
 	case retry:
 		w.again(e.a, e.b)
 	}
@@ -144,7 +161,13 @@ func (w *World) run(on, i int32) {
 	s.running, s.started = true, w.now
 	w.began(s)
 	s.batch = append(s.batch, workload.Range{From: s.task, Count: 1, Attempt: attempt})
-	w.push(w.now+slowed(w.service(s.load, s.task)*1000/p.speed, p.slow), event{kind: taskEnd, a: on, b: i, c: s.gen})
+	takes := slowed(w.service(s.load, s.task)*1000/p.speed, p.slow)
+	if w.shares {
+		s.left, s.since1, s.rate, s.ran = min(takes, maxService), w.now, 0, 0
+		w.rerate(on)
+		return
+	}
+	w.push(w.now+takes, event{kind: taskEnd, a: on, b: i, c: s.gen})
 }
 
 // service is how long a task takes on a reference core: the same whoever runs it.
@@ -157,6 +180,14 @@ func (w *World) service(load int32, task uint32) int64 {
 func (w *World) taskEnds(on, i int32) {
 	s := &w.slots[i]
 	took := w.now - s.started
+	if w.shares {
+		w.progress(s)
+		w.lendTime(s, 0)
+		s.rate = 0
+	}
+	if s.class == workload.Spare {
+		took = s.ran // what it waited is not paid
+	}
 	s.running = false
 	w.ended1(s)
 	if us := max(took/1000, 1); s.took == 0 {
@@ -177,6 +208,7 @@ func (w *World) taskEnds(on, i int32) {
 		w.flush(on, i)
 	}
 	w.next(on, i)
+	w.rerate(on)
 }
 
 // flush reports what has ended.
@@ -269,12 +301,15 @@ func (w *World) freeSlot(on, i int32) {
 		return
 	}
 	s.freed = true
-	w.use(-int64(len(s.cpus)))
-	w.vacate(p, s)
+	if s.class != workload.Spare {
+		w.use(-int64(len(s.cpus)))
+		w.vacate(p, s)
+	}
 	if p.alloc != nil {
 		p.alloc.Free(capacity.SlotKey{Workload: w.loads[s.load].id, Slot: s.id})
 		w.checkCapacity(p)
 	}
+	w.tend(on)
 	s.freeq = p.offerSeq()
 	if w.traits.Queues && p.up {
 		w.serveQueue(on)
@@ -322,6 +357,8 @@ func (w *World) slotAnswer(on int32, m *message) {
 func (w *World) drop(on, i int32) {
 	s, p := &w.slots[i], &w.peers[on]
 	if s.running {
+		w.lendTime(s, 0)
+		s.running, s.rate = false, 0
 		w.ended1(s)
 	}
 	w.freeSlot(on, i)
@@ -330,6 +367,7 @@ func (w *World) drop(on, i int32) {
 	for k, other := range p.slots {
 		if other == i {
 			p.slots = append(p.slots[:k], p.slots[k+1:]...)
+			w.rerate(on)
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -55,7 +56,31 @@ func (w *World) scheduleStream(i int32) {
 // gap is the time to the next arrival of a Poisson stream.
 func (w *World) gap(i int32) int64 {
 	mean := 1e12 / float64(w.sc.Workloads[i].Poisson)
-	return chance.Dist{Kind: chance.Exponential, A: mean}.Draw(&w.arrivals[i])
+	gap := chance.Dist{Kind: chance.Exponential, A: mean}.Draw(&w.arrivals[i])
+	return untilDue(w.sc.Workloads[i].Bursts, w.now, gap)
+}
+
+// untilDue is how long it takes from now until gap has passed on a clock that
+// bursts make faster. They are in order.
+func untilDue(bursts []scenario.Burst, now, gap int64) int64 {
+	at := now
+	for _, b := range bursts {
+		if end := b.At + b.For; at < end {
+			if before := max(0, b.At-at); gap <= before {
+				break
+			} else {
+				gap -= before
+			}
+			at = max(at, b.At)
+			if lasts := (end - at) / 1000 * b.Times; gap <= lasts {
+				return at - now + gap*1000/b.Times
+			} else {
+				gap -= lasts
+			}
+			at = end
+		}
+	}
+	return at - now + gap
 }
 
 func (w *World) arrive(i int32) {

@@ -40,13 +40,16 @@ type World struct {
 	parks  []workload.Machine // of each class of machines
 	mesh   workload.MeshID
 
-	q      queue.Queue[event]
-	now    int64
-	leaves int64 // when what is sent now departs; 0 is now
-	events uint64
-	trace  uint64
-	fault  error // of an invariant; the run is over
-	ended  bool
+	q       queue.Queue[event]
+	now     int64
+	leaves  int64 // when what is sent now departs; 0 is now
+	events  uint64
+	trace   uint64
+	fault   error // of an invariant; the run is over
+	ended   bool
+	shares  bool    // tasks can slow each other down
+	busyOn  []int32 // threads of each core of one peer, between calls scratch
+	busyAll int64
 
 	peers     []peer
 	cells     []cell
@@ -88,7 +91,7 @@ func (e Event) String() string {
 
 // New returns a world before its first event. seed is of the replication.
 func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) {
-	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), trace: 14695981039346656037}
+	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), shares: sharing(sc), trace: 14695981039346656037}
 	w.meter.open(sc)
 	copy(w.mesh[:], "simulated mesh")
 	for i := range sc.Workloads {
@@ -295,6 +298,8 @@ func (w *World) dispatchEvent(e *event) {
 		w.elect(&w.cells[e.a], e.b)
 	case sample:
 		w.sample()
+	case giveWay:
+		w.giveWay(e)
 	case faultBegins, faultEnds:
 		w.strike(e.a, e.kind == faultBegins)
 	case askLate:

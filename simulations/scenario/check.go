@@ -54,6 +54,11 @@ func (r *reader) check(root *document.Node, s *Scenario) {
 			r.fail(at("churn"), "", "churn.departures: number %d is after the end", i+1)
 		}
 	}
+	for i := range s.Workloads {
+		if s.Workloads[i].Shape.Class == workload.Spare && s.Policy.Name != Perrin && s.Policy.Name != FirstPrice {
+			r.fail(root.Get("workloads").Items[i].Pos, "write policy: perrin", "workloads.shape.class: %s places no idle time", s.Policy.Name)
+		}
+	}
 	r.checkFaults(root, s)
 	r.checkAttackers(root, s)
 }
