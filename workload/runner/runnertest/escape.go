@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/runner"
 )
 
@@ -24,12 +25,15 @@ var rewrite = flag.Bool("rewrite", false, "write what the probe reports into doc
 const (
 	ColumnProcess = 1 + iota
 	ColumnWasm
+	ColumnOCI
+	ColumnVM
+	columns
 )
 
 // Escape runs a program that tries to get out by every way it knows, beside
 // another slot's, and holds what it reports against the runner's column of the
-// table in docs/threat-model.md.
-func Escape(t *testing.T, k Kit, column int) {
+// table in docs/threat-model.md. More arguments of the probe say what is its own.
+func Escape(t *testing.T, k Kit, column int, more ...string) {
 	t.Setenv("PERRIN_TEST_SECRET", "of the node")
 	other := k.Open(t, nil)
 	busy, stop := context.WithCancel(context.Background())
@@ -40,9 +44,9 @@ func Escape(t *testing.T, k Kit, column int) {
 	<-up
 	defer func() { stop(); <-over }()
 
-	s := k.Open(t, nil)
+	s := k.Open(t, func(_ *workload.Spec, slot *runner.Slot) { slot.CPUs = []int{0} })
 	args := []string{"escape", "root=" + k.Root, "variable=PERRIN_TEST_SECRET", fmt.Sprint("pid=", os.Getpid()), "other=" + stage(t, other.Dir, "theirs", mark)}
-	args = append(args, outside(t)...)
+	args = append(append(args, outside(t)...), more...)
 	a := s.Attempt(args...)
 	a.Mounts = []runner.Mount{{Source: input(t, s.Dir, args), Target: "input"}}
 	r := s.Run(a)
@@ -122,8 +126,8 @@ func input(t *testing.T, dir string, args []string) string {
 
 // The table lies between these lines.
 const (
-	tableBegin = "| a program tries for | process | wasm |"
-	tableRule  = "|---|---|---|"
+	tableBegin = "| a program tries for | process | wasm | oci | vm |"
+	tableRule  = "|---|---|---|---|---|"
 )
 
 func compare(t *testing.T, found [][2]string, column int) {
@@ -164,7 +168,7 @@ func compare(t *testing.T, found [][2]string, column int) {
 	}
 }
 
-func cellsOf(line string) (cells [3]string) {
+func cellsOf(line string) (cells [columns]string) {
 	for i, c := range strings.Split(strings.Trim(line, "|"), "|") {
 		if i < len(cells) {
 			cells[i] = strings.TrimSpace(c)
@@ -175,7 +179,7 @@ func cellsOf(line string) (cells [3]string) {
 
 // rewritten is the table with one column anew.
 func rewritten(old []string, found [][2]string, column int) (out []string) {
-	had := map[string][3]string{}
+	had := map[string][columns]string{}
 	for _, line := range old {
 		c := cellsOf(line)
 		had[c[0]] = c
@@ -183,7 +187,7 @@ func rewritten(old []string, found [][2]string, column int) (out []string) {
 	for _, f := range found {
 		c := had[f[0]]
 		c[0], c[column] = f[0], f[1]
-		out = append(out, fmt.Sprintf("| %s | %s | %s |", c[0], c[1], c[2]))
+		out = append(out, "| "+strings.Join(c[:], " | ")+" |")
 	}
 	return out
 }

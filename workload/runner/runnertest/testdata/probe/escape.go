@@ -12,10 +12,15 @@ import (
 
 // The verb escape tries to get out. Its arguments name=value tell what there is
 // outside. It prints a line for each goal: the goal, a tab, and how it ended; and
-// exits with 1 when one was reached.
+// exits with 1 when one was reached. own=GOAL says that what there is of it is the
+// program's own, like the root of an image, and kernel=GOAL that it is of a kernel
+// of the program's own, where there is nothing to try for.
 
 // outside is what the test has put there.
 var outside = map[string]string{}
+
+// mine are the goals whose object may be the program's own.
+var mine = map[string]string{}
 
 // goal is something that a program must not reach, with the ways it tries. A way
 // that returns nil has reached it.
@@ -34,6 +39,8 @@ const (
 	refused = "refused"
 	nothing = "nothing there"
 	noSuch  = "no such interface"
+	itsOwn  = "its own"
+	kernels = "its own kernel's"
 )
 
 // errNothing is what a way returns that found nothing to reach.
@@ -42,7 +49,7 @@ var errNothing = errors.New(nothing)
 // word says how a try ended.
 func word(err error) (string, bool) {
 	for _, e := range []error{errNothing, syscall.ENOENT, syscall.ENOTDIR, syscall.ESRCH, syscall.ENETUNREACH, syscall.EHOSTUNREACH,
-		syscall.ECONNREFUSED, syscall.ENXIO, syscall.EADDRNOTAVAIL} {
+		syscall.ECONNREFUSED, syscall.ENXIO, syscall.EADDRNOTAVAIL, syscall.ENODEV} {
 		if errors.Is(err, e) {
 			return nothing, true
 		}
@@ -59,12 +66,22 @@ func escape(args []string) error {
 	for _, a := range args {
 		k, v, _ := strings.Cut(a, "=")
 		outside[k] = v
+		if k == "own" || k == "kernel" {
+			mine[v] = k
+		}
 	}
 	var out []string
 	for _, g := range append(files(), platformGoals()...) {
 		words := map[string]bool{}
+		if mine[g.what] == "kernel" {
+			fmt.Printf("%s\t%s\n", g.what, kernels)
+			continue
+		}
 		for _, w := range g.ways {
 			said, kept := word(w.try())
+			if !kept && mine[g.what] == "own" {
+				said, kept = itsOwn, true
+			}
 			words[said] = true
 			if !kept {
 				out = append(out, g.what+", "+w.name+": "+said)

@@ -2,6 +2,7 @@ package main
 
 // Goals of processes; a wasm module has no words for most.
 const (
+	goalView         = "a change to the view: /, /usr, /etc, /dev"
 	goalProc         = "a file of the host, through /proc"
 	goalMounts       = "mounts: mount, umount2, pivot_root, chroot, open_tree, move_mount, mount_setattr, fsopen, fspick"
 	goalDevices      = "a device: mknod of memory and of a disk"
@@ -19,5 +20,6 @@ const (
 	goalLimits       = "more than its limits: rlimits, priorities, real time"
 	goalTerminal     = "typing into a terminal"
 	goalMemory       = "shared memory of the host"
+	goalCPUs         = "a CPU that it was not given, the sibling thread of another's among them"
 	goalFilter       = "calls past the filter: 32 bit, x32, unknown numbers, lifting it"
 )

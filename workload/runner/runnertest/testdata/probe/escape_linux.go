@@ -73,7 +73,7 @@ func platformGoals() []goal {
 	p := uintptr(unsafe.Pointer(&page[0]))
 	secret := outside["secret"]
 	return []goal{
-		{"a change to the view: /, /usr, /etc, /dev", []way{writes("/new"), writes("/usr/new"), writes("/usr/bin/new"), writes("/etc/new"), writes("/dev/new"),
+		{goalView, []way{writes("/new"), writes("/usr/new"), writes("/usr/bin/new"), writes("/etc/new"), writes("/dev/new"),
 			writes("/perrin/new"), writes("/proc/new"), {"chmod", func() error { return os.Chmod("/usr", 0o777) }}, {"chown", func() error { return os.Chown("/etc/passwd", 1000, 1000) }}}},
 		{goalProc, []way{reads("/proc/1/root" + secret), reads("/proc/1/cwd" + secret), reads("/proc/self/root/.." + secret), reads("/proc/self/cwd/../../.." + secret),
 			{"descriptors of pid 1", func() error { _, err := os.ReadDir("/proc/1/fd"); return err }}}},
@@ -86,7 +86,8 @@ func platformGoals() []goal {
 		{goalProcesses, processWays()},
 		{goalKernel, kernelWays(p)},
 		{goalSockets, socketWays()},
-		{goalNetwork, []way{{"tcp", func() error { return dial("tcp", outside["tcp"]) }}, {"abstract", func() error { return dial("unix", "@"+outside["abstract"]) }}}},
+		{goalNetwork, []way{{"tcp", func() error { return dial("tcp", outside["tcp"]) }}, {"abstract", func() error { return dial("unix", "@"+outside["abstract"]) }},
+			{"the hypervisor, by vsock", hypervisor}}},
 		{goalMetadata, []way{{"tcp", func() error { return dial("tcp", "169.254.169.254:80") }}, {"udp", func() error { return dial("udp", "169.254.169.254:53") }},
 			{"tcp6", func() error { return dial("tcp", "[fd00:ec2::254]:80") }}, {"another", func() error { return dial("tcp", "100.100.100.200:80") }}}},
 		{goalUsers, []way{{"setuid", func() error { return noUser(syscall.Setuid(0)) }}, {"setgid", func() error { return noUser(syscall.Setgid(0)) }},
@@ -102,6 +103,7 @@ func platformGoals() []goal {
 		{goalTerminal, []way{raw("TIOCSTI", "ioctl", 0, syscall.TIOCSTI, p), raw("TIOCLINUX", "ioctl", 0, tiocLinux, p)}},
 		{goalMemory, []way{{"shmget", shared},
 			{"/dev/shm", func() error { _, err := os.Stat("/dev/shm/" + outside["mark"]); return err }}}},
+		{goalCPUs, []way{{"affinity", otherCPUs}}},
 		{goalFilter, []way{rawNumber("x32 getpid", 0x40000000+39), rawNumber("unknown", 9999), raw("clone3", "clone3", p, 64),
 			{"32 bit", func() error {
 				if err := abi(nil); err != nil {
@@ -116,6 +118,46 @@ func platformGoals() []goal {
 				return nil
 			}}}},
 	}
+}
+
+// otherCPUs tries each CPU that it may not run on.
+func otherCPUs() error {
+	var given [16]uint64
+	size := unsafe.Sizeof(given)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, size, uintptr(unsafe.Pointer(&given))); errno != 0 {
+		return errno
+	}
+	for cpu := range len(given) * 64 {
+		if given[cpu/64]&(1<<(cpu%64)) != 0 {
+			continue
+		}
+		var want [16]uint64
+		want[cpu/64] = 1 << (cpu % 64)
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&want)))
+		if errno != syscall.EINVAL && errno != syscall.EPERM { // of the cpuset, and of the filter
+			return nil
+		}
+	}
+	return syscall.EPERM
+}
+
+// hypervisor tries a port of the machine below, if there is one (vsock(7)).
+func hypervisor() error {
+	fd, err := syscall.Socket(afVsock, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	address := struct {
+		family, reserved uint16
+		port, cid        uint32
+		rest             [4]byte
+	}{family: afVsock, port: 1024, cid: 2} // VMADDR_CID_HOST
+	_, _, errno := syscall.Syscall(syscall.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&address)), unsafe.Sizeof(address))
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 func atoi(s string) int64 {

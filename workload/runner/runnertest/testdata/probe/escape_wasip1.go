@@ -13,11 +13,11 @@ func sockets() []way { return nil }
 // platformGoals: a module has no way to name any of these.
 func platformGoals() []goal {
 	return []goal{
-		{"a change to the view: /, /usr, /etc, /dev", []way{writes("/etc/new"), writes("/usr/new"), writes("/dev/new"), writes("/proc/new")}},
+		{goalView, []way{writes("/etc/new"), writes("/usr/new"), writes("/dev/new"), writes("/proc/new")}},
 		{what: goalProc}, {what: goalMounts}, {what: goalDevices}, {what: goalNamespaces}, {what: goalProcesses}, {what: goalKernel}, {what: goalSockets},
 		{what: goalNetwork}, {what: goalMetadata}, {what: goalUsers}, {what: goalCapabilities}, {what: goalDescriptors, ways: []way{
 			{"use descriptors from 3 on", strangeDescriptors},
-		}}, {what: goalSettings}, {what: goalClock}, {what: goalLimits}, {what: goalTerminal}, {what: goalMemory}, {what: goalFilter},
+		}}, {what: goalSettings}, {what: goalClock}, {what: goalLimits}, {what: goalTerminal}, {what: goalMemory}, {what: goalCPUs}, {what: goalFilter},
 	}
 }
 
