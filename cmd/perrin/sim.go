@@ -163,6 +163,9 @@ func (a *app) simScenariosCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				text, err := scenarios.Read(args[0])
+				if err != nil && slices.Contains(scenarios.Experiments(), args[0]) {
+					text, err = scenarios.ReadExperiment(args[0])
+				}
 				if err != nil {
 					return &failure{err: err, code: exitNotFound, hint: "`perrin sim scenarios` lists them"}
 				}
@@ -180,6 +183,13 @@ func (a *app) simScenariosCommand() *cobra.Command {
 					return err
 				}
 				t.Row(name, s.About)
+			}
+			for _, name := range scenarios.Experiments() {
+				about, err := aboutExperiment(name)
+				if err != nil {
+					return err
+				}
+				t.Row(name, about+" (perrin sim sweep)")
 			}
 			return t.Write(a.stdout)
 		},

@@ -51,9 +51,12 @@ With until, a cell has as many replications as it takes for half of the figure's
 The folder keeps every replication. Given again, the command goes on where it was
 interrupted, and after a change to the experiment runs only what is new. A cell's
 folder is one that perrin sim replay reads.`,
-		Example: examples("perrin sim sweep experiment.yaml", "perrin sim sweep experiment.yaml --dry-run",
+		Example: examples("perrin sim sweep experiment.yaml", "perrin sim sweep cells --figure paid --figure messages", "perrin sim sweep experiment.yaml --dry-run",
 			"perrin sim sweep experiment.yaml --out load --figure paid --figure utilisation"),
 		Args: exactly(1, "one EXPERIMENT"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return scenarios.Experiments(), cobra.ShellCompDirectiveDefault
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.simSweep(cmd.Context(), args[0], &f)
 		},
@@ -74,8 +77,12 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 		return err
 	}
 	text, err := readBounded(name)
+	if errors.Is(err, fs.ErrNotExist) && slices.Contains(scenarios.Experiments(), name) {
+		text, err = scenarios.ReadExperiment(name)
+		name += ".yaml"
+	}
 	if err != nil {
-		return &failure{err: err, code: exitUsage, hint: "name an experiment's file: a scenario with lists of values"}
+		return &failure{err: err, code: exitUsage, hint: "name an experiment's file, a scenario with lists of values, or one of the gallery: " + strings.Join(scenarios.Experiments(), ", ")}
 	}
 	e, err := sweep.Read(name, text, readBase)
 	if err != nil {
@@ -102,6 +109,19 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 		return sweepFailure(err, f.out)
 	}
 	return show(a, sweepResult(out), func(any) error { return a.printSweep(out, f.figures) })
+}
+
+// aboutExperiment is what an experiment of the gallery says of itself.
+func aboutExperiment(name string) (string, error) {
+	text, err := scenarios.ReadExperiment(name)
+	if err != nil {
+		return "", err
+	}
+	e, err := sweep.Read(name, text, readBase)
+	if err != nil {
+		return "", err
+	}
+	return e.Cells[0].Scenario.About, nil
 }
 
 // readBase reads what an experiment names as its base.

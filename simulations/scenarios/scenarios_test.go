@@ -22,16 +22,43 @@ func small(t *testing.T, name string) *scenario.Scenario {
 		t.Fatal(err)
 	}
 	share := float64(120) / float64(s.Peers)
+	if s.Duration < 15_000_000_000 { // nothing settles in less
+		s.Duration, s.Warmup = 3*s.Duration, 3*s.Warmup
+	}
 	s.Peers, s.CellSize, s.Replications = 120, min(s.CellSize, 40), 2
 	for i := range s.Workloads {
-		s.Workloads[i].Poisson = int64(float64(s.Workloads[i].Poisson) * share)
+		if rate := &s.Workloads[i].Poisson; *rate > 0 {
+			*rate = max(int64(float64(*rate)*share), 10_000)
+		}
 	}
 	speed := int64(3)
 	s.Duration, s.Warmup = s.Duration/speed, s.Warmup/speed
 	for i := range s.Churn.Departures {
 		s.Churn.Departures[i].At /= speed
 	}
+	for i := range s.Faults {
+		s.Faults[i].At, s.Faults[i].For = s.Faults[i].At/speed, s.Faults[i].For/speed
+	}
+	for i := range s.Workloads {
+		for k := range s.Workloads[i].Bursts {
+			b := &s.Workloads[i].Bursts[k]
+			b.At, b.For = b.At/speed, b.For/speed
+		}
+	}
 	return s
+}
+
+// expected is what a scenario is there to show, in its small form.
+var expected = map[string][]struct {
+	figure      string
+	least, most float64
+}{
+	"region-lost": {{"lost_attempts", 1, 1e3}, {"expired_leases", 1, 1e3}, {"success", 99, 100}},
+	"flash-crowd": {{"price_p99", 1800, 1e4}, {"placement_p99", 1500, 1e5}, {"success", 100, 100}},
+	"liars":       {{"to_attackers", 10, 90}, {"paid_to_attackers", 0, 0}, {"refused_awards", 10, 1e5}, {"expired_leases", 1, 1e3}, {"success", 100, 100}},
+	"spare":       {{"lent", 3, 60}, {"preempted", 1, 1e4}, {"success", 100, 100}},
+	"peers-100k":  {{"success", 100, 100}, {"lost_attempts", 0, 0}},
+	"peers-1m":    {{"success", 100, 100}, {"lost_attempts", 0, 0}},
 }
 
 func TestGallery(t *testing.T) {
@@ -55,6 +82,11 @@ func TestGallery(t *testing.T) {
 			}
 			if name == "sparrow" && got["slowdown_p50"] > 1.12 {
 				t.Errorf("the median is %.2f x ideal, the paper has 1.12 at most", got["slowdown_p50"])
+			}
+			for _, e := range expected[name] {
+				if v := got[e.figure]; v < e.least || v > e.most {
+					t.Errorf("%s is %g, want %g to %g", e.figure, v, e.least, e.most)
+				}
 			}
 			if name == "churn" && (got["lost_attempts"] == 0 || got["expired_leases"] == 0) {
 				t.Errorf("nobody left: %v", got)
