@@ -77,7 +77,11 @@ func (h *Host) judge(m hello, who workload.PeerID) (admission.Identity, error) {
 	if err := wire.Unmarshal(m.Body, &body); err != nil {
 		return admission.Identity{}, fmt.Errorf("hello of %s: %w", who.Short(), err)
 	}
-	return h.trust.Verify(body.Bundle, who, h.cfg.Now())
+	identity, err := h.trust.Verify(body.Bundle, who, h.cfg.Now())
+	if err == nil {
+		h.shown.put(who, body.Bundle)
+	}
+	return identity, err
 }
 
 // sayHello is the dialer's side. It disconnects a peer that either side refuses.

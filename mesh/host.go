@@ -49,6 +49,7 @@ type Host struct {
 	lanes        lanes
 	trusted      chan struct{} // holds one: Trust has changed
 	refusal      atomic.Pointer[Refusal]
+	shown        shown
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service

@@ -14,6 +14,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus"
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/scheduler"
@@ -29,7 +30,17 @@ func rules(memo *workload.Memo) ledger.Rules {
 		Replay:     func(a *ledger.Award) error { return replay(memo, a) },
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
 		Charge:     pricing.Charge,
+		OpenCert:   openCert,
 	}
+}
+
+// openCert reads a node's chain of certificates, whatever its time.
+func openCert(raw []byte) (ledger.Cert, error) {
+	c, err := admission.OpenChain(raw)
+	if err != nil {
+		return ledger.Cert{}, err
+	}
+	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli()}, nil
 }
 
 // replay clears an award again, as every replica does.
@@ -49,7 +60,7 @@ func openResult(memo *workload.Memo, c *ledger.Close, node workload.PeerID) erro
 	if err := wire.Unmarshal(c.Sig.Payload, &st); err != nil {
 		return err
 	}
-	want := wire.Statement{Ref: wire.SlotRef{Workload: c.Workload, Slot: c.Slot, Fence: c.Fence}, Segment: c.Segment}
+	want := wire.Statement{Ref: wire.SlotRef{Workload: c.Workload, Slot: c.Slot, Fence: c.Fence}, Segment: c.Segment, Results: st.Results}
 	if c.Sig.By != node || st != want {
 		return errors.New("the signed statement is about something else")
 	}

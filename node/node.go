@@ -50,6 +50,8 @@ type Node struct {
 	start    time.Time
 	clock    clock.Clock // since start
 
+	witnessing chan struct{} // holds one for each receipt that this node makes for others
+
 	operatorMu sync.Mutex // one at a time makes this node an operator's
 
 	closeMu sync.Mutex
@@ -83,7 +85,8 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		holding: newHolding(), memo: workload.NewMemo(), clock: clock.New(cfg.clock()),
 		cfg: cfg, id: id, self: idOf(id.key), home: *h, ready: make(chan struct{}), doubt: make(chan struct{}, 1), start: time.Now(),
-		leaders: map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
+		witnessing: make(chan struct{}, maxWitness),
+		leaders:    map[workload.CellID]workload.PeerID{}, offers: map[workload.PeerID]signedOffer{}, notReady: "starting",
 	}
 	if n.name = cfg.Name; n.name == "" {
 		if n.name, err = id.bundle.NodeName(); err != nil {

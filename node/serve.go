@@ -45,6 +45,7 @@ func (n *Node) serve(h mesh.Server) {
 	mesh.HandleTyped(h, wire.ProtoHalt, wire.MaxBulk, w.HandleHalt)
 
 	mesh.HandleTyped(h, wire.ProtoLive, wire.MaxSmall, w.HandleLive)
+	mesh.HandleTyped(h, wire.ProtoWitness, wire.MaxSmall, n.handleWitness)
 	mesh.HandleTyped(h, wire.ProtoPicture, wire.MaxSmall, n.handlePicture)
 
 	led(n, h, wire.ProtoSubmit, wire.MaxBulk, (*leader.Leader).HandleSubmit)

@@ -209,7 +209,8 @@ func (a *app) addVerbs(root *cobra.Command) {
 		}
 	}
 	add("work", a.runCommand(), a.mapCommand(), a.submitCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(),
-		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand())
+		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand(),
+		a.receiptCommand(), a.verifyCommand())
 	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.inviteCommand(), a.drainCommand(),
 		a.trustCommand(), a.operatorCommand(), a.denyCommand())
 	add("work", a.simCommand())

@@ -20,6 +20,7 @@ const (
 	exitNotFound    = 3
 	exitUnavailable = 4
 	exitDenied      = 5
+	exitUnchecked   = 6
 	exitTimeout     = 124
 	exitOwn         = 125
 	exitInterrupted = 130
@@ -35,6 +36,7 @@ const exitCodesText = `Exit codes are stable.
   3    no workload, task or blob of that name
   4    no daemon answers, or the mesh is not ready or busy; trying again may help
   5    this user, the mesh or a quota does not allow it
+  6    verify and audit: nothing is wrong, and something could not be checked
   130  interrupted by Ctrl-C (143 by SIGTERM); run and map stop their workload first
   141  nobody reads the output any more
 

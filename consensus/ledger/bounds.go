@@ -21,7 +21,10 @@ const (
 	maxWall      = int64(1)<<53 - 1 // ms of one Close
 	keptSig      = 1024             // bytes of a worker's statement that a segment keeps
 	keptRetried  = 4096             // ranges of retried tasks that a workload's segments keep
-	keptAuctions = 4                // auctions of a workload kept whole
+	MaxCerts     = 16_384           // certificates that are kept for receipts
+	keptAuctions = 4                // auctions of a workload that gave no slot, kept whole
+	keptAwards   = 256              // auctions of a workload that gave slots, kept whole
+	keptAwarded  = int64(1 << 20)   // bytes that those weigh
 	keptUsed     = 16               // auctions of a workload whose award is known as applied
 	keptSteps    = 64               // of a workload's trail
 	maxTallies   = 1024             // nodes of a workload that are counted by name

@@ -13,7 +13,7 @@ func TestTrailKeepsTheLastSteps(t *testing.T) {
 	w := newWorld()
 	w.found(t, "n1")
 	w.accept("w", "alice", nil)
-	for i := range uint32(200) {
+	for i := range uint32(300) {
 		w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), i, 1, 5, "n1") })
 		w.apply(func(c *Command) {
 			c.Refuse = &Refuse{
@@ -23,12 +23,15 @@ func TestTrailKeepsTheLastSteps(t *testing.T) {
 		})
 	}
 	why, _ := w.Why(loadID("w"))
-	if len(why.Steps) != keptSteps || len(why.Auctions) != keptAuctions {
-		t.Fatalf("%d steps and %d auctions, want %d and %d", len(why.Steps), len(why.Auctions), keptSteps, keptAuctions)
+	if len(why.Steps) != keptSteps || len(why.Auctions) != keptAwards {
+		t.Fatalf("%d steps and %d auctions, want %d and %d", len(why.Steps), len(why.Auctions), keptSteps, keptAwards)
 	}
 	last := why.Steps[keptSteps-1]
-	if last.Kind != StepRefused || last.Slot != 200 || len(last.Reasons) != stepReasons {
+	if last.Kind != StepRefused || last.Slot != 300 || len(last.Reasons) != stepReasons {
 		t.Errorf("the last step is %+v", last)
+	}
+	if p, _ := w.Proof(loadID("w")); p.Dropped != 300-keptAwards || len(p.Auctions) != keptAwards || p.Auctions[0].First != workload.SlotID(p.Dropped)+1 {
+		t.Errorf("%d auctions dropped, %d kept from slot %d on", p.Dropped, len(p.Auctions), p.Auctions[0].First)
 	}
 	if rec := w.Snapshot().Records[0]; len(rec.Used) != keptUsed || len(rec.Tallies) != 1 {
 		t.Errorf("%d used auctions and %d tallies", len(rec.Used), len(rec.Tallies))

@@ -24,6 +24,10 @@ type Command struct {
 	Stop         *Stop         `cbor:"15,keyasint,omitempty"`
 	Quota        *Quota        `cbor:"16,keyasint,omitempty"`
 	Compact      *Compact      `cbor:"17,keyasint,omitempty"`
+
+	// Certs are certificates of nodes that the command is about, as far as the
+	// ledger does not have them.
+	Certs [][]byte `cbor:"18,keyasint,omitempty" max:"128"`
 }
 
 // CommandVersion is the version this package writes. Apply rejects a newer one

@@ -11,7 +11,11 @@ import (
 )
 
 // SnapshotVersion is the version of the Snapshot that this package writes.
-const SnapshotVersion = 2
+const SnapshotVersion = 3
+
+// oldestSnapshot is the oldest version that this package restores: it had no
+// certificates, and kept fewer auctions.
+const oldestSnapshot = 2
 
 // ErrSnapshot is returned when a snapshot is of a newer version or does not
 // hold together.
@@ -39,6 +43,7 @@ type Snapshot struct {
 	Accounts []Account       `cbor:"17,keyasint,omitempty" max:"1048576"`
 	Records  []Record        `cbor:"18,keyasint,omitempty" max:"200000"`
 	Tombs    []Tomb          `cbor:"19,keyasint,omitempty" max:"65536"` // by EndSeq
+	Certs    []Cert          `cbor:"20,keyasint,omitempty" max:"16384"` // by node, then as they were shown
 }
 
 // Lease is a node's epoch in a snapshot. Its slots stand with their workloads.
@@ -64,6 +69,9 @@ func (s *State) Snapshot() *Snapshot {
 	for t := range s.graves.from(0) {
 		snap.Tombs = append(snap.Tombs, *t)
 	}
+	for _, node := range sortedPeers(maps.Keys(s.certs)) {
+		snap.Certs = append(snap.Certs, s.certs[node]...)
+	}
 	return snap
 }
 
@@ -82,8 +90,8 @@ func (l *load) snapshot() Record {
 // Restore returns the ledger of a snapshot, which it keeps parts of. The error
 // wraps ErrSnapshot.
 func Restore(rules Rules, snap *Snapshot) (*State, error) {
-	if snap.Version != SnapshotVersion {
-		return nil, fmt.Errorf("%w: version %d, this node reads %d", ErrSnapshot, snap.Version, SnapshotVersion)
+	if snap.Version < oldestSnapshot || snap.Version > SnapshotVersion {
+		return nil, fmt.Errorf("%w: version %d, this node reads %d to %d", ErrSnapshot, snap.Version, oldestSnapshot, SnapshotVersion)
 	}
 	s := New(rules)
 	s.founded, s.mesh, s.cell, s.epoch, s.maxSize = snap.Founded, snap.Mesh, snap.Cell, snap.Epoch, int(snap.MaxSize)
@@ -98,6 +106,10 @@ func Restore(rules Rules, snap *Snapshot) (*State, error) {
 	for _, a := range snap.Accounts {
 		s.accounts[a.Peer] = &a
 	}
+	for _, c := range snap.Certs {
+		s.certs[c.Node] = append(s.certs[c.Node], c)
+	}
+	s.certCount = len(snap.Certs)
 	for _, lease := range snap.Leases {
 		s.nodes[lease.Node] = &node{epoch: lease.Epoch, slots: map[slotKey]*load{}}
 	}

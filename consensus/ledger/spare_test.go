@@ -17,7 +17,7 @@ func TestSpareWorkPaysForWhatItRan(t *testing.T) {
 		{workload.Spare, 2, 1000, 800, 400}, {workload.Spare, 1, 1000, 5000, 1000}, {workload.Spare, 1, 1000, 0, 0},
 	} {
 		r := workload.Resources{Class: tt.class, CPUs: tt.cpus}
-		if got := paidMs(&r, workload.Usage{WallMs: tt.wall, CPUMs: tt.cpu}); got != tt.pay {
+		if got := workload.PaidMs(&r, workload.Usage{WallMs: tt.wall, CPUMs: tt.cpu}); got != tt.pay {
 			t.Errorf("%d %s: %d ms with %d ms of CPU are paid as %d, want %d", tt.cpus, tt.class, tt.wall, tt.cpu, got, tt.pay)
 		}
 	}

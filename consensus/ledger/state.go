@@ -30,6 +30,9 @@ type Rules struct {
 	// OpenBid decodes a bid that Replay has accepted, for Why. Without it Why
 	// shows who bid, not what.
 	OpenBid func(workload.Signed) (workload.Bid, error)
+	// OpenCert verifies a node's chain of certificates, for receipts, but not its
+	// time. Without it none are kept.
+	OpenCert func(raw []byte) (Cert, error)
 }
 
 // State is the ledger of one cell. It is not safe for concurrent use; what a
@@ -55,6 +58,7 @@ type State struct {
 	accounts map[workload.PeerID]*Account
 	loads    map[workload.ID]*load
 	tombs    map[workload.ID]*Tomb
+	certs    map[workload.PeerID][]Cert // in the order in which they were shown
 
 	// What follows is derived from the above.
 	nonces  map[nonceKey]*load
@@ -67,6 +71,8 @@ type State struct {
 	live    int // workloads that have not ended
 	slots   int
 	bytes   int64 // weight of all workloads
+
+	certCount int
 }
 
 type nonceKey struct {
@@ -85,6 +91,7 @@ func New(rules Rules) *State {
 		accounts: map[workload.PeerID]*Account{},
 		loads:    map[workload.ID]*load{},
 		tombs:    map[workload.ID]*Tomb{},
+		certs:    map[workload.PeerID][]Cert{},
 		nonces:   map[nonceKey]*load{},
 		waiters:  map[workload.ID][]*load{},
 		phases:   map[workload.Phase]int{},
@@ -119,6 +126,7 @@ func (s *State) Apply(index uint64, cmd *Command, raw []byte) Result {
 		s.rejects[rej.Code]++
 		return Result{Index: index, At: s.time, Reject: rej, ID: e.res.ID, Phase: s.phaseOf(e.res.ID)}
 	}
+	s.certify(cmd.Certs)
 	s.time = e.at
 	s.applied++
 	e.res.Index, e.res.At, e.res.Phase = index, e.at, s.phaseOf(e.res.ID)

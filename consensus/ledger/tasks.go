@@ -139,22 +139,13 @@ func (s *State) close(e *entry, c *Close) *Reject {
 	}
 	l.reopen(x.again)
 	l.Retries += uint64(len(x.again))
-	e.res.Charged = s.charge(l, sl, paidMs(&l.Spec.Resources, c.Usage), tasks-x.faults)
+	e.res.Charged = s.charge(l, sl, workload.PaidMs(&l.Spec.Resources, c.Usage), tasks-x.faults)
 	e.res.Retried = wireRanges(x.again)
 	l.countClose(sl, x, c.Usage.WallMs, e.res.Charged)
 	l.keepSegment(e, sl, c, x)
 	l.noteClose(e, sl, c, x)
 	s.afterTasks(e, l, sl)
 	return nil
-}
-
-// paidMs is the time that is paid for: that of the slot; of spare work, which may
-// wait for long, only what it ran, as CPU time.
-func paidMs(r *workload.Resources, u workload.Usage) int64 {
-	if r.Class != workload.Spare {
-		return u.WallMs
-	}
-	return min(u.WallMs, u.CPUMs/int64(max(r.CPUs, 1)))
 }
 
 // closedBefore reports whether c was applied before: a worker that did not

@@ -79,6 +79,7 @@ func (s *State) compact(e *entry, c *Compact) *Reject {
 			s.dropNode(peer, n)
 		}
 	}
+	s.forgetCerts(e.at)
 	return nil
 }
 

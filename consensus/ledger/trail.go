@@ -44,7 +44,7 @@ type Step struct {
 }
 
 // Auction is one auction of a workload with all that its clearing looked at.
-// The last four of a workload are kept.
+// The last 256 of a workload that gave slots are kept, and the last four others.
 type Auction struct {
 	ID       workload.AuctionID `cbor:"1,keyasint"`
 	At       int64              `cbor:"2,keyasint"`
@@ -88,10 +88,6 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 		l.Used = slices.Delete(l.Used, 0, 1)
 	}
 	l.Used = append(l.Used, c.Auction)
-	if len(l.Auctions) == keptAuctions {
-		l.parts -= l.Auctions[0].weight()
-		l.Auctions = slices.Delete(l.Auctions, 0, 1)
-	}
 	a := Auction{
 		ID: c.Auction, At: e.at, Index: e.index, Wanted: c.Wanted, MaxPrice: c.MaxPrice,
 		Bids: c.Bids, Scores: c.Scores, Slots: c.Slots, Declines: c.Declines, Granted: granted,
@@ -103,7 +99,34 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 	}
 	l.Auctions = append(l.Auctions, a)
 	l.parts += a.weight()
+	l.dropAuctions()
 	l.note(step)
+}
+
+// dropAuctions lets go of the oldest auctions over the bounds, but not the last.
+func (l *load) dropAuctions() {
+	none, gave, weight := 0, 0, int64(0)
+	last := len(l.Auctions) - 1
+	for i := last; i >= 0; i-- {
+		a := &l.Auctions[i]
+		over := false
+		if a.Granted == 0 {
+			none++
+			over = none > keptAuctions
+		} else {
+			gave++
+			weight += a.weight()
+			over = gave > keptAwards || weight > keptAwarded
+		}
+		if !over || i == last {
+			continue
+		}
+		if a.Granted > 0 {
+			l.Dropped++
+		}
+		l.parts -= a.weight()
+		l.Auctions = slices.Delete(l.Auctions, i, i+1)
+	}
 }
 
 // noteClose adds what went wrong in a Close; success leaves no step.

@@ -33,13 +33,14 @@ type Record struct {
 	LastSlot   workload.SlotID      `cbor:"19,keyasint"`
 	Segments   []Segment            `cbor:"20,keyasint,omitempty" max:"1048576"`
 	Steps      []Step               `cbor:"21,keyasint,omitempty" max:"64"`
-	Auctions   []Auction            `cbor:"22,keyasint,omitempty" max:"4"`
+	Auctions   []Auction            `cbor:"22,keyasint,omitempty" max:"260"`
 	Used       []workload.AuctionID `cbor:"23,keyasint,omitempty" max:"16"`
 	Tallies    []Tally              `cbor:"24,keyasint,omitempty" max:"1024"`
 	Cost       int64                `cbor:"25,keyasint"`
-	Retries    uint64               `cbor:"26,keyasint"` // attempts that failed and were tried again
-	LostTasks  uint64               `cbor:"27,keyasint"` // attempts that went down with their node
-	KeptRetry  uint32               `cbor:"28,keyasint"` // ranges in the segments' Retried
+	Retries    uint64               `cbor:"26,keyasint"`           // attempts that failed and were tried again
+	LostTasks  uint64               `cbor:"27,keyasint"`           // attempts that went down with their node
+	KeptRetry  uint32               `cbor:"28,keyasint"`           // ranges in the segments' Retried
+	Dropped    uint32               `cbor:"29,keyasint,omitempty"` // auctions that gave slots and are not kept
 }
 
 // Slot is one live slot of a workload.

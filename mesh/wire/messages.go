@@ -15,7 +15,7 @@ const (
 	ProtoAward   = "/perrin/award/1"   // leader -> node
 	ProtoTake    = "/perrin/take/1"    // node -> leader
 	ProtoReturn  = "/perrin/return/1"  // node -> leader
-	ProtoClose   = "/perrin/close/2"   // node -> leader
+	ProtoClose   = "/perrin/close/3"   // node -> leader
 	ProtoDone    = "/perrin/done/2"    // node -> leader: the slot is over
 	ProtoRenew   = "/perrin/renew/1"   // node -> leader
 	ProtoHalt    = "/perrin/halt/1"    // leader -> node: stop these slots
@@ -192,8 +192,9 @@ type CloseMsg struct {
 
 // Statement is what a worker signs about its results.
 type Statement struct {
-	Ref     SlotRef      `cbor:"1,keyasint"`
-	Segment workload.Ref `cbor:"2,keyasint"`
+	Ref     SlotRef         `cbor:"1,keyasint"`
+	Segment workload.Ref    `cbor:"2,keyasint"`
+	Results workload.Digest `cbor:"3,keyasint"` // receipt.RootOf the results; zero of an older version
 }
 
 // Closed answers CloseMsg: the results are committed. Held means that they and

@@ -48,6 +48,8 @@ type Backend interface {
 	Tasks(ctx context.Context, id workload.ID, from, count uint32) ([]Task, error)
 	Why(ctx context.Context, id workload.ID, task *uint32) (*Why, error)
 	Stop(ctx context.Context, id workload.ID) error
+	// Receipt makes the receipt of a workload that has ended: a file for receipt.Verify.
+	Receipt(ctx context.Context, id workload.ID) ([]byte, error)
 
 	// Attach connects to the one task of an interactive workload, or follows
 	// any task's output: it blocks until the attempt ended for good, copying

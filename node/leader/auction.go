@@ -68,7 +68,7 @@ func OpenBid(memo *workload.Memo, s workload.Signed) (workload.Bid, error) {
 // award commits an award and tells the winners.
 func (l *Leader) award(a *scheduler.Award) {
 	defer l.feed(scheduler.Input{Committed: &a.Workload})
-	res, err := l.propose(l.ctx, &ledger.Command{Award: &ledger.Award{
+	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(bidders(a.Bids)...), Award: &ledger.Award{
 		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1,
 	}})

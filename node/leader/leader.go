@@ -60,7 +60,10 @@ type Config struct {
 	Desk     scheduler.Config
 	Lease    lease.Config
 	Clock    clock.Source // what leases are counted by; nil is the machine's
-	Log      *slog.Logger
+	// Shown returns the encoded certificates that a node showed last, nil when none
+	// are known. Without it the ledger gets none.
+	Shown func(workload.PeerID) []byte
+	Log   *slog.Logger
 }
 
 // Leader leads a cell for one term. Its Handle methods are safe for concurrent

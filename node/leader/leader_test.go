@@ -10,6 +10,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/receipt"
 )
 
 func key(t *testing.T) (ed25519.PrivateKey, workload.PeerID) {
@@ -26,11 +27,12 @@ func closing(t *testing.T) (*wire.CloseMsg, workload.PeerID) {
 	t.Helper()
 	priv, self := key(t)
 	ref := wire.SlotRef{Workload: workload.ID{Random: [16]byte{1}}, Slot: 3, Fence: workload.Fence{Generation: 1, Epoch: 2}}
-	raw := wire.MustMarshal(workload.Segment{Workload: ref.Workload, Slot: ref.Slot, Node: self, Results: []workload.TaskResult{
+	segment := workload.Segment{Workload: ref.Workload, Slot: ref.Slot, Node: self, Results: []workload.TaskResult{
 		{Index: 4, Attempt: 1, Exit: workload.Exited}, {Index: 5, Attempt: 1, Exit: workload.Exited},
 		{Index: 6, Attempt: 1, Exit: workload.Exited, Code: 2}, {Index: 7, Attempt: 2, Exit: workload.Exited},
-	}})
-	statement := wire.MustMarshal(wire.Statement{Ref: ref, Segment: blob.RefOf(raw)})
+	}}
+	raw := wire.MustMarshal(segment)
+	statement := wire.MustMarshal(wire.Statement{Ref: ref, Segment: blob.RefOf(raw), Results: receipt.RootOf(receipt.ResultsOf(&segment))})
 	return &wire.CloseMsg{Ref: ref, Segment: raw, Sig: workload.Sign(workload.DomainResult, statement, priv)}, self
 }
 

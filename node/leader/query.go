@@ -24,6 +24,8 @@ const (
 	QueryWhy      = "why"      // ID, Task -> api.Why
 	QueryPlaces   = "places"   // ID, From, Count -> []Place
 	QuerySegments = "segments" // ID, From -> []ledger.Segment, at most SegmentPage
+	QueryReceipt  = "receipt"  // ID -> ReceiptParts
+	QueryParts    = "parts"    // ID, From -> []receipt.Segment, at most SegmentPage
 	QueryOffers   = "offers"   // -> []workload.Offer
 	QueryStats    = "stats"    // -> ledger.Stats
 )
@@ -74,6 +76,10 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 		err := l.withWorkload(m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
 		from := min(int(m.From), len(segments))
 		return segments[from:min(from+SegmentPage, len(segments))], err
+	case QueryReceipt:
+		return l.receiptParts(m.ID)
+	case QueryParts:
+		return l.receiptSegments(m)
 	case QueryStats:
 		var stats ledger.Stats
 		l.cfg.Cell.Read(func(s *ledger.State) { stats = s.Stats() })

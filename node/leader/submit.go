@@ -254,9 +254,13 @@ func (l *Leader) withOutline(id workload.ID, f func(s *ledger.State, v *ledger.V
 
 // with says why read finds no workload, when it finds none.
 func (l *Leader) with(id workload.ID, read func(*ledger.State) bool) error {
+	return find(l.cfg.Cell, id, read)
+}
+
+func find(cell Reader, id workload.ID, read func(*ledger.State) bool) error {
 	found, gone := false, false
 	var tomb ledger.Tomb
-	l.cfg.Cell.Read(func(s *ledger.State) {
+	cell.Read(func(s *ledger.State) {
 		if found = read(s); found {
 			return
 		}
@@ -266,7 +270,7 @@ func (l *Leader) with(id workload.ID, read func(*ledger.State) bool) error {
 		return wire.Errorf(wire.NotFound, "workload %s is compacted: %s", id.Short(), &tomb)
 	}
 	if !found {
-		return wire.Errorf(wire.NotFound, "no workload %s in cell %s", id, l.cfg.Cell.ID())
+		return wire.Errorf(wire.NotFound, "no workload %s in cell %s", id, id.Cell)
 	}
 	return nil
 }

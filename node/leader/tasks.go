@@ -11,6 +11,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/receipt"
 )
 
 // owns checks that from is the node that holds a slot. A worker gives a slot up
@@ -144,7 +145,7 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 		return nil, err
 	}
 	l.count(func(s *Stats) { s.Closes++ })
-	if _, err := l.propose(ctx, &ledger.Command{Close: cmd}); err != nil {
+	if _, err := l.propose(ctx, &ledger.Command{Certs: l.certsOf(from), Close: cmd}); err != nil {
 		return nil, err
 	}
 	_, err = l.holds(from, m.Ref)
@@ -210,7 +211,7 @@ func openSegment(memo *workload.Memo, from workload.PeerID, m *wire.CloseMsg) (*
 		return nil, workload.Ref{}, err
 	}
 	ref := blob.RefOf(m.Segment)
-	if statement.Ref != m.Ref || statement.Segment != ref ||
+	if statement.Ref != m.Ref || statement.Segment != ref || statement.Results != receipt.RootOf(receipt.ResultsOf(&segment)) ||
 		segment.Node != from || segment.Workload != m.Ref.Workload || segment.Slot != m.Ref.Slot {
 		return nil, ref, wire.Errorf(wire.Malformed, "the signed statement is about something else")
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/receipt"
 )
 
 // Bounds of a segment: results wait at most segmentWait for others to join.
@@ -126,7 +127,7 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 	if err != nil {
 		return err
 	}
-	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref})
+	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref, Results: receipt.RootOf(receipt.ResultsOf(&segment))})
 	msg := wire.CloseMsg{
 		Ref: r.s.ref, Segment: payload, Sig: r.s.w.cfg.Memo.Sign(workload.DomainResult, statement, r.s.w.cfg.Key),
 		Offer: r.s.freedSince(),

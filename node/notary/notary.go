@@ -1,0 +1,55 @@
+// Package notary checks receipts with the mesh's own rules: the encodings of the
+// wire, the certificates of admission, the clearing of the scheduler and the tariff
+// of pricing, which workload/receipt takes as Rules. It is pure but for the memory
+// of signatures that Rules may be given.
+package notary
+
+import (
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/receipt"
+)
+
+// Rules are the rules by which a mesh of this version works. memo remembers
+// signatures that held; nil is none.
+func Rules(memo *workload.Memo) *receipt.Rules {
+	openBid := func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }
+	return &receipt.Rules{
+		Verify:     memo.Verify,
+		OpenSpec:   func(s workload.Signed) (workload.Spec, error) { return leader.OpenSpec(memo, s) },
+		Name:       leader.IDOf,
+		OpenBid:    openBid,
+		OpenResult: openResult,
+		OpenCert:   openCert,
+		MeshOf:     admission.MeshOf,
+		Charge:     pricing.Charge,
+		Replay: func(a *receipt.Award) error {
+			return scheduler.Replay(&scheduler.Award{
+				Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+				Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
+			}, openBid, scheduler.Clear)
+		},
+	}
+}
+
+func openResult(payload []byte) (receipt.Signed, error) {
+	var st wire.Statement
+	if err := wire.Unmarshal(payload, &st); err != nil {
+		return receipt.Signed{}, err
+	}
+	return receipt.Signed{Workload: st.Ref.Workload, Slot: st.Ref.Slot, Fence: st.Ref.Fence, Ref: st.Segment, Results: st.Results}, nil
+}
+
+func openCert(raw []byte) (receipt.Cert, error) {
+	c, err := admission.OpenChain(raw)
+	if err != nil {
+		return receipt.Cert{}, err
+	}
+	return receipt.Cert{
+		Root: c.Root, Node: c.Node, Name: c.Name, Operator: c.Operator, From: c.From.UnixMilli(), To: c.To.UnixMilli(),
+	}, nil
+}
