@@ -25,6 +25,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/receipt"
 	"github.com/perrin-mesh/perrin/workload/runner"
 )
 
@@ -73,7 +74,8 @@ func realRequests(n *Node) map[string][]any {
 	ref := wire.SlotRef{Workload: id, Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}}
 	small := workload.Ref{Digest: workload.DigestOf([]byte("p")), Size: 1}
 	call := workload.Call{Auction: workload.AuctionID{1}, Workload: id, Cell: cell, Leader: n.self, Shape: spec.Resources, Kind: workload.Wasm, Slots: 2}
-	segment := wire.MustMarshal(workload.Segment{Workload: id, Slot: 1, Node: n.self, Results: []workload.TaskResult{{Attempt: 1, Exit: workload.Exited}}})
+	results := workload.Segment{Workload: id, Slot: 1, Node: n.self, Results: []workload.TaskResult{{Attempt: 1, Exit: workload.Exited}}}
+	segment := wire.MustMarshal(results)
 	offer := workload.Offer{Node: n.self, Cell: cell, Seq: 1, ValidMs: 1000, Machine: n.machine.about, Free: n.machine.about.Total}
 	award := wire.AwardMsg{Cell: cell, Term: 1, Workload: id, Auction: call.Auction, GrantMs: 9000, Slots: []wire.Awarded{{Slot: 1, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}}}
 	return map[string][]any{
@@ -93,7 +95,8 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoTake:    {wire.TakeMsg{Ref: ref, Seq: 1}},
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
-			Ref: ref, Segment: blob.RefOf(segment)}), n.id.key)}},
+			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
+		wire.ProtoWitness:  {wire.WitnessMsg{Workload: id, Voters: []workload.PeerID{n.self}, Statement: small.Digest}},
 		wire.ProtoOperator: {wire.OperatorMsg{}, wire.OperatorMsg{Rotate: true}, wire.OperatorMsg{Cert: &signed}},
 
 		wire.ProtoDone:  {wire.DoneMsg{Ref: ref}},

@@ -20,6 +20,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
+	"github.com/perrin-mesh/perrin/workload/receipt"
 )
 
 // FuzzLeader sends a leader, whose ledger has something in every list, messages
@@ -108,6 +109,10 @@ func goodSubmit(from int, m *wire.Submit) {
 
 func goodClose(from int, m *wire.CloseMsg) {
 	statement := wire.Statement{Ref: m.Ref, Segment: blob.RefOf(m.Segment)}
+	var segment workload.Segment
+	if wire.Unmarshal(m.Segment, &segment) == nil {
+		statement.Results = receipt.RootOf(receipt.ResultsOf(&segment))
+	}
 	m.Sig = workload.Sign(workload.DomainResult, wire.MustMarshal(statement), fuzzpeers.Key(from))
 }
 

@@ -43,7 +43,7 @@ func typical() map[msgKind]any {
 	segment := workload.Segment{Workload: id, Slot: 1, Node: peer, Results: []workload.TaskResult{{
 		Attempt: 1, Exit: workload.Exited, Usage: workload.Usage{WallMs: 1000, CPUMs: 990, PeakMem: 20 << 20}, Wall: "process", Started: 1_790_000_000_000,
 	}}}
-	statement := wire.Statement{Ref: slot, Segment: ref}
+	statement := wire.Statement{Ref: slot, Segment: ref, Results: ref.Digest}
 	call := wire.CallMsg{Call: workload.Call{
 		Auction: auction, Workload: id, Cell: id.Cell, Leader: peer, Owner: peer, Shape: shape, Kind: workload.Process, Slots: 1,
 	}}
