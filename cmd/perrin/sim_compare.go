@@ -49,12 +49,20 @@ func (a *app) printCompared(rows []study.Compared, first, second string) error {
 	if err := t.Write(a.stdout); err != nil {
 		return err
 	}
-	text := "no figure differs by more than chance explains"
+	text := fmt.Sprintf("no difference can be told from chance with %s; that is no proof that there is none", terminal.Plural(pairsOf(rows), "pair"))
 	if len(differ) > 0 {
 		text = "B differs from A: " + strings.Join(differ, ", ")
 	}
 	_, err := fmt.Fprintf(a.stdout, "\nA is %s, B is %s\n%s\n", first, second, text)
 	return err
+}
+
+// pairsOf is how many pairs were compared.
+func pairsOf(rows []study.Compared) (n int) {
+	for i := range rows {
+		n = max(n, rows[i].Difference.N)
+	}
+	return n
 }
 
 // verdict says in words how a figure differs.

@@ -30,6 +30,7 @@ func (a *app) printStudy(o *study.Outcome, m *study.Manifest, dir string) error 
 	if err := t.Write(a.stdout); err != nil {
 		return err
 	}
+	a.noteUnfinished(o)
 	if s.Replications < 2 {
 		fmt.Fprintln(a.stdout, "\none replication has no confidence interval")
 	}
@@ -53,4 +54,21 @@ func halfText(iv stats.Interval) string {
 		return "-"
 	}
 	return "± " + figureText(iv.Half)
+}
+
+// noteUnfinished says when figures leave out much: what has not ended by the end
+// took longer than what has.
+func (a *app) noteUnfinished(o *study.Outcome) {
+	mean := func(name string) float64 {
+		for _, r := range o.Rows {
+			if r.Name == name {
+				return r.Interval.Mean
+			}
+		}
+		return 0
+	}
+	if all, open := mean("workloads"), mean("unfinished"); open > 0.02*all {
+		a.note("%.0f %% of the measured workloads had not ended when the run did, the longest of all: slow-downs and the latencies of what they waited for leave them out; "+
+			"with cooldown: 5s what arrives in the last 5 s is not measured, and the mesh has time to end the rest", 100*open/all)
+	}
 }

@@ -21,7 +21,7 @@ type meter struct {
 
 	// after the warm-up
 	submitted, accepted, succeeded, failed, missed, placements, attacked uint64
-	sentMsgs, sentBytes                                                  uint64
+	sentMsgs, sentBytes, placedInTime                                    uint64 // whoever they are for
 	ack, placement, waiting, start, slowdown, rate                       stats.Histogram
 	premium                                                              stats.Histogram // of what is paid over the ask, permille
 	paidMs, paidSum, stolen                                              float64
@@ -58,6 +58,12 @@ func (m *meter) open(sc *scenario.Scenario) { m.numbers = make([]uint32, len(sc.
 // warm reports whether a time counts.
 func (w *World) warm(at int64) bool { return at >= w.sc.Warmup }
 
+// counts reports whether a workload of that arrival is measured: one that comes
+// after the warm-up, and so early that it can end.
+func (w *World) counts(arrived int64) bool {
+	return w.warm(arrived) && arrived < w.sc.Duration-w.sc.Cooldown
+}
+
 // count counts a message that is sent.
 func (w *World) count(k msgKind) { w.countBytes(k, msgBytes[k]) }
 
@@ -91,13 +97,13 @@ func (w *World) integrate() {
 func (w *World) submissions(l *load) {
 	w.window.Submitted++
 	w.window.Live++
-	if w.warm(l.arrived) {
+	if w.counts(l.arrived) {
 		w.submitted++
 	}
 }
 
 func (w *World) acknowledgement(l *load) {
-	if w.warm(l.arrived) {
+	if w.counts(l.arrived) {
 		w.accepted++
 		w.ack.Add(l.acked - l.arrived)
 	}
@@ -109,12 +115,15 @@ func (w *World) placed(number int32, g ledger.SlotGrant, ask int64) {
 	l := &w.loads[number]
 	w.window.Placed++
 	w.window.rates += float64(rate)
+	if w.warm(w.now) {
+		w.placedInTime++
+	}
 	first := l.placed == 0
 	if first {
 		l.placed = w.now
 		w.placed1.Add(w.now - l.arrived)
 	}
-	if !w.warm(l.arrived) {
+	if !w.counts(l.arrived) {
 		return
 	}
 	w.placements++
@@ -134,13 +143,13 @@ func (w *World) placed(number int32, g ledger.SlotGrant, ask int64) {
 }
 
 func (w *World) starting(l *load) {
-	if w.warm(l.arrived) {
+	if w.counts(l.arrived) {
 		w.start.Add(w.now - l.arrived)
 	}
 }
 
 func (w *World) pays(l *load, by *peer, charge, wallMs int64) {
-	if w.warm(l.arrived) {
+	if w.counts(l.arrived) {
 		w.paidSum += float64(charge)
 		if by.attack > 0 {
 			w.stolen += float64(charge)
@@ -159,7 +168,7 @@ func (w *World) ending(l *load) {
 	if l.phase == workload.Succeeded {
 		w.window.Succeeded++
 	}
-	if !w.warm(l.arrived) {
+	if !w.counts(l.arrived) {
 		return
 	}
 	if l.phase != workload.Succeeded {
@@ -177,7 +186,7 @@ func (w *World) ending(l *load) {
 // forgotten is a workload whose submitter left before it had an ID.
 func (w *World) forgotten(l *load) {
 	w.window.Live--
-	if w.warm(l.arrived) {
+	if w.counts(l.arrived) {
 		w.missed++
 	}
 }

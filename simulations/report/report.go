@@ -89,7 +89,7 @@ func readRun(dir string) (*run, *scenario.Scenario, error) {
 func facts(m *study.Manifest, s *scenario.Scenario) []Fact {
 	return []Fact{
 		{"scenario", s.Name}, {"policy", s.Policy.Name}, {"peers", number(float64(s.Peers))}, {"cell size", fmt.Sprint(s.CellSize)},
-		{"simulated", fmt.Sprintf("%s s, of which %s s are warm-up", number(float64(s.Duration)/1e9), number(float64(s.Warmup)/1e9))},
+		{"simulated", fmt.Sprintf("%s s; what arrived in the first %s s and the last %s s is not measured", number(float64(s.Duration)/1e9), number(float64(s.Warmup)/1e9), number(float64(s.Cooldown)/1e9))},
 		{"replications", fmt.Sprint(len(m.Replications))}, {"seed", fmt.Sprint(m.Seed)}, {"scenario SHA-256", m.Hash},
 		{"trace of the first replication", m.Replications[0].Trace}, {"Perrin", m.Perrin},
 		{"made on", fmt.Sprintf("%s, %s/%s, %s", m.Began.Format("2 January 2006"), m.Machine.OS, m.Machine.Arch, m.Machine.Go)},

@@ -36,6 +36,9 @@ func (r *reader) check(root *document.Node, s *Scenario) {
 	if s.Warmup >= s.Duration {
 		r.fail(at("warmup"), "make it shorter", "warmup: nothing would be measured: it is as long as the duration")
 	}
+	if s.Warmup < s.Duration && s.Cooldown >= s.Duration-s.Warmup {
+		r.fail(at("cooldown"), "make it shorter", "cooldown: nothing would be measured: with the warm-up it is as long as the duration")
+	}
 	if s.Duration/s.Interval > 1_000_000 {
 		r.fail(at("interval"), "make it longer", "interval: more than a million rows")
 	}

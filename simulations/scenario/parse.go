@@ -28,6 +28,7 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 		"seed":     r.whole("seed", 0, 1<<62, func(v int64) { s.Seed = uint64(v) }),
 		"duration": r.duration("duration", ms, 24*365*hour, &s.Duration),
 		"warmup":   r.duration("warmup", 0, 24*365*hour, &s.Warmup),
+		"cooldown": r.duration("cooldown", 0, 24*365*hour, &s.Cooldown),
 		"interval": r.duration("interval", ms, 24*hour, &s.Interval),
 
 		"replications": r.count("replications", 1, MaxReplications, &s.Replications),

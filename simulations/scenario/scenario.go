@@ -13,6 +13,7 @@ type Scenario struct {
 	Seed         uint64      `json:"seed"`
 	Duration     int64       `json:"duration"` // simulated ns, warm-up included
 	Warmup       int64       `json:"warmup"`   // ns at the beginning that are not measured
+	Cooldown     int64       `json:"cooldown"` // ns at the end whose arrivals are not measured
 	Replications int         `json:"replications"`
 	Interval     int64       `json:"interval"` // ns between two rows of the time series
 	Peers        int         `json:"peers"`

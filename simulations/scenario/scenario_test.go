@@ -46,6 +46,7 @@ var wrong = []struct{ from, to, want, hint string }{
 	{"peers: 1_000", "", "peers is missing", "write peers: 1000"},
 	{"duration: 10s", "duration: 10", "4:11: duration: ", ""},
 	{"warmup: 1s", "warmup: 10s", "warmup: nothing would be measured", ""},
+	{"warmup: 1s", "warmup: 1s\ncooldown: 9s", "cooldown: nothing would be measured", ""},
 	{"random-k", "rondom-k", `policy: there is no "rondom-k"`, "did you mean random-k?"},
 	{"{name: random-k, k: 4}", "{name: random, k: 4}", "policy.k: random has no k", ""},
 	{"[81ms, 1ms]", "[81ms]", "network.rtt: row 2 has 1 round trips for 2 regions", ""},

@@ -32,7 +32,7 @@ func small(t *testing.T, name string) *scenario.Scenario {
 		}
 	}
 	speed := int64(3)
-	s.Duration, s.Warmup = s.Duration/speed, s.Warmup/speed
+	s.Duration, s.Warmup, s.Cooldown = s.Duration/speed, s.Warmup/speed, s.Cooldown/speed
 	for i := range s.Churn.Departures {
 		s.Churn.Departures[i].At /= speed
 	}

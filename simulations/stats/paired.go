@@ -9,7 +9,7 @@ import (
 type Paired struct {
 	Difference Interval // of the second less the first
 	D          float64  // the mean difference in standard deviations of the differences (Cohen's d_z); NaN without a spread
-	P          float64  // two-sided, of Student's t for pairs; NaN of fewer than two pairs
+	P          float64  // two-sided, of Student's t for pairs, or of the sign test when all differ alike; NaN of fewer than two pairs
 }
 
 // Pair compares values pair by pair; pairs with a NaN are left out.
@@ -24,14 +24,20 @@ func Pair(a, b []float64) Paired {
 	case iv.N < 2:
 	case iv.StdDev == 0 && iv.Mean == 0:
 		p.P = 1
-	case iv.StdDev == 0:
-		p.P = 0
+	case iv.StdDev <= 1e-12*math.Abs(iv.Mean):
+		// Counts may differ by the same in every pair. Of t that would be certainty, of
+		// two pairs even; that all have one sign happens by chance in one of 2^(n-1).
+		p.P = math.Pow(2, float64(1-iv.N))
 	default:
 		p.D = iv.Mean / iv.StdDev
-		p.P = 2 * (1 - tCDF(math.Abs(p.D)*math.Sqrt(float64(iv.N)), float64(iv.N-1)))
+		p.P = tails(p.D*math.Sqrt(float64(iv.N)), float64(iv.N-1))
 	}
 	return p
 }
+
+// tails is how often Student's t is as far from 0 as x by chance, precise also
+// where 1 less its distribution is not.
+func tails(x, df float64) float64 { return incompleteBeta(df/(df+x*x), df/2, 0.5) }
 
 // Holm corrects p-values for there being several (Holm, Scandinavian Journal of
 // Statistics 6, 1979). NaNs stay and count for nothing.

@@ -22,6 +22,30 @@ func TestPair(t *testing.T) {
 	}
 }
 
+// TestPairsThatDifferAlike wants what the sign test says: two pairs prove nothing.
+func TestPairsThatDifferAlike(t *testing.T) {
+	for n, want := range map[int]float64{2: 0.5, 5: 0.0625, 10: 1.0 / 512} {
+		a, b := make([]float64, n), make([]float64, n)
+		for i := range b {
+			a[i] = float64(i) / 10
+			b[i] = a[i] + 0.1
+		}
+		if p := Pair(a, b); math.Abs(p.P-want) > 1e-12 || !math.IsNaN(p.D) {
+			t.Errorf("%d pairs that differ by 0.1 each: %+v, want p %g", n, p, want)
+		}
+	}
+}
+
+// TestTails compares with the tables and, far out, with the series of the tail of
+// t with 2 degrees of freedom, 1 - x/sqrt(2+x^2), which is 1/x^2 there.
+func TestTails(t *testing.T) {
+	for _, c := range []struct{ x, df, want float64 }{{2.776445, 4, 0.05}, {-2.262157, 9, 0.05}, {0, 5, 1}, {1e9, 2, 1e-18}} {
+		if got := tails(c.x, c.df); math.Abs(got-c.want) > 1e-6*c.want {
+			t.Errorf("t of %g with %g degrees: %g, want %g", c.x, c.df, got, c.want)
+		}
+	}
+}
+
 func TestHolm(t *testing.T) {
 	got := Holm([]float64{0.01, 0.04, math.NaN(), 0.03, 0.005})
 	for i, want := range []float64{0.03, 0.06, math.NaN(), 0.06, 0.02} {
