@@ -83,8 +83,8 @@ func newRule(key ruleKey) *rule {
 
 // unsuited returns why a node can never run lots of this rule.
 func (r *rule) unsuited(e *entry) []workload.Reason {
-	for len(r.suits) <= e.slot {
-		r.suits = append(r.suits, suit{})
+	if len(r.suits) <= e.slot {
+		r.suits = append(r.suits, make([]suit, e.slot+1-len(r.suits)+64)...)
 	}
 	s := &r.suits[e.slot]
 	if s.machine != e.machine {

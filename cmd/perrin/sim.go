@@ -56,6 +56,7 @@ type simFlags struct {
 	policy       string
 	workers      int
 	out          string
+	fidelity     string
 }
 
 func (f *simFlags) register(cmd *cobra.Command) {
@@ -76,6 +77,9 @@ and the trace hashes in the manifest let somebody else check the run.`,
 			"perrin sim run price --policy random --replications 10 --json"),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := knownFidelity(f.fidelity); err != nil {
+				return err
+			}
 			s, text, err := readScenario(args[0], cmd, &f)
 			if err != nil {
 				return err
@@ -87,8 +91,21 @@ and the trace hashes in the manifest let somebody else check the run.`,
 	cmd.Flags().IntVar(&f.replications, "replications", 0, "independently sampled networks, in place of the scenario's")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "replications at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.out, "out", "", "folder for the results (default sim-NAME-SEED here; it must not be there yet)")
+	cmd.Flags().StringVar(&f.fidelity, "fidelity", "model", "model: the production rules on modelled peers; stack, whole nodes, is not a command yet")
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// knownFidelity refuses what only tests can run so far.
+func knownFidelity(name string) error {
+	switch name {
+	case "model":
+		return nil
+	case "stack":
+		return usagef("`perrin dev --nodes 5` runs whole nodes in real time; in a checkout `go test ./simulations/stack -v` runs them in virtual time, with cuts and crashes",
+			"--fidelity stack is not a command yet: the virtual time of whole nodes is that of Go's testing package")
+	}
+	return usagef("write --fidelity model", "--fidelity: there is no %.40q", name)
 }
 
 func (a *app) simReplayCommand() *cobra.Command {
@@ -312,6 +329,9 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 	if a.env("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	if a.env("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(study.Workers(s, f.workers) * s.Memory() / 100 * liveShare)
+	}
 	began := time.Now()
 	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began)})
 	if err != nil {
@@ -327,6 +347,10 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 // gcPercent spends memory on speed: a run is a sixth faster than with Go's 100,
 // and the estimate that it is refused by counts with it.
 const gcPercent = 400
+
+// liveShare is the percentage of the estimate beyond which memory is not spent on
+// speed: what lives takes two fifths of it.
+const liveShare = 50
 
 // untilInterrupted returns a context that ends with the first Ctrl-C.
 func (a *app) untilInterrupted(ctx context.Context) (context.Context, func()) {

@@ -24,13 +24,9 @@ func Log(x float64) float64 {
 	var f uint64
 	for range log2Bits {
 		hi, lo := bits.Mul64(m, m)
-		f <<= 1
-		if hi>>63 == 0 { // the square is below 1/2: the digit is 0 and the exponent goes down
-			hi = hi<<1 | lo>>63
-		} else {
-			f |= 1
-		}
-		m = hi
+		digit := hi >> 63 // 0 when the square is below 1/2: then the exponent goes down
+		f = f<<1 | digit
+		m = hi<<(1-digit) | lo>>63&(1-digit) // without a branch, which nobody could predict
 	}
 	// log2(frac) = -1 + f / 2^log2Bits
 	log2 := float64(exp-1) + float64(f)/(1<<log2Bits)
@@ -78,10 +74,11 @@ func Exp(x float64) float64 {
 	f := uint64(math.Ldexp(min(log2-whole, 1-unit), len(roots)))
 	m := uint64(1) << 62
 	for i := range roots {
-		if f>>(len(roots)-1-i)&1 == 0 {
-			continue
+		by := uint64(1) << 62 // times 1, exactly
+		if f>>(len(roots)-1-i)&1 != 0 {
+			by = roots[i]
 		}
-		hi, lo := bits.Mul64(m, roots[i])
+		hi, lo := bits.Mul64(m, by)
 		m = hi<<2 | lo>>62
 	}
 	return math.Ldexp(float64(m), int(whole)-62)

@@ -81,14 +81,19 @@ func (t *tally) add(events uint64, simulated int64) {
 	t.simulated.Add(simulated)
 }
 
+// Workers is how many replications of a scenario run at once when so many are
+// asked for, 0 for as many as there are CPUs, and memory allows.
+func Workers(sc *scenario.Scenario, asked int) int64 {
+	if asked <= 0 {
+		asked = runtime.GOMAXPROCS(0)
+	}
+	return int64(min(asked, sc.Replications))
+}
+
 // Run runs every replication of a scenario. An invariant that does not hold is a
 // *model.Violation; a scenario that is too large a *TooLarge.
 func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error) {
-	workers := o.Workers
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
-	workers = min(workers, sc.Replications)
+	workers := int(Workers(sc, o.Workers))
 	for ; o.Memory > 0 && workers > 1 && int64(workers)*sc.Memory() > o.Memory; workers-- {
 	}
 	if need := int64(workers) * sc.Memory(); o.Memory > 0 && need > o.Memory {
