@@ -27,6 +27,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload/blob"
 	"github.com/perrin-mesh/perrin/workload/receipt"
 	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/seal"
 )
 
 // switchboard takes every protocol that a node serves, in place of a mesh host.
@@ -97,6 +98,8 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
 		wire.ProtoWitness:  {wire.WitnessMsg{Workload: id, Voters: []workload.PeerID{n.self}, Statement: small.Digest}},
+		wire.ProtoUnseal:   {wire.UnsealMsg{Ref: ref, Spec: signed, Public: make([]byte, seal.PublicSize)}, sealedRequest(owner, spec, cell, n.self)},
+		wire.ProtoShare:    {wire.ShareMsg{Spec: signed, ID: id, Share: make([]byte, seal.ShareSize)}},
 		wire.ProtoOperator: {wire.OperatorMsg{}, wire.OperatorMsg{Rotate: true}, wire.OperatorMsg{Cert: &signed}},
 
 		wire.ProtoDone:  {wire.DoneMsg{Ref: ref}},
@@ -104,6 +107,15 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoStop:  {wire.StopMsg{ID: id, Order: workload.Sign(workload.DomainStop, wire.MustMarshal(id), owner)}},
 		wire.ProtoQuery: {wire.QueryMsg{Op: leader.QueryInspect, ID: id}, wire.QueryMsg{Op: leader.QueryList, All: true}, wire.QueryMsg{Op: leader.QueryWait, ID: id, Since: 1 << 60, TimeoutMs: 5}},
 	}
+}
+
+// sealedRequest asks for the key of sealed work that no cell knows.
+func sealedRequest(owner ed25519.PrivateKey, spec workload.Spec, cell workload.CellID, helper workload.PeerID) wire.UnsealMsg {
+	body := workload.Ref{Digest: workload.DigestOf([]byte("sealed")), Size: 6}
+	spec = spec.Public()
+	spec.Seal = &workload.Seal{Salt: make([]byte, seal.SaltSize), Check: make([]byte, seal.CheckSize), Body: body, Need: 1, Helpers: []workload.PeerID{helper}}
+	signed := workload.Sign(workload.DomainSpec, wire.MustMarshal(spec), owner)
+	return wire.UnsealMsg{Ref: wire.SlotRef{Workload: leader.IDOf(cell, signed), Slot: 1}, Spec: signed, Public: make([]byte, seal.PublicSize)}
 }
 
 // TestEveryProtocolIsFuzzed fails when a node serves a protocol of which

@@ -63,6 +63,14 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if err := spec.Validate(); err != nil {
 		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
 	}
+	if spec.Sealed() {
+		return nil, &api.Error{Kind: "invalid", Message: "seal.body: it is this node that seals the spec"}
+	}
+	k, err := n.hideSpec(&spec)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
 	msg, err := n.submission(&spec)
 	if err != nil {
 		return nil, err
@@ -70,6 +78,11 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	ctx, cancel := context.WithTimeout(ctx, submitWithin(leader.Total(msg.Blobs)))
 	defer cancel()
 	id := leader.IDOf(n.homeCell(), msg.Spec)
+	if k != nil {
+		if err := n.giveShares(ctx, id, msg.Spec, spec.Seal, k); err != nil {
+			return nil, err
+		}
+	}
 	if spec.Keep != workload.KeepAll && leader.Total(msg.Blobs) > workload.KeepAutoLimit {
 		if err := n.kept.add(keptInputs, id, msg.Blobs); err != nil { // released again if nobody accepts it
 			return nil, apiError(err)

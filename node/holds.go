@@ -204,6 +204,18 @@ func (n *Node) heldOf(c *cell, id workload.ID, from int) (refs []workload.Ref, s
 
 // needs lists the blobs of a spec, with those of its table when that is here.
 func (n *Node) needs(spec *workload.Spec) []workload.Ref {
+	if spec.Sealed() {
+		return append([]workload.Ref{spec.Seal.Body}, spec.Seal.Blobs...)
+	}
+	tasks := spec.Tasks.Inline
+	if !spec.Tasks.Table.IsZero() && n.blobs.Has(spec.Tasks.Table) {
+		tasks, _ = worker.ReadTable(n.blobs, spec.Tasks) // a table that does not read refers to nothing
+	}
+	return needsOf(spec, tasks)
+}
+
+// needsOf lists the blobs of a spec with those tasks.
+func needsOf(spec *workload.Spec, tasks []workload.Task) []workload.Ref {
 	var refs []workload.Ref
 	add := func(r workload.Ref) {
 		if !r.IsZero() {
@@ -219,10 +231,6 @@ func (n *Node) needs(spec *workload.Spec) []workload.Ref {
 	}
 	add(spec.Stdin)
 	add(spec.Tasks.Table)
-	tasks := spec.Tasks.Inline
-	if !spec.Tasks.Table.IsZero() && n.blobs.Has(spec.Tasks.Table) {
-		tasks, _ = worker.ReadTable(n.blobs, spec.Tasks) // a table that does not read refers to nothing
-	}
 	for _, in := range spec.Inputs {
 		add(in.Blob)
 	}

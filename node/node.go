@@ -44,6 +44,8 @@ type Node struct {
 	book     *book
 	kept     kept
 	lookups  lookups
+	vault    vault // of shares of other owners' keys
+	sealing  sealingKeys
 	mender   *mender
 	ready    chan struct{}
 	doubt    chan struct{} // somebody waits for a leader that may be gone
@@ -122,6 +124,7 @@ func (n *Node) openStores(context.Context) (err error) {
 		return err
 	}
 	n.onClose("blob store", n.blobs.Close)
+	n.onClose("shares", func() error { n.vault.close(); return nil })
 	n.kept = kept{kv: n.store.Durable("kept"), n: n, mu: new(sync.Mutex)}
 	if err := n.kept.restore(); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/seal"
 )
 
 // Tasks implements api.Backend: where each task is, and the results of those
@@ -35,30 +36,43 @@ func (g gateway) Tasks(ctx context.Context, id workload.ID, from, count uint32) 
 	for i, p := range places {
 		tasks[i] = api.Task{Index: p.Index, Phase: p.Phase, Node: p.Node, On: p.Name}
 	}
-	if err := g.fillNames(ctx, id, tasks); err != nil {
+	k, spec, err := n.sealOf(ctx, id)
+	if err != nil {
 		return nil, err
 	}
+	defer k.Close()
+	n.fillNames(ctx, spec, k, tasks)
 	n.fillPublished(ctx, id, tasks)
-	return tasks, n.fillResults(ctx, id, tasks, segments)
+	if err := n.fillResults(ctx, id, tasks, segments); err != nil {
+		return nil, err
+	}
+	return tasks, n.revealTasks(k, tasks)
 }
 
 // fillNames names the tasks as their owner did. A table that is not to be had
-// names none.
-func (g gateway) fillNames(ctx context.Context, id workload.ID, tasks []api.Task) error {
-	w, err := g.Inspect(ctx, id)
-	if err != nil || w.Spec == nil {
-		return err
+// names none, nor does a sealed one without its key.
+func (n *Node) fillNames(ctx context.Context, spec *workload.Spec, k *seal.Key, tasks []api.Task) {
+	if spec == nil {
+		return
 	}
-	table := w.Spec.Tasks.Inline
-	if ref := w.Spec.Tasks.Table; !ref.IsZero() && g.n.Fetch(ctx, ref, g.n.everyone()) == nil {
-		table, _ = worker.ReadTable(g.n.blobs, w.Spec.Tasks)
+	if spec.Sealed() {
+		if spec = n.revealSpec(ctx, spec, k); spec == nil {
+			return
+		}
+	}
+	table := spec.Tasks.Inline
+	if ref := spec.Tasks.Table; !ref.IsZero() && n.Fetch(ctx, ref, n.everyone()) == nil {
+		if k != nil {
+			table, _ = worker.ReadTableSealed(n.blobs, spec.Tasks, k)
+		} else {
+			table, _ = worker.ReadTable(n.blobs, spec.Tasks)
+		}
 	}
 	for i := range tasks {
 		if at := int(tasks[i].Index); at < len(table) {
 			tasks[i].Name = table[at].Name
 		}
 	}
-	return nil
 }
 
 // maxLive bounds the running tasks of one page that are asked what they have
@@ -358,12 +372,12 @@ func (f *follower) rest(ctx context.Context, s workload.Stream, node workload.Pe
 	if err := f.n.Fetch(ctx, s.Blob, append(f.n.everyone(), node)); err != nil {
 		return apiError(err)
 	}
-	r, err := f.n.blobs.Open(s.Blob)
+	r, err := (gateway{f.n}).OpenOutput(ctx, f.id, s.Blob)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if _, err := r.Seek(min(shown, s.Blob.Size), io.SeekStart); err != nil {
+	if _, err := io.CopyN(io.Discard, r, shown); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	_, err = io.Copy(w, r)

@@ -44,6 +44,9 @@ func (n *Node) serve(h mesh.Server) {
 	mesh.HandleTyped(h, wire.ProtoAward, wire.MaxBulk, w.HandleAward)
 	mesh.HandleTyped(h, wire.ProtoHalt, wire.MaxBulk, w.HandleHalt)
 
+	mesh.HandleTyped(h, wire.ProtoUnseal, wire.MaxBulk, n.handleUnseal)
+	mesh.HandleTyped(h, wire.ProtoShare, wire.MaxBulk, n.handleShare)
+
 	mesh.HandleTyped(h, wire.ProtoLive, wire.MaxSmall, w.HandleLive)
 	mesh.HandleTyped(h, wire.ProtoWitness, wire.MaxSmall, n.handleWitness)
 	mesh.HandleTyped(h, wire.ProtoPicture, wire.MaxSmall, n.handlePicture)

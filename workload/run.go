@@ -87,6 +87,8 @@ type TaskResult struct {
 	Outputs []Output `cbor:"9,keyasint,omitempty" json:"outputs,omitempty" max:"4096"`
 	Wall    string   `cbor:"10,keyasint" json:"wall" max:"64"` // the isolation it ran in
 	Started int64    `cbor:"11,keyasint" json:"started_ms"`
+
+	Sealed []byte `cbor:"20,keyasint,omitempty" json:"sealed,omitempty" max:"4194304"` // of sealed work: detail, streams and outputs, for its owner; Stdout, Stderr and Outputs then name sealed content alone
 }
 
 // OK reports whether the program ended by itself with exit code 0.

@@ -146,6 +146,10 @@ type Spec struct {
 	Stdin       Ref               `cbor:"20,keyasint" json:"stdin"`                 // fed to every task; zero is none
 	Interactive bool              `cbor:"21,keyasint,omitempty" json:"interactive"` // stdin is streamed to the single task by whoever attaches
 	Created     int64             `cbor:"22,keyasint" json:"created_ms"`
+
+	Seal    *Seal    `cbor:"30,keyasint,omitempty" json:"seal,omitempty"`
+	Secrets []Secret `cbor:"31,keyasint,omitempty" json:"secrets,omitempty" max:"64"` // in the sealed body alone
+	Require *Require `cbor:"32,keyasint,omitempty" json:"require,omitempty"`          // what each node that runs it must prove; nil is nothing
 }
 
 // DefaultSpec returns a spec of one task with every default filled in and no program.
@@ -167,7 +171,10 @@ func (s *Spec) Slots() uint32 {
 // Validate returns an error that names the first field that is wrong and the
 // range it must be in. It does not look at blobs.
 func (s *Spec) Validate() error {
-	checks := []func() error{s.validateProgram, s.validateLimits, s.validateTasks, s.validateNames}
+	checks := []func() error{s.validateProgram, s.validateLimits, s.validateTasks, s.validateNames, s.validateSeal}
+	if s.Sealed() {
+		checks = []func() error{s.validatePublic, s.validateLimits, s.validateNames, s.validateSeal}
+	}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return err
@@ -316,6 +323,9 @@ func (s *Spec) validateNames() error {
 			return fmt.Errorf("after: %.40q: want a name of its own without slashes", a.Name)
 		}
 		seen[a.Name] = true
+	}
+	if err := s.Require.Validate(); err != nil {
+		return err
 	}
 	_, err := ParseWhere(s.Where)
 	return err

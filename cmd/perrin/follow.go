@@ -264,7 +264,7 @@ func (a *app) concludeRun(ctx context.Context, b *backend, w *api.Workload, outp
 		res = tasks[0].Result
 	}
 	if res != nil && output != "" {
-		if err := (&gatherer{b: b, dir: output}).one(ctx, res); err != nil {
+		if err := (&gatherer{b: b, id: w.ID, dir: output}).one(ctx, res); err != nil {
 			return err
 		}
 	}

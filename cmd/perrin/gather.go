@@ -41,6 +41,7 @@ func checkOutput(dir string) error {
 // all of them are opened through an os.Root, which no path or link leaves.
 type gatherer struct {
 	b   api.Backend
+	id  workload.ID
 	dir string
 }
 
@@ -113,7 +114,7 @@ func (g *gatherer) write(ctx context.Context, root *os.Root, name string, ref wo
 	if err != nil {
 		return fmt.Errorf("gather: %w", err)
 	}
-	err = copyContent(ctx, g.b, f, ref, data)
+	err = copyContent(ctx, g.b, g.id, f, ref, data)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("gather %s: %w", name, err)
 	}
@@ -122,12 +123,12 @@ func (g *gatherer) write(ctx context.Context, root *os.Root, name string, ref wo
 
 // copyContent writes a result's content, which is data when it is small and
 // else the blob.
-func copyContent(ctx context.Context, b api.Backend, w io.Writer, ref workload.Ref, data []byte) error {
+func copyContent(ctx context.Context, b api.Backend, id workload.ID, w io.Writer, ref workload.Ref, data []byte) error {
 	if ref.IsZero() || ref.Size == 0 || len(data) > 0 {
 		_, err := io.Copy(w, bytes.NewReader(data))
 		return err
 	}
-	r, err := b.OpenBlob(ctx, ref)
+	r, err := openResult(ctx, b, id, ref)
 	if err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func copyContent(ctx context.Context, b api.Backend, w io.Writer, ref workload.R
 }
 
 // all gathers every task of a workload.
-func (g *gatherer) all(ctx context.Context, id workload.ID, total uint32) error {
+func (g *gatherer) all(ctx context.Context, total uint32) error {
 	root, err := g.root()
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func (g *gatherer) all(ctx context.Context, id workload.ID, total uint32) error 
 	defer root.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(gatherParallel)
-	err = eachTask(ctx, g.b, id, total, func(t api.Task) error {
+	err = eachTask(ctx, g.b, g.id, total, func(t api.Task) error {
 		group.Go(func() error { return g.task(ctx, root, &t) })
 		return nil
 	})

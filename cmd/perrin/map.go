@@ -321,7 +321,7 @@ func (a *app) concludeMap(ctx context.Context, b *backend, w *api.Workload, outp
 	var err error
 	switch {
 	case output != "":
-		err = (&gatherer{b: b, dir: output}).all(ctx, w.ID, w.Tasks.Total)
+		err = (&gatherer{b: b, id: w.ID, dir: output}).all(ctx, w.Tasks.Total)
 	case !a.json:
 		err = a.printStdouts(ctx, b, w)
 	}
@@ -345,7 +345,7 @@ func (a *app) printStdouts(ctx context.Context, b *backend, w *api.Workload) err
 		if t.Result == nil {
 			return nil
 		}
-		return copyContent(ctx, b, a.stdout, t.Result.Stdout.Blob, t.Result.Stdout.Data)
+		return copyContent(ctx, b, w.ID, a.stdout, t.Result.Stdout.Blob, t.Result.Stdout.Data)
 	})
 }
 
@@ -403,7 +403,7 @@ func (a *app) listFailed(ctx context.Context, b *backend, w *api.Workload) error
 		case !t.Result.OK():
 			failed = append(failed, t.Index)
 			if len(failed) <= maxListed {
-				fmt.Fprintf(a.stderr, "  task %d%s failed: %s%s\n", t.Index, inBrackets(t.Name), howEnded(t.Result), lastWords(ctx, b, t.Result))
+				fmt.Fprintf(a.stderr, "  task %d%s failed: %s%s\n", t.Index, inBrackets(t.Name), howEnded(t.Result), lastWords(ctx, b, w.ID, t.Result))
 			}
 		}
 		return nil

@@ -25,7 +25,7 @@ func howEnded(res *workload.TaskResult) string {
 }
 
 // lastWords returns the last line of a task's stderr, or "".
-func lastWords(ctx context.Context, b api.Backend, res *workload.TaskResult) string {
+func lastWords(ctx context.Context, b api.Backend, id workload.ID, res *workload.TaskResult) string {
 	const tail = 4096
 	var buf bytes.Buffer
 	s := res.Stderr
@@ -33,15 +33,15 @@ func lastWords(ctx context.Context, b api.Backend, res *workload.TaskResult) str
 	case len(s.Data) > 0:
 		buf.Write(s.Data)
 	case s.Blob.Size > 0:
-		r, err := b.OpenBlob(ctx, s.Blob)
+		r, err := openResult(ctx, b, id, s.Blob)
 		if err != nil {
 			return ""
 		}
 		defer r.Close()
-		if _, err := r.Seek(max(0, s.Blob.Size-tail), io.SeekStart); err != nil {
+		if _, err := io.CopyN(io.Discard, r, max(0, s.Blob.Size-2*tail)); err != nil { // a sealed one is a little shorter than its blob
 			return ""
 		}
-		if _, err := io.Copy(&buf, io.LimitReader(r, tail)); err != nil {
+		if _, err := io.Copy(&buf, io.LimitReader(r, 2*tail)); err != nil {
 			return ""
 		}
 	}

@@ -43,6 +43,8 @@ program runs on a mesh of one node inside this command.`,
 			"perrin run -- oci:alpine:3.20 sh -c 'cat /etc/os-release'",
 			"perrin run -- oci:./image.tar train data.csv",
 			"perrin run --memory 1GiB -- vm:vmlinuz+initrd.img+root.ext4 -- uname -r",
+			"perrin run --seal --secret token=token.txt -- ./report data.csv",
+			"perrin run --seal --seal-helpers 2of3 --detach -- ./train model.bin",
 			"ID=$(perrin run --detach -- sleep 60); perrin wait $ID"),
 		Args:              cobra.ArbitraryArgs,
 		Annotations:       map[string]string{answersForProgram: "yes"},
@@ -96,7 +98,7 @@ func (a *app) prepare(s *shape, args []string) (*job, error) {
 		return nil, err
 	}
 	spec.Program, spec.Args = p.Program, args[1:]
-	if spec.Name == "" {
+	if spec.Name == "" && spec.Seal == nil { // else all could read it
 		spec.Name = p.Name
 	}
 	if err := checkSpec(spec); err != nil {
@@ -167,7 +169,10 @@ func (a *app) run(ctx context.Context, s *shape, interactive bool, args []string
 func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, error) {
 	b, err := a.connectOrEmbed(ctx, j.spec.Program.Kind)
 	if err != nil || !b.embedded {
-		return b, err
+		if err != nil {
+			return nil, err
+		}
+		return a.sealOrClose(ctx, b, s, j)
 	}
 	switch {
 	case s.detach:
@@ -175,10 +180,19 @@ func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, er
 	case j.program.unknown:
 		err = &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
 	default:
-		return b, nil
+		return a.sealOrClose(ctx, b, s, j)
 	}
 	b.close()
 	return nil, err
+}
+
+// sealOrClose is sealWith for run and map.
+func (a *app) sealOrClose(ctx context.Context, b *backend, s *shape, j *job) (*backend, error) {
+	sealed, err := a.sealWith(ctx, b, s.seal.helpers, &j.spec)
+	if err != nil {
+		b.close()
+	}
+	return sealed, err
 }
 
 // runOn uploads, submits, follows and gathers.

@@ -35,6 +35,8 @@ type shape struct {
 	detach      bool
 	allowTCG    bool
 
+	seal sealFlags
+
 	given func(flag string) bool
 }
 
@@ -63,6 +65,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.keep, "keep-inputs", "auto", "copy program and inputs to the voters: auto (up to 64 MiB) or all")
 	f.BoolVar(&s.noAutoInput, "no-auto-input", false, "do not ship files that the arguments name")
 	f.BoolVar(&s.allowTCG, "allow-tcg", false, "let a node without KVM emulate a virtual machine's processor: slow, and no wall by itself")
+	s.seal.register(f)
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
@@ -76,7 +79,10 @@ func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 			return spec, err
 		}
 	}
-	var err error
+	err := s.seal.fill(&spec)
+	if err != nil {
+		return spec, err
+	}
 	if spec.Env, err = environment(s.env, getenv); err != nil {
 		return spec, err
 	}

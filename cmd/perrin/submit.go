@@ -15,6 +15,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/seal"
 	"github.com/perrin-mesh/perrin/workload/specfile"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
@@ -129,6 +130,9 @@ func (r *resolver) step(s specfile.Step) (*step, error) {
 	}
 	out := &step{Step: s, job: &job{spec: s.Spec, program: p}}
 	out.job.spec.Program = p.Program
+	if err := r.seal(&s, &out.job.spec); err != nil {
+		return nil, err
+	}
 	p.placeOn(&out.job.spec)
 	if out.job.inputs, err = r.inputs(s.Inputs); err != nil {
 		return nil, err
@@ -153,6 +157,29 @@ func (r *resolver) step(s specfile.Step) (*step, error) {
 		err = r.at(s.Map.Pos, r.glob(out))
 	}
 	return out, err
+}
+
+// seal reads the secrets of a step that is sealed, and salts it.
+func (r *resolver) seal(s *specfile.Step, spec *workload.Spec) error {
+	if !s.Seal {
+		return nil
+	}
+	if _, err := parseHelpers(s.SealHelpers); err != nil {
+		return r.at(s.Pos, err)
+	}
+	var err error
+	spec.Seal = &workload.Seal{Salt: seal.NewSalt()}
+	if spec.Secrets, err = readSecrets(s.Secrets, r.base); err != nil {
+		return r.at(s.Pos, err)
+	}
+	checked := *spec
+	if checked.Program.Host == "" {
+		checked.Program.Blob = workload.Ref{Digest: workload.Digest{1}}
+	}
+	if len(s.After) > 0 {
+		checked.After = []workload.After{{Name: "other"}}
+	}
+	return r.at(s.Pos, checked.Validate())
 }
 
 func onlyFile(in localInput) error {
@@ -314,7 +341,7 @@ func (a *app) submitSteps(ctx context.Context, b *backend, steps []*step, known 
 		for _, t := range s.After {
 			s.job.spec.After = append(s.job.spec.After, known[t.Value])
 		}
-		if err := a.uploadStep(ctx, b, up, s); err != nil {
+		if err := a.uploadSealed(ctx, b, up, s); err != nil {
 			return done, fmt.Errorf("workload %s: %w", s.Name, err)
 		}
 		sub, err := b.Submit(ctx, s.job.spec)
@@ -328,6 +355,18 @@ func (a *app) submitSteps(ctx context.Context, b *backend, steps []*step, known 
 		done = append(done, submittedStep{sub.ID, s.Name, sub.Held})
 	}
 	return done, nil
+}
+
+// uploadSealed is uploadStep, with contents that are sealed where the step is.
+func (a *app) uploadSealed(ctx context.Context, b *backend, up *uploader, s *step) error {
+	sealed, err := a.sealWith(ctx, b, s.SealHelpers, &s.job.spec)
+	if err != nil {
+		return err
+	}
+	if s.job.spec.Seal != nil {
+		up = newUploader(sealed, a.PackTree)
+	}
+	return a.uploadStep(ctx, sealed, up, s)
 }
 
 func (a *app) uploadStep(ctx context.Context, b *backend, up *uploader, s *step) error {

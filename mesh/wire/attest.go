@@ -13,6 +13,10 @@ type AttestMsg struct {
 	Kind  workload.Level     `cbor:"2,keyasint,omitempty" max:"8"` // none asks for the best there is
 	Job   workload.ID        `cbor:"3,keyasint"`
 	Award workload.AuctionID `cbor:"4,keyasint"`
+
+	// Sealing is the sealing key that the evidence is to bind, as attest.SealingKey
+	// has it: one that the node made for an attempt of Job and still waits with.
+	Sealing workload.Digest `cbor:"5,keyasint"`
 }
 
 // AttestAnswer carries evidence (attest.Evidence), or why there is none.

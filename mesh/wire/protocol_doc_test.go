@@ -34,7 +34,6 @@ var notOnTheWire = map[string]string{
 	"Appraisal":       "what the local API answers",
 	"Trust":           "part of Appraisal",
 	"Measurement":     "part of Appraisal",
-	"Require":         "what an Appraisal is held against where it was made",
 }
 
 type field struct{ name, key, kind, bound, comment string }

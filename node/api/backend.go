@@ -34,6 +34,13 @@ type Backend interface {
 	// OpenBlob fetches a blob from whoever has it.
 	OpenBlob(ctx context.Context, ref workload.Ref) (io.ReadSeekCloser, error)
 
+	// PutSealed is PutBlob for the content of sealed work: it is stored sealed, with
+	// the key of this node's owner and the spec's salt.
+	PutSealed(ctx context.Context, salt []byte, r io.Reader) (workload.Ref, error)
+	// OpenOutput fetches a blob that a result of a workload names. Of sealed work
+	// it gives the content, on its owner's node.
+	OpenOutput(ctx context.Context, id workload.ID, ref workload.Ref) (io.ReadCloser, error)
+
 	// Submit completes, signs and submits a spec. When it returns, the workload
 	// is acknowledged: it survives any crash.
 	Submit(ctx context.Context, spec workload.Spec) (*Submitted, error)

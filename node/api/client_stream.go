@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +19,28 @@ import (
 
 // PutBlob implements Backend. An error of r is returned as it is.
 func (c *Client) PutBlob(ctx context.Context, r io.Reader) (workload.Ref, error) {
+	return c.put(ctx, nil, r)
+}
+
+// PutSealed implements Backend. An error of r is returned as it is.
+func (c *Client) PutSealed(ctx context.Context, salt []byte, r io.Reader) (workload.Ref, error) {
+	return c.put(ctx, url.Values{"seal": {hex.EncodeToString(salt)}}, r)
+}
+
+// OpenOutput implements Backend.
+func (c *Client) OpenOutput(ctx context.Context, id workload.ID, ref workload.Ref) (io.ReadCloser, error) {
+	query := url.Values{"size": {strconv.FormatInt(ref.Size, 10)}}
+	resp, err := c.do(ctx, http.MethodGet, of(id, "/blobs/"+ref.Digest.String()), query, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func (c *Client) put(ctx context.Context, query url.Values, r io.Reader) (workload.Ref, error) {
 	var ref workload.Ref
 	src := &source{r: r}
-	resp, err := c.do(ctx, http.MethodPost, "/v1/blobs", nil, src, nil)
+	resp, err := c.do(ctx, http.MethodPost, "/v1/blobs", query, src, nil)
 	if src.err != nil {
 		if err == nil {
 			resp.Body.Close()

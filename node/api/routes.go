@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,7 @@ func (s *Server) config(*http.Request) (any, error) { return s.backend.Config(),
 // putBlob stores a body. One that ends early is its sender's doing.
 func (s *Server) putBlob(r *http.Request) (any, error) {
 	body := &source{r: r.Body}
-	ref, err := s.backend.PutBlob(r.Context(), body)
+	ref, err := s.put(r, body)
 	var big *http.MaxBytesError
 	if err != nil && body.err != nil && !errors.As(body.err, &big) {
 		return nil, Errorf(Invalid, "the upload ended before it was complete: %.200s", body.err.Error())
@@ -65,6 +66,51 @@ func (s *Server) openBlob(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
+}
+
+// put stores a body, sealed when the query has the salt of its workload.
+func (s *Server) put(r *http.Request, body io.Reader) (workload.Ref, error) {
+	text := r.URL.Query().Get("seal")
+	if text == "" {
+		return s.backend.PutBlob(r.Context(), body)
+	}
+	salt, err := hex.DecodeString(text)
+	if err != nil || len(salt) != saltSize {
+		return workload.Ref{}, Errorf(Invalid, "seal: want the salt of the workload, %d hexadecimal digits", 2*saltSize)
+	}
+	return s.backend.PutSealed(r.Context(), salt, body)
+}
+
+// saltSize is that of a workload's seal in bytes.
+const saltSize = 32
+
+// openOutput streams what a result names. A failure after the first byte cuts
+// the connection, so that a part is never taken for the whole.
+func (s *Server) openOutput(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	digest, err := workload.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		return Errorf(Invalid, "%s", err.Error())
+	}
+	size, err := queryUint(r, "size", 63, 0)
+	if err != nil {
+		return err
+	}
+	content, err := s.backend.OpenOutput(r.Context(), id, workload.Ref{Digest: digest, Size: int64(size)})
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	sent := &countingWriter{w: w}
+	if _, err = io.Copy(sent, content); err != nil && sent.n > 0 {
+		s.log.Error("output cut short", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	return err
 }
 
 func (s *Server) submit(r *http.Request) (any, error) {

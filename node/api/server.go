@@ -67,6 +67,7 @@ func (s *Server) routes() {
 	s.answer("GET /v1/config", s.config)
 	s.answer("POST /v1/blobs", s.putBlob)
 	s.handle("GET /v1/blobs/{digest}", s.openBlob)
+	s.handle("GET /v1/workloads/{id}/blobs/{digest}", s.openOutput)
 	s.inTurn("POST /v1/workloads", s.submit)
 	s.answer("GET /v1/workloads", s.list)
 	s.answer("GET /v1/resolve", s.resolve)

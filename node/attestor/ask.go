@@ -17,7 +17,7 @@ func (a *Attestor) ask(s io.ReadWriter, channel []byte, to workload.PeerID, q Qu
 	if _, err := io.ReadFull(a.cfg.Rand, b.Nonce[:]); err != nil {
 		return Proof{}, err
 	}
-	if err := writeMessage(s, &wire.AttestMsg{Nonce: b.Nonce, Kind: q.Kind, Job: q.Job, Award: q.Award}); err != nil {
+	if err := writeMessage(s, &wire.AttestMsg{Nonce: b.Nonce, Kind: q.Kind, Job: q.Job, Award: q.Award, Sealing: q.Sealing}); err != nil {
 		return Proof{}, err
 	}
 	var answer wire.AttestAnswer

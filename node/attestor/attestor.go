@@ -21,10 +21,9 @@ import (
 
 // Bounds of what is kept in memory.
 const (
-	maxProofs = 1024 // nodes whose last appraisal is kept
-	maxPairs  = 4096 // pairs of keys that were activated
-	KeepTold  = 64   // times that this node proved something
-	maxAsked  = 16   // questions that this node answers at a time
+	maxPairs = 4096 // pairs of keys that were activated
+	KeepTold = 64   // times that this node proved something
+	maxAsked = 16   // questions that this node answers at a time
 )
 
 // Patience bounds one exchange: a slow TPM takes some seconds for each key.
@@ -36,9 +35,9 @@ type Config struct {
 	Open    func(ctx context.Context, to workload.PeerID, proto string) (mesh.Stream, error)
 	Machine *collect.Machine
 	Policy  string // folder with the operator's certificates, revocation lists and keys of TPMs
-	// Sealing returns the public key that this node's attempt made for a
-	// workload and award, or nil; evidence is bound to it.
-	Sealing func(job workload.ID, award workload.AuctionID) []byte
+	// Sealing returns the public key of a digest that this node made for an
+	// attempt of a workload, or nil; evidence is bound to it.
+	Sealing func(job workload.ID, key workload.Digest) []byte
 	Rand    io.Reader
 	Now     func() time.Time
 	Log     *slog.Logger
@@ -49,10 +48,9 @@ type Attestor struct {
 	cfg   Config
 	asked chan struct{}
 
-	mu     sync.Mutex // guards the rest
-	pairs  map[attest.Pair]bool
-	proofs map[workload.PeerID]Proof
-	told   []Told
+	mu    sync.Mutex // guards the rest
+	pairs map[attest.Pair]bool
+	told  []Told
 }
 
 // Told is one time that this node proved something to somebody.
@@ -74,7 +72,7 @@ type Proof struct {
 
 // New returns an attestor that asks and answers by cfg.
 func New(cfg Config) *Attestor {
-	return &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}, proofs: map[workload.PeerID]Proof{}}
+	return &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}}
 }
 
 // Abilities lists what this machine can prove, and why not more.
@@ -83,14 +81,6 @@ func (a *Attestor) Abilities() []workload.Ability { return a.cfg.Machine.Abiliti
 // Kinds lists what this machine can prove.
 func (a *Attestor) Kinds() []string { return a.cfg.Machine.Kinds() }
 
-// Last returns the last appraisal of a node, if there was one since this node started.
-func (a *Attestor) Last(id workload.PeerID) (Proof, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	p, ok := a.proofs[id]
-	return p, ok
-}
-
 // Told lists to whom this node proved something since it started, the last first.
 func (a *Attestor) Told() []Told {
 	a.mu.Lock()
@@ -98,18 +88,6 @@ func (a *Attestor) Told() []Told {
 	out := slices.Clone(a.told)
 	slices.Reverse(out)
 	return out
-}
-
-func (a *Attestor) keep(id workload.PeerID, p Proof) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, known := a.proofs[id]; !known && len(a.proofs) >= maxProofs {
-		for old := range a.proofs { // whichever: it is asked again
-			delete(a.proofs, old)
-			break
-		}
-	}
-	a.proofs[id] = p
 }
 
 func (a *Attestor) activated(p attest.Pair) bool {
@@ -174,8 +152,8 @@ func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWr
 	defer cancel()
 	answer := &wire.AttestAnswer{Abilities: a.Abilities()}
 	b := &attest.Binding{Version: attest.Version, Nonce: m.Nonce, Asker: from, Node: a.cfg.Self, Channel: channel, Job: m.Job, Award: m.Award}
-	if a.cfg.Sealing != nil {
-		if answer.Sealing = a.cfg.Sealing(m.Job, m.Award); answer.Sealing != nil {
+	if a.cfg.Sealing != nil && !m.Sealing.IsZero() {
+		if answer.Sealing = a.cfg.Sealing(m.Job, m.Sealing); answer.Sealing != nil {
 			b.Sealing = attest.SealingKey(answer.Sealing)
 		}
 	}
@@ -241,6 +219,9 @@ type Question struct {
 	Kind  workload.Level // none asks for the best there is
 	Job   workload.ID
 	Award workload.AuctionID
+	// Sealing is the key, as attest.SealingKey has it, that the evidence is to
+	// bind; whether it does the proof's Binding says.
+	Sealing workload.Digest
 }
 
 // Ask gets fresh evidence of a node and appraises it. Evidence that proves
@@ -264,6 +245,5 @@ func (a *Attestor) Ask(ctx context.Context, to workload.PeerID, q Question) (Pro
 	if err != nil {
 		return Proof{}, cmp.Or(ctx.Err(), fmt.Errorf("ask %s for evidence: %w", to.Short(), err))
 	}
-	a.keep(to, proof)
 	return proof, nil
 }

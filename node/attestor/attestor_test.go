@@ -52,12 +52,17 @@ func TestAsk(t *testing.T) {
 	chip, maker, policy := attesttest.NewChip(t), attesttest.NewMaker(t, "Chips of Test"), t.TempDir()
 	cert := maker.Endorse(chip, time.Now().AddDate(1, 0, 0))
 	cfg := config(2, collect.New(chip.Files(t.TempDir())), "")
-	cfg.Sealing = func(workload.ID, workload.AuctionID) []byte { return []byte("public") }
+	cfg.Sealing = func(_ workload.ID, key workload.Digest) []byte {
+		if key == attest.SealingKey([]byte("public")) {
+			return []byte("public")
+		}
+		return nil
+	}
 	answerer := New(cfg)
 	a := pair(config(1, collect.Of(), policy), answerer)
 	ask := func() Proof {
 		t.Helper()
-		p, err := a.Ask(t.Context(), workload.PeerID{2}, Question{})
+		p, err := a.Ask(t.Context(), workload.PeerID{2}, Question{Sealing: attest.SealingKey([]byte("public"))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,8 +76,8 @@ func TestAsk(t *testing.T) {
 	if p.Appraisal.Level != workload.LevelTPM || p.Binding.Sealing != attest.SealingKey([]byte("public")) || p.Appraisal.Binding != p.Binding.Digest() {
 		t.Errorf("trusted: %+v", p.Appraisal)
 	}
-	if last, ok := a.Last(workload.PeerID{2}); !ok || last.Appraisal.Level != workload.LevelTPM {
-		t.Error("the last appraisal is not kept")
+	if other, err := a.Ask(t.Context(), workload.PeerID{2}, Question{Sealing: attest.SealingKey([]byte("another's"))}); err != nil || !other.Binding.Sealing.IsZero() || other.Sealing != nil {
+		t.Errorf("bound to a key that the node did not make: %v, %+v", err, other.Binding)
 	}
 	put(t, policy, "maker.pem", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: maker.Revoke(cert.SerialNumber).Raw}))
 	digest := workload.DigestOf(cert.RawSubjectPublicKeyInfo)
@@ -80,7 +85,7 @@ func TestAsk(t *testing.T) {
 	if p := ask(); p.Appraisal.Level != workload.LevelTPM {
 		t.Errorf("by digest: %+v", p.Appraisal)
 	}
-	if told := answerer.Told(); len(told) != 3 || told[0].To != (workload.PeerID{1}) || told[0].Kind != workload.LevelTPM {
+	if told := answerer.Told(); len(told) != 4 || told[0].To != (workload.PeerID{1}) || told[0].Kind != workload.LevelTPM {
 		t.Errorf("told %+v", told)
 	}
 	put(t, policy, "bad.pem", []byte("hello"))

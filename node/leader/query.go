@@ -27,6 +27,7 @@ const (
 	QueryReceipt  = "receipt"  // ID -> ReceiptParts
 	QueryParts    = "parts"    // ID, From -> []receipt.Segment, at most SegmentPage
 	QueryOffers   = "offers"   // -> []workload.Offer
+	QueryHolder   = "holder"   // ID, From (a slot) -> Holder
 	QueryStats    = "stats"    // -> ledger.Stats
 )
 
@@ -80,6 +81,8 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 		return l.receiptParts(m.ID)
 	case QueryParts:
 		return l.receiptSegments(m)
+	case QueryHolder:
+		return l.holder(m)
 	case QueryStats:
 		var stats ledger.Stats
 		l.cfg.Cell.Read(func(s *ledger.State) { stats = s.Stats() })
@@ -217,6 +220,25 @@ func (l *Leader) resolve(text string) (workload.ID, error) {
 		return found[0], nil
 	}
 	return workload.ID{}, wire.Errorf(wire.Exists, "%d workloads match %q: give more of the ID", len(found), text)
+}
+
+// Holder is who holds a slot.
+type Holder struct {
+	Node  workload.PeerID `json:"node"`
+	Fence workload.Fence  `json:"fence"`
+}
+
+func (l *Leader) holder(m *wire.QueryMsg) (h Holder, err error) {
+	found := false
+	l.cfg.Cell.Read(func(s *ledger.State) {
+		var slot ledger.Slot
+		slot, found = s.Slot(m.ID, workload.SlotID(m.From))
+		h = Holder{Node: slot.Node, Fence: slot.Fence}
+	})
+	if !found {
+		return h, wire.Errorf(wire.NotFound, "workload %s has no slot %d now", m.ID.Short(), m.From)
+	}
+	return h, nil
 }
 
 // Place is where one task is.

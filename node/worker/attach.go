@@ -57,6 +57,10 @@ func (w *Worker) HandleAttach(from workload.PeerID, m *wire.AttachMsg, stream io
 		out.fail(wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task))
 		return
 	}
+	if a.s.spec.Sealed() && from != a.s.home {
+		out.fail(wire.Errorf(wire.Unauthorized, "the work is sealed: only the node it was submitted on sees its output"))
+		return
+	}
 	if m.Stdin && from != a.s.home {
 		out.fail(wire.Errorf(wire.Unauthorized, "only the node a workload was submitted on feeds its stdin"))
 		return

@@ -59,7 +59,7 @@ func (s *slot) attempt(task, number uint32) *workload.TaskResult {
 		return failure(task, number, err)
 	}
 	defer s.stage.drop(own.Inputs)
-	a.inputs = append(slices.Clone(s.spec.Inputs), own.Inputs...)
+	a.inputs = append(slices.Clone(s.work.Inputs), own.Inputs...)
 	a.unit = newUnit(a, own)
 	s.show(a)
 	defer s.hide(a)
@@ -149,7 +149,7 @@ func (a *attempt) run(own workload.Task, mounts []runner.Mount) (runner.Outcome,
 	}
 	defer closeStdin()
 	outcome, err := s.session.Run(s.ctx, runner.Attempt{
-		Index: a.task, Number: a.number, Args: append(slices.Clone(s.spec.Args), own.Args...), Env: environment(s.spec.Env),
+		Index: a.task, Number: a.number, Args: append(slices.Clone(s.work.Args), own.Args...), Env: environment(s.work.Env),
 		Mounts: mounts, Out: filepath.Join(a.dir, "out"), Unit: a.unit.open, Stdin: stdin, Stdout: a.stdout, Stderr: a.stderr,
 		Timeout: time.Duration(s.spec.Timeout) * time.Millisecond,
 	})
@@ -189,7 +189,7 @@ func environment(env map[string]string) []string {
 
 // input opens what the program reads from stdin.
 func (a *attempt) input() (io.Reader, func(), error) {
-	spec := a.s.spec
+	spec := a.s.work
 	switch {
 	case a.stdin != nil:
 		return a.stdin, a.stdin.close, nil
@@ -203,7 +203,7 @@ func (a *attempt) input() (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("stdin: %w", err)
 	}
-	return r, func() { r.Close() }, nil
+	return a.s.opened(r), func() { r.Close() }, nil
 }
 
 // result turns an outcome into what is reported: small streams and files ride
@@ -246,6 +246,10 @@ func (a *attempt) store(r io.Reader, size int64, room *int) ([]byte, workload.Re
 		data, err := io.ReadAll(io.LimitReader(r, inlineOutput))
 		*room -= len(data)
 		return data, workload.Ref{}, err
+	}
+	r, err := a.s.sealing(r)
+	if err != nil {
+		return nil, workload.Ref{}, err
 	}
 	ref, err := a.s.w.cfg.Blobs.PutPinned(context.Background(), resultOwner(a.s.key), r)
 	return nil, ref, err

@@ -33,7 +33,7 @@ func (w *Worker) HandleAward(_ context.Context, from workload.PeerID, m *wire.Si
 	}
 	w.stats.Awards += uint64(len(fresh))
 	for _, a := range fresh {
-		w.startSlot(award, spec, m.Spec.By, a)
+		w.startSlot(award, spec, m.Spec, a)
 	}
 	w.poke()
 	return &wire.AwardAnswer{}, nil
@@ -147,17 +147,20 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workloa
 	return nil
 }
 
-func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, owner workload.PeerID, a wire.Awarded) {
+func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, signed workload.Signed, a wire.Awarded) {
 	key := slotKey{Workload: award.Workload, Slot: a.Slot}
 	ctx, cancel := context.WithCancel(w.ctx)
 	s := &slot{
-		w: w, key: key, cell: award.Cell, spec: spec, owner: owner, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
+		w: w, key: key, cell: award.Cell, spec: spec, owner: signed.By, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), nodes: w.cfg.Alloc.Bind(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
 		idle: make(chan struct{}, 1),
 		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, last: award.Last, live: map[uint32]*attempt{},
 		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
+	}
+	if spec.Sealed() {
+		s.signed = signed
 	}
 	w.slots[key] = s
 	w.group.Go(s.run)

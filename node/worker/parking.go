@@ -46,7 +46,7 @@ func kindOf(s *slot) string {
 // did. The slot's folder stays with it.
 func (w *Worker) park(s *slot, session runner.Session) bool {
 	r, ok := session.(runner.Reusable)
-	if !ok || w.ctx.Err() != nil || s.spec.Resources.Class == workload.Spare { // what is lent may be wanted back
+	if !ok || w.ctx.Err() != nil || s.spec.Sealed() || s.spec.Resources.Class == workload.Spare { // what is lent may be wanted back
 		return false
 	}
 	p := &parked{session: r, kind: kindOf(s), dir: s.dir}
@@ -104,6 +104,9 @@ func (p *parked) leave() error {
 // unpark makes the slot's folder: that of a session which fits it, or with nil
 // an empty one.
 func (w *Worker) unpark(s *slot) (*parked, error) {
+	if s.spec.Sealed() {
+		return nil, s.moveToMemory()
+	}
 	p := w.fitting(kindOf(s))
 	if p == nil {
 		return nil, os.MkdirAll(s.dir, 0o711)
@@ -135,8 +138,8 @@ func (p *parked) close() error {
 // open returns the slot's session: p's, when it has one and it works.
 func (s *slot) open(p *parked) (runner.Session, error) {
 	slot := runner.Slot{
-		Workload: s.key.Workload, Slot: s.key.Slot, Owner: s.owner, Spec: s.spec, Program: s.stage.program, Parts: s.stage.parts,
-		Layer: s.stage.layer, CPUs: s.cpus, Nodes: s.nodes, Dir: s.dir, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
+		Workload: s.key.Workload, Slot: s.key.Slot, Owner: s.owner, Spec: s.work, Program: s.stage.program, Parts: s.stage.parts,
+		Layer: s.stage.layer, CPUs: s.cpus, Nodes: s.nodes, Dir: s.dir, Private: s.secret != nil, Guard: s.w.cfg.Supervisor.Slot(keyText(s.key)),
 	}
 	if p != nil {
 		err := p.session.Reopen(slot)

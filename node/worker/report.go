@@ -57,7 +57,7 @@ func (r *report) add(result *workload.TaskResult) {
 }
 
 func inlineBytes(r *workload.TaskResult) int {
-	n := len(r.Stdout.Data) + len(r.Stderr.Data) + len(r.Detail)
+	n := len(r.Stdout.Data) + len(r.Stderr.Data) + len(r.Detail) + len(r.Sealed)
 	for _, o := range r.Outputs {
 		n += len(o.Data) + len(o.Path) + 64
 	}

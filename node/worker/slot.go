@@ -12,6 +12,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
+	"github.com/perrin-mesh/perrin/workload/seal"
 )
 
 // slot runs the tasks of one awarded slot, one after another.
@@ -21,6 +22,7 @@ type slot struct {
 	ref     wire.SlotRef
 	cell    workload.CellID
 	spec    *workload.Spec
+	signed  workload.Signed // the spec, of sealed work
 	owner   workload.PeerID
 	rate    int64
 	after   []wire.AfterOutputs
@@ -38,6 +40,9 @@ type slot struct {
 	lent    lent          // of a spare slot
 
 	// owned by the goroutine of run
+	work   *workload.Spec // the spec in full, once it is unsealed
+	secret *seal.Key      // of sealed work, once it was released
+	memory string         // of sealed work: the folder in memory that its own lies in
 	queue  []workload.Range
 	stage  *stage
 	report *report
@@ -97,6 +102,9 @@ func (s *slot) run() {
 func (s *slot) prepare() error {
 	s.w.tend() // spare work makes way before this begins
 	if err := s.awaitIdle(); err != nil {
+		return err
+	}
+	if err := s.unseal(); err != nil {
 		return err
 	}
 	p, err := s.w.unpark(s)
@@ -212,7 +220,7 @@ func (s *slot) runTask(task, number uint32) bool {
 		return false // the slot ends with the task open, which another then gets
 	}
 	s.count(result)
-	s.report.add(result)
+	s.report.add(s.hideResult(result))
 	if s.left() == 0 && s.next != nil {
 		s.await()
 	}
@@ -233,7 +241,11 @@ func (s *slot) count(r *workload.TaskResult) {
 
 // failAll reports every task it was given as this node's failure.
 func (s *slot) failAll(err error) {
-	s.log.Warn("slot could not start", "err", err)
+	if s.secret != nil {
+		s.log.Warn("slot of sealed work could not start") // why may name what is sealed
+	} else {
+		s.log.Warn("slot could not start", "err", err)
+	}
 	for s.left() > 0 {
 		task, number := s.queue[0].From, s.queue[0].Attempt
 		s.queue[0].From++
@@ -241,7 +253,7 @@ func (s *slot) failAll(err error) {
 		if s.queue[0].Count == 0 {
 			s.queue = s.queue[1:]
 		}
-		s.report.add(failure(task, number, err))
+		s.report.add(s.hideResult(failure(task, number, err)))
 	}
 	s.last = true
 	s.finish()
@@ -321,6 +333,7 @@ func (s *slot) remove(session runner.Session) {
 	if session != nil {
 		err = session.Close()
 	}
+	err = errors.Join(err, s.forget())
 	if err = errors.Join(err, sandbox.RemoveAll(s.dir)); err != nil {
 		s.log.Warn("clean up the slot", "err", err)
 	}

@@ -26,7 +26,8 @@ type stage struct {
 	table   []workload.Task
 	shared  []runner.Mount // what every task sees
 	trees   map[workload.Ref]string
-	owner   string // of the pins
+	owner   string                // of the pins
+	files   map[workload.Ref]bool // of sealed work: contents that lie in the slot's folder
 }
 
 func prepareDir(dir string) error {
@@ -38,8 +39,8 @@ func prepareDir(dir string) error {
 
 // newStage fetches what all tasks of the slot share.
 func newStage(s *slot) (*stage, error) {
-	st := &stage{s: s, trees: map[workload.Ref]string{}, owner: "slot/" + keyText(s.key)}
-	spec := s.spec
+	st := &stage{s: s, trees: map[workload.Ref]string{}, owner: "slot/" + keyText(s.key), files: map[workload.Ref]bool{}}
+	spec := s.work
 	var err error
 	if !spec.Program.Blob.IsZero() {
 		if st.program, err = st.file(spec.Program.Blob); err != nil {
@@ -59,8 +60,12 @@ func newStage(s *slot) (*stage, error) {
 	if st.shared, err = st.mounts(spec.Inputs); err != nil {
 		return st, err
 	}
+	secrets, err := st.secrets()
+	if err != nil {
+		return st, err
+	}
 	after, err := st.afterMounts()
-	st.shared = append(st.shared, after...)
+	st.shared = append(append(st.shared, secrets...), after...)
 	return st, err
 }
 
@@ -80,12 +85,15 @@ func (st *stage) file(ref workload.Ref) (string, error) {
 	if err := st.fetch(ref); err != nil {
 		return "", err
 	}
+	if st.s.secret != nil {
+		return st.revealed(ref)
+	}
 	return st.s.w.cfg.Blobs.Path(ref)
 }
 
 // layer brings a layer of the spec's image here.
 func (st *stage) layer(i int) (string, error) {
-	layers := st.s.spec.Program.Layers
+	layers := st.s.work.Program.Layers
 	if i >= len(layers) {
 		return "", fmt.Errorf("layer %d of %d", i, len(layers))
 	}
@@ -96,12 +104,15 @@ func (st *stage) layer(i int) (string, error) {
 const maxTable = 256 << 20
 
 func (st *stage) tasks() ([]workload.Task, error) {
-	t := st.s.spec.Tasks
+	t := st.s.work.Tasks
 	if t.Table.IsZero() {
 		return t.Inline, nil
 	}
 	if err := st.fetch(t.Table); err != nil {
 		return nil, err
+	}
+	if st.s.secret != nil {
+		return ReadTableSealed(st.s.w.cfg.Blobs, t, st.s.secret)
 	}
 	return ReadTable(st.s.w.cfg.Blobs, t)
 }
@@ -112,6 +123,10 @@ func ReadTable(store *blob.Store, t workload.Tasks) ([]workload.Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeTable(raw, t)
+}
+
+func decodeTable(raw []byte, t workload.Tasks) ([]workload.Task, error) {
 	var table workload.TaskTable
 	if err := wire.UnmarshalBulk(raw, &table); err != nil {
 		return nil, err
@@ -170,7 +185,7 @@ func (st *stage) input(in workload.Input) (string, error) {
 // folder only, so there the file is linked into that.
 func (st *stage) shownFile(in workload.Input) (string, error) {
 	source, err := st.file(in.Blob)
-	if err != nil || st.s.spec.Program.Kind != workload.Wasm {
+	if err != nil || st.s.spec.Program.Kind != workload.Wasm || st.s.secret != nil {
 		return source, err
 	}
 	link := filepath.Join(st.s.dir, "file-"+in.Blob.Digest.Short())
@@ -210,7 +225,7 @@ func (st *stage) unpack(ref workload.Ref, dir string) error {
 	defer r.Close()
 	limits := blob.DefaultLimits()
 	limits.Bytes = min(limits.Bytes, max(ref.Size, st.s.spec.Resources.Disk))
-	return blob.UnpackTree(r, root, limits)
+	return blob.UnpackTree(st.s.opened(r), root, limits)
 }
 
 // drop removes what only one task needed.
@@ -224,7 +239,8 @@ func (st *stage) drop(inputs []workload.Input) {
 		}
 		st.s.w.cfg.Blobs.UnpinRefs(st.owner, in.Blob)
 	}
-	for _, in := range st.s.spec.Inputs { // a blob that is a task's and also shared stays
+	st.dropRevealed(inputs)
+	for _, in := range st.s.work.Inputs { // a blob that is a task's and also shared stays
 		st.s.w.cfg.Blobs.Pin(st.owner, in.Blob)
 	}
 }
@@ -282,7 +298,11 @@ func (st *stage) gatherSegment(root *os.Root, ref workload.Ref, holders []worklo
 		return st.s.w.cfg.Blobs.Open(b)
 	}
 	for i := range segment.Results {
-		if r := &segment.Results[i]; r.OK() {
+		r := &segment.Results[i]
+		if len(r.Sealed) > 0 {
+			return errors.New("it is sealed: only its owner reads what it left")
+		}
+		if r.OK() {
 			if err := WriteResult(root, r, get); err != nil {
 				return err
 			}

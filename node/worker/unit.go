@@ -59,7 +59,7 @@ func (b *unitBackend) close() {
 func (b *unitBackend) Whoami() unit.Whoami {
 	s := b.a.s
 	return unit.Whoami{
-		Workload: s.key.Workload.String(), Name: s.spec.Name, Task: b.a.task, Count: s.spec.Tasks.Count,
+		Workload: s.key.Workload.String(), Name: s.work.Name, Task: b.a.task, Count: s.spec.Tasks.Count,
 		Attempt: b.a.number, TaskName: b.task.Name, Node: s.w.cfg.Machine.Name,
 		Class: string(s.spec.Resources.Class), CPUs: s.spec.Resources.CPUs, Memory: s.spec.Resources.Memory,
 		DeadlineMs: b.a.began.UnixMilli() + s.spec.Timeout,
@@ -77,6 +77,11 @@ func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reade
 	if full {
 		return workload.Ref{}, &unit.Refusal{Status: 409, Message: "too many outputs", Hint: "publish fewer, larger files"}
 	}
+	plain := newSumming(content) // what the program is told of, also where another form is stored
+	content, err := b.a.s.sealing(plain)
+	if err != nil {
+		return workload.Ref{}, err
+	}
 	ref, err := b.a.s.w.cfg.Blobs.PutPinned(ctx, resultOwner(b.a.s.key), content)
 	if errors.Is(err, blob.ErrFull) {
 		return ref, &unit.Refusal{Status: 413, Message: "the node has no room for it", Hint: "publish less, or ask for more disk"}
@@ -87,7 +92,7 @@ func (b *unitBackend) Publish(ctx context.Context, name string, content io.Reade
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.published[name] = workload.Output{Path: name, Blob: ref}
-	return ref, nil
+	return plain.ref(), nil
 }
 
 // PublishFile implements unit.Backend.
@@ -143,8 +148,11 @@ func (b *unitBackend) outputs() map[string]workload.Output {
 }
 
 // HandleLive lists what a task that runs here has published so far.
-func (w *Worker) HandleLive(_ context.Context, _ workload.PeerID, m *wire.LiveMsg) (*wire.Live, error) {
+func (w *Worker) HandleLive(_ context.Context, from workload.PeerID, m *wire.LiveMsg) (*wire.Live, error) {
 	a := w.find(m.Workload, m.Task)
+	if a != nil && a.s.spec.Sealed() && from != a.s.home {
+		return nil, wire.Errorf(wire.Unauthorized, "the work is sealed: only the node it was submitted on sees it")
+	}
 	if a == nil {
 		return nil, wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task)
 	}

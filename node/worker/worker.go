@@ -67,6 +67,7 @@ type Config struct {
 	Blobs      *blob.Store
 	Fetch      Fetcher
 	Keep       Keeper
+	Unseal     Unsealer // nil takes no sealed work
 	Leaders    Leaders
 	Supervisor Supervisor
 	Lease      lease.Config
@@ -134,6 +135,9 @@ func keyText(k slotKey) string { return fmt.Sprintf("%s/%d", k.Workload, k.Slot)
 // New returns a worker that is ready for calls. Close stops it.
 func New(cfg Config) (*Worker, error) {
 	if err := prepareDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if err := dropMemory(cfg.Dir); err != nil {
 		return nil, err
 	}
 	if cfg.Stream == 0 {

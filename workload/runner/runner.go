@@ -69,6 +69,8 @@ type Slot struct {
 	// by the caller (with sandbox.RemoveAll) after Close. The runner keeps its
 	// scratch below it.
 	Dir string
+	// Private is set for a program that must leave nothing outside of Dir.
+	Private bool
 	// Guard, when set, is told of every sandbox before its program runs.
 	Guard Guard
 }

@@ -53,6 +53,10 @@ type Step struct {
 	Tasks   []Task
 	Map     Text   // a glob, one task for each match; empty for none
 	After   []Text // names of other steps, or IDs
+
+	Seal        bool
+	SealHelpers string            // as --seal-helpers; "" is none
+	Secrets     map[string]string // files by the secrets' names
 }
 
 // File is a parsed file. Steps stand in an order in which each comes after

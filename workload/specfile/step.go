@@ -1,6 +1,7 @@
 package specfile
 
 import (
+	"cmp"
 	"math"
 	"path"
 	"slices"
@@ -47,6 +48,9 @@ func (r *reader) stepFields(s *Step) map[string]func(*document.Node) {
 		"on_partition": r.choice("on_partition", func(v string) { spec.OnPartition = workload.Partition(v) }, "stop", "continue"),
 		"keep_inputs":  r.choice("keep_inputs", func(v string) { spec.Keep = workload.Keep(v) }, "auto", "all"),
 		"after":        r.after(s),
+		"seal":         r.flag("seal", &s.Seal),
+		"seal_helpers": r.text("seal_helpers", 1024, &s.SealHelpers),
+		"secrets":      r.pairs("secrets", workload.MaxSecrets, workload.SecretName, &s.Secrets),
 	}
 }
 
@@ -73,7 +77,12 @@ func (r *reader) whatItRuns(n *document.Node, s *Step) {
 	if s.Name == "" {
 		s.Name = programName(s.Program.Value)
 	}
-	s.Spec.Name = s.Name
+	if n.Get("name") != nil || !s.Seal { // the name of sealed work is for all to see
+		s.Spec.Name = s.Name
+	}
+	if extra := cmp.Or(n.Get("secrets"), n.Get("seal_helpers")); extra != nil && !s.Seal {
+		r.fail(extra.Pos, "add seal: true", "secrets and seal_helpers are for sealed work")
+	}
 }
 
 // validate asks the spec itself, with stand-ins for what is not known yet.

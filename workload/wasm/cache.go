@@ -87,6 +87,18 @@ func (c *cache) get(ctx context.Context, digest workload.Digest, program string,
 	return c.folder(digest), release, nil
 }
 
+// private compiles a program into a folder below dir, for one slot alone.
+func (c *cache) private(ctx context.Context, name, dir, program string, cpus []int) (string, error) {
+	out := filepath.Join(dir, "code")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return "", fmt.Errorf("wasm: compile: %w", err)
+	}
+	if err := c.compile(ctx, name, out, program, cpus); err != nil {
+		return "", err
+	}
+	return out, seal(out)
+}
+
 func (c *cache) folder(digest workload.Digest) string { return filepath.Join(c.dir, digest.Hex()) }
 
 func (c *cache) claim(digest workload.Digest) *entry {

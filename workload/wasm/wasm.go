@@ -102,7 +102,7 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w", err)
 	}
-	code, release, err := r.cache.get(ctx, slot.Spec.Program.Blob.Digest, slot.Program, slot.CPUs)
+	code, release, err := r.compiled(ctx, slot)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +121,17 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 		return nil, errors.Join(fmt.Errorf("wasm: %w", err), s.Close())
 	}
 	return s, nil
+}
+
+// compiled returns the folder with the machine code of the slot's program: the
+// cache's, or one in the folder of a slot that must leave nothing behind.
+func (r *Runner) compiled(ctx context.Context, slot runner.Slot) (dir string, release func(), err error) {
+	if !slot.Private {
+		return r.cache.get(ctx, slot.Spec.Program.Blob.Digest, slot.Program, slot.CPUs)
+	}
+	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
+	dir, err = r.cache.private(ctx, name, slot.Dir, slot.Program, slot.CPUs)
+	return dir, func() {}, err
 }
 
 // prepare makes the scratch folder and lets the worker read the slot's.

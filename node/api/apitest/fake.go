@@ -110,6 +110,22 @@ func (f *Fake) PutBlob(_ context.Context, r io.Reader) (workload.Ref, error) {
 	return ref, nil
 }
 
+// PutSealed implements api.Backend: it only asks for a salt.
+func (f *Fake) PutSealed(ctx context.Context, salt []byte, r io.Reader) (workload.Ref, error) {
+	if len(salt) != 32 {
+		return workload.Ref{}, api.Errorf(api.Invalid, "a salt of %d bytes, want 32", len(salt))
+	}
+	return f.PutBlob(ctx, r)
+}
+
+// OpenOutput implements api.Backend.
+func (f *Fake) OpenOutput(ctx context.Context, id workload.ID, ref workload.Ref) (io.ReadCloser, error) {
+	if _, err := f.Inspect(ctx, id); err != nil {
+		return nil, err
+	}
+	return f.OpenBlob(ctx, ref)
+}
+
 type nopCloser struct{ *bytes.Reader }
 
 func (nopCloser) Close() error { return nil }

@@ -1,0 +1,592 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/attest/collect"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/worker"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/seal"
+)
+
+// wiretap notes every byte of every message between the nodes of a test.
+type wiretap struct {
+	mu   sync.Mutex
+	said []overheard
+}
+
+// overheard is what went between two nodes on one protocol.
+type overheard struct {
+	a, b  workload.PeerID
+	proto string
+	bytes []byte
+}
+
+func (w *wiretap) note(a, b workload.PeerID, proto string, p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.said = append(w.said, overheard{a, b, proto, bytes.Clone(p)})
+}
+
+// tapped is a node's server whose messages are noted. Evidence is left out: it
+// is bound to the connection that its stream says it has.
+type tapped struct {
+	mesh.Server
+	self workload.PeerID
+	tap  *wiretap
+}
+
+// Handle implements mesh.Server.
+func (s *tapped) Handle(proto string, maxReq int, fn mesh.Handler) {
+	s.HandleBulk(proto, maxReq, fn, nil)
+}
+
+// HandleBulk implements mesh.Server.
+func (s *tapped) HandleBulk(proto string, maxReq int, fn mesh.Handler, sent func([]byte)) {
+	s.Server.HandleBulk(proto, maxReq, func(ctx context.Context, from workload.PeerID, raw []byte) ([]byte, error) {
+		s.tap.note(from, s.self, proto, raw)
+		answer, err := fn(ctx, from, raw)
+		s.tap.note(from, s.self, proto, answer)
+		return answer, err
+	}, sent)
+}
+
+// HandleStream implements mesh.Server.
+func (s *tapped) HandleStream(proto string, fn mesh.StreamHandler) {
+	if proto == wire.ProtoAttest {
+		return
+	}
+	s.Server.HandleStream(proto, func(ctx context.Context, from workload.PeerID, stream mesh.Stream) {
+		fn(ctx, from, &tappedStream{stream, func(p []byte) { s.tap.note(from, s.self, proto, p) }})
+	})
+}
+
+type tappedStream struct {
+	mesh.Stream
+	note func([]byte)
+}
+
+// Read implements net.Conn.
+func (s *tappedStream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	s.note(p[:n])
+	return n, err
+}
+
+// Write implements net.Conn.
+func (s *tappedStream) Write(p []byte) (int, error) {
+	s.note(p)
+	return s.Stream.Write(p)
+}
+
+// company is a mesh of whole nodes in this process, whose messages are noted.
+type company struct {
+	nodes []*Node
+	stop  []func()
+	tap   wiretap
+}
+
+// startCompany starts one node for each config, the first of which founds the mesh.
+func startCompany(t *testing.T, cfgs ...Config) *company {
+	t.Helper()
+	c := &company{}
+	var token string
+	for i, cfg := range cfgs {
+		cfg.Data = t.TempDir()
+		var err error
+		if i == 0 {
+			_, err = Init(cfg.Data, cfg.Name)
+		} else {
+			_, err = Join(t.Context(), cfg.Data, cfg.Name, token)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.start(t, cfg)
+		if i == 0 {
+			v, err := c.nodes[0].Backend().Invite(t.Context(), len(cfgs), time.Hour)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token = v.Token
+		}
+	}
+	for _, n := range c.nodes {
+		until(t, n.name+" knows the offers of all", func() bool {
+			nodes, err := n.Backend().Nodes(t.Context(), "")
+			return err == nil && len(nodes) == len(cfgs) && !slices.ContainsFunc(nodes, func(n api.Node) bool { return !n.Alive })
+		})
+	}
+	until(t, "the cell has its voters", func() bool {
+		st, err := c.nodes[0].Backend().Status(t.Context(), false)
+		return err == nil && st.Ready && len(st.Cells[0].Voters) == min(3, len(cfgs))
+	})
+	return c
+}
+
+func (c *company) start(t *testing.T, cfg Config) {
+	t.Helper()
+	cfg.Listen, cfg.Loopback, cfg.Log = []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, true, testLog(t)
+	n, err := New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.serve(&tapped{n.host, n.self, &c.tap})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	stop := sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	select {
+	case <-n.Ready():
+	case err := <-done:
+		done <- err
+		t.Fatal(err)
+	}
+	c.nodes, c.stop = append(c.nodes, n), append(c.stop, stop)
+}
+
+// until polls a condition of something real, for a minute.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// heard lists between whom, on which protocol, a marker went, but for two nodes
+// between themselves.
+func (c *company) heard(marker string, but ...workload.PeerID) (where []string) {
+	c.tap.mu.Lock()
+	defer c.tap.mu.Unlock()
+	for _, o := range c.tap.said {
+		if bytes.Contains(o.bytes, []byte(marker)) && !(slices.Contains(but, o.a) && slices.Contains(but, o.b)) {
+			where = append(where, fmt.Sprintf("%s between %s and %s", o.proto, o.a.Short(), o.b.Short()))
+		}
+	}
+	return where
+}
+
+// stored lists the files below the nodes' data folders that hold a marker, or
+// are named with one, by marker.
+func (c *company) stored(t *testing.T, markers map[string]string) map[string][]string {
+	t.Helper()
+	where := map[string][]string{}
+	for _, n := range c.nodes {
+		err := filepath.WalkDir(n.cfg.Data, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return nil // it was removed meanwhile
+			}
+			content := written(path)
+			for what, marker := range markers {
+				if strings.Contains(path, marker) || bytes.Contains(content, []byte(marker)) {
+					where[what] = append(where[what], path)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return where
+}
+
+// written reads a file without its holes, of which a database has many.
+func written(path string) (content []byte) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // it was removed meanwhile
+	}
+	defer f.Close()
+	for at := int64(0); ; {
+		from, err := f.Seek(at, unix.SEEK_DATA)
+		if err != nil {
+			return content
+		}
+		to, err := f.Seek(from, unix.SEEK_HOLE)
+		if err != nil {
+			return content
+		}
+		part := make([]byte, to-from)
+		n, _ := f.ReadAt(part, from)
+		content, at = append(content, part[:n]...), to
+	}
+}
+
+// secretive is a workload each part of which holds a marker of its own.
+type secretive struct {
+	spec    workload.Spec
+	program []byte
+	markers map[string]string // by what it is in
+}
+
+const bigOutput = 3 << 20 // more than rides in a result
+
+func newSecretive(program string) *secretive {
+	s := &secretive{spec: workload.DefaultSpec(), markers: map[string]string{}}
+	mark := func(what string) string {
+		s.markers[what] = fmt.Sprintf("%.8s%x", "mark"+what, seal.NewSalt()[:12])
+		return s.markers[what]
+	}
+	s.program = []byte(fmt.Sprintf(program, mark("program"), mark("stdout"), mark("stderr"), mark("output"), mark("outname"), mark("big")))
+	s.spec.Program = workload.Program{Kind: workload.Process, Name: mark("name")}
+	s.spec.Args, s.spec.Env = []string{mark("argument")}, map[string]string{"SAY": mark("variable")}
+	s.spec.Resources.Memory = 64 << 20
+	s.spec.Where = `zone == "far"`
+	return s
+}
+
+// sealedScript echoes what it was given and leaves outputs of every kind.
+const sealedScript = `#!/bin/sh
+: %s
+cat .secrets/token data.txt - && echo "$1 $SAY"
+echo %s
+echo %s >&2
+echo %s > "$PERRIN_OUT/small"
+echo x > "$PERRIN_OUT/%s"
+i=0; { echo %s; while [ $i -lt 3072 ]; do printf '%%1023s\n' x; i=$((i+1)); done; } > "$PERRIN_OUT/big"
+`
+
+// put uploads the parts, sealed where the spec is.
+func (s *secretive) put(t *testing.T, b api.Backend) {
+	t.Helper()
+	upload := func(p []byte) workload.Ref {
+		put := b.PutBlob
+		if s.spec.Seal != nil {
+			put = func(ctx context.Context, r io.Reader) (workload.Ref, error) {
+				return b.PutSealed(ctx, s.spec.Seal.Salt, r)
+			}
+		}
+		ref, err := put(t.Context(), bytes.NewReader(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	text := func(what string) []byte {
+		s.markers[what] = fmt.Sprintf("%.8s%x", "mark"+what, seal.NewSalt()[:12])
+		return []byte(s.markers[what] + "\n")
+	}
+	s.spec.Program.Blob = upload(s.program)
+	s.spec.Inputs = []workload.Input{{Path: "data.txt", Kind: workload.File, Blob: upload(text("input"))}}
+	s.spec.Stdin = upload(text("stdin"))
+	if s.spec.Seal != nil {
+		s.spec.Secrets = []workload.Secret{{Name: "token", Data: text("secret")}}
+	}
+}
+
+// ended waits for a workload and returns it with its one task.
+func ended(t *testing.T, b api.Backend, id workload.ID) (*api.Workload, api.Task) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for since := uint64(0); ; {
+		w, err := b.Wait(ctx, id, since, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !w.Phase.Ended() {
+			since = w.Version
+			continue
+		}
+		tasks, err := b.Tasks(ctx, id, 0, 1)
+		if err != nil || len(tasks) != 1 || tasks[0].Result == nil {
+			t.Fatalf("tasks: %v, %+v of %+v", err, tasks, w)
+		}
+		return w, tasks[0]
+	}
+}
+
+// TestSealedWork runs the same program plain and sealed on another node than its
+// owner's, and looks for each of its parts in everything that any node stored,
+// and in everything that was said to or by a third.
+func TestSealedWork(t *testing.T) {
+	none := collect.Of()
+	label := func(zone string) map[string]string { return map[string]string{"zone": zone} }
+	c := startCompany(t,
+		Config{Name: "owner", Cores: 1, Memory: 1 << 30, Labels: label("home"), Attests: none, Kinds: []workload.Kind{workload.Process}},
+		Config{Name: "other", Cores: 1, Memory: 1 << 30, Labels: label("home"), Attests: none, Kinds: []workload.Kind{workload.Process}},
+		Config{Name: "worker", Cores: 1, Memory: 1 << 30, Labels: label("far"), Attests: none, Kinds: []workload.Kind{workload.Process}},
+	)
+	owner, other, runs := c.nodes[0], c.nodes[1], c.nodes[2]
+	b := owner.Backend()
+
+	t.Run("plain work is found", func(t *testing.T) { // or the search finds nothing at all
+		s := newSecretive(strings.Replace(sealedScript, ".secrets/token ", "", 1))
+		s.put(t, b)
+		sub, err := b.Submit(t.Context(), s.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w, task := ended(t, b, sub.ID); w.Phase != workload.Succeeded {
+			t.Fatalf("%s: %+v", w.Phase, task.Result)
+		}
+		stored := c.stored(t, s.markers)
+		for what, marker := range s.markers {
+			if len(c.heard(marker)) == 0 && len(stored[what]) == 0 {
+				t.Errorf("the %s of plain work is nowhere", what)
+			}
+		}
+		if len(c.heard(s.markers["argument"], owner.self, runs.self)) == 0 {
+			t.Error("a third node heard nothing of plain work")
+		}
+	})
+
+	s := newSecretive(sealedScript)
+	s.spec.Seal = &workload.Seal{Salt: seal.NewSalt()}
+	s.put(t, b)
+	sub, err := b.Submit(t.Context(), s.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, task := ended(t, b, sub.ID)
+	if w.Phase != workload.Succeeded {
+		t.Fatalf("%s: %+v", w.Phase, task.Result)
+	}
+	if len(w.Placed) != 1 || w.Placed[0].Node != runs.self {
+		t.Fatalf("placed %+v, want the worker", w.Placed)
+	}
+	t.Run("its owner reads all of it", func(t *testing.T) {
+		got := s.read(t, b, sub.ID, task.Result)
+		for _, what := range []string{"secret", "input", "stdin", "argument", "variable", "stdout"} {
+			if !strings.Contains(got["stdout"], s.markers[what]) {
+				t.Errorf("the %s is not in what it printed: %.300q", what, got["stdout"])
+			}
+		}
+		if !strings.Contains(got["stderr"], s.markers["stderr"]) || got["small"] != s.markers["output"]+"\n" || got[s.markers["outname"]] != "x\n" {
+			t.Errorf("stderr %.300q, outputs %.300q", got["stderr"], got)
+		}
+		if big := got["big"]; len(big) < bigOutput || !strings.HasPrefix(big, s.markers["big"]) {
+			t.Errorf("the big output has %d bytes and begins with %.60q", len(big), big)
+		}
+	})
+	t.Run("no other node holds or heard any of it", func(t *testing.T) {
+		for what, marker := range s.markers {
+			if where := c.heard(marker, owner.self, runs.self); len(where) > 0 {
+				t.Errorf("the %s was heard: %s", what, where)
+			}
+		}
+		for what, where := range c.stored(t, s.markers) {
+			t.Errorf("the %s is stored in %s", what, where)
+		}
+	})
+	t.Run("no other node opens it", func(t *testing.T) {
+		c.refusesOthers(t, other, sub.ID, task.Result)
+	})
+	t.Run("nothing is left in memory", func(t *testing.T) {
+		until(t, "the folder in memory is empty", func() bool {
+			for _, path := range memoryFoldersIn(runs) {
+				if left, _ := os.ReadDir(path); len(left) > 0 {
+					return false
+				}
+			}
+			return true
+		})
+	})
+}
+
+// read returns what a result holds, by name.
+func (s *secretive) read(t *testing.T, b api.Backend, id workload.ID, r *workload.TaskResult) map[string]string {
+	t.Helper()
+	get := func(data []byte, ref workload.Ref) string {
+		if ref.IsZero() || len(data) > 0 {
+			return string(data)
+		}
+		f, err := b.OpenOutput(t.Context(), id, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		all, err := io.ReadAll(f)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(all)
+	}
+	got := map[string]string{"stdout": get(r.Stdout.Data, r.Stdout.Blob), "stderr": get(r.Stderr.Data, r.Stderr.Blob)}
+	for _, o := range r.Outputs {
+		got[o.Path] = get(o.Data, o.Blob)
+	}
+	return got
+}
+
+// refusesOthers asks for a result and for the key from a node that has no part in it.
+func (c *company) refusesOthers(t *testing.T, other *Node, id workload.ID, r *workload.TaskResult) {
+	tasks, err := other.Backend().Tasks(t.Context(), id, 0, 1)
+	if err == nil && (len(tasks[0].Result.Outputs) > 0 || !strings.Contains(tasks[0].Result.Detail, "only its owner's node")) {
+		t.Errorf("another node is shown %+v", tasks[0].Result)
+	}
+	for _, o := range r.Outputs {
+		if o.Blob.IsZero() {
+			continue
+		}
+		if f, err := other.Backend().OpenOutput(t.Context(), id, o.Blob); err == nil {
+			t.Errorf("another node opens %s", o.Path)
+			_ = f.Close()
+		}
+	}
+	w, err := c.nodes[0].Backend().Inspect(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.Spec.Program.Name != "" || len(w.Spec.Args)+len(w.Spec.Env)+len(w.Spec.Inputs)+len(w.Spec.Secrets) > 0 {
+		t.Errorf("the spec in the ledger shows %+v", w.Spec)
+	}
+}
+
+// memoryFoldersIn are where a node's sealed work is while it runs.
+func memoryFoldersIn(n *Node) []string {
+	return worker.MemoryFolders(filepath.Join(n.cfg.Data, "slots"))
+}
+
+// TestSealedWorkOutlivesItsOwner takes the owner's node away while its sealed work
+// runs, and then the node that runs it: two of three helpers release the key to
+// the next, and the owner, back again, reads what came of it.
+func TestSealedWorkOutlivesItsOwner(t *testing.T) {
+	cfg := func(name, zone string) Config {
+		return Config{
+			Name: name, Cores: 1, Memory: 1 << 30, Labels: map[string]string{"zone": zone}, Attests: collect.Of(),
+			Runners: map[workload.Kind]runner.Runner{workload.Process: stubbornRunner{}}, LeaseTTL: 2 * time.Second,
+		}
+	}
+	c := startCompany(t, cfg("owner", "home"), cfg("one", "home"), cfg("two", "home"), cfg("first", "far"), cfg("second", "far"))
+	owner, helpers := c.nodes[0], c.nodes[1:4]
+	s := newSecretive(sealedScript)
+	s.spec.Seal = &workload.Seal{Salt: seal.NewSalt(), Need: 2}
+	for _, h := range helpers {
+		s.spec.Seal.Helpers = append(s.spec.Seal.Helpers, h.self)
+	}
+	s.put(t, owner.Backend())
+	sub, err := owner.Backend().Submit(t.Context(), s.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var begun bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := owner.Backend().Attach(ctx, sub.ID, api.AttachOptions{Follow: true, Stdout: &untilFirst{&begun, cancel}}); err == nil || !strings.HasPrefix(begun.String(), "begun") {
+		t.Fatalf("it printed %q: %v", begun.String(), err)
+	}
+	runsOn := func(b api.Backend) workload.PeerID {
+		tasks, err := b.Tasks(t.Context(), sub.ID, 0, 1)
+		if err != nil || len(tasks) == 0 {
+			return workload.PeerID{}
+		}
+		return tasks[0].Node
+	}
+	at := slices.IndexFunc(c.nodes, func(n *Node) bool { return n.self == runsOn(owner.Backend()) })
+	if at < 3 {
+		t.Fatalf("it runs on node %d", at)
+	}
+	c.stop[0]()
+	b := c.nodes[1].Backend()
+	until(t, "the cell has other voters", func() bool {
+		st, err := b.Status(t.Context(), false)
+		return err == nil && len(st.Cells) == 1 && len(st.Cells[0].Voters) == 3 && !slices.Contains(st.Cells[0].Voters, owner.self)
+	})
+	c.stop[at]()
+	w, task := ended(t, b, sub.ID)
+	if next := c.nodes[7-at]; w.Phase != workload.Succeeded || task.Result.Attempt < 2 || task.Node != next.self {
+		t.Fatalf("%s on %s, want %s: %+v", w.Phase, task.Node.Short(), next.self.Short(), task.Result)
+	}
+	again := cfg("owner", "home")
+	again.Data = owner.cfg.Data
+	c.start(t, again)
+	b = c.nodes[5].Backend()
+	_, task = ended(t, b, sub.ID)
+	if got := s.read(t, b, sub.ID, task.Result); !strings.Contains(got["stdout"], s.markers["secret"]) || len(got["big"]) < bigOutput {
+		t.Errorf("its owner reads %.300q", got)
+	}
+	for what, where := range c.stored(t, s.markers) {
+		t.Errorf("the %s is stored in %s", what, where)
+	}
+	for what, marker := range s.markers {
+		if where := c.heardBy(marker, c.nodes[1], c.nodes[2]); len(where) > 0 {
+			t.Errorf("the %s was heard: %s", what, where)
+		}
+	}
+}
+
+// stubbornRunner shows a task's files on its stdout and as its output, and never
+// ends the first attempt by itself.
+type stubbornRunner struct{}
+
+func (stubbornRunner) Kind() workload.Kind                   { return workload.Process }
+func (stubbornRunner) Probe(context.Context) (string, error) { return runner.WallNamespaces, nil }
+func (stubbornRunner) Available(*workload.Spec) error        { return nil }
+func (stubbornRunner) Open(_ context.Context, s runner.Slot) (runner.Session, error) {
+	return &stubbornSession{program: s.Program}, nil
+}
+
+type stubbornSession struct {
+	nullSession
+	program string
+}
+
+func (s *stubbornSession) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, error) {
+	out := runner.Outcome{Exit: workload.Exited, Wall: runner.WallNamespaces}
+	if a.Number == 1 {
+		_, err := io.WriteString(a.Stdout, "begun\n")
+		<-ctx.Done()
+		out.Exit = workload.StoppedExit
+		return out, err
+	}
+	all, err := os.ReadFile(s.program)
+	for _, m := range a.Mounts {
+		more, err2 := os.ReadFile(m.Source)
+		all, err = append(all, more...), errors.Join(err, err2)
+	}
+	_, printed := a.Stdout.Write(all)
+	made := os.MkdirAll(a.Out, 0o755)
+	wrote := os.WriteFile(filepath.Join(a.Out, "big"), append(all, make([]byte, bigOutput)...), 0o644)
+	return out, errors.Join(err, printed, made, wrote)
+}
+
+// untilFirst ends what it is printed by with the first bytes.
+type untilFirst struct {
+	to  io.Writer
+	end func()
+}
+
+// Write implements io.Writer.
+func (f *untilFirst) Write(p []byte) (int, error) {
+	defer f.end()
+	return f.to.Write(p)
+}
+
+// heardBy lists on which protocol a marker went to or from some nodes.
+func (c *company) heardBy(marker string, nodes ...*Node) (where []string) {
+	c.tap.mu.Lock()
+	defer c.tap.mu.Unlock()
+	for _, o := range c.tap.said {
+		if bytes.Contains(o.bytes, []byte(marker)) && slices.ContainsFunc(nodes, func(n *Node) bool { return n.self == o.a || n.self == o.b }) {
+			where = append(where, o.proto)
+		}
+	}
+	return where
+}

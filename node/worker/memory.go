@@ -1,0 +1,77 @@
+package worker
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/perrin-mesh/perrin/workload/sandbox"
+)
+
+// errNoMemoryFolder is returned when there is no file system in memory for what
+// sealed work shows in the clear while it runs.
+var errNoMemoryFolder = errors.New("sealed work needs a file system in memory that programs may run from, such as /dev/shm")
+
+// MemoryFolders are where a node's folder for sealed work may lie, the best first.
+// Only those that are in memory and not mounted noexec are used.
+func MemoryFolders(dir string) []string {
+	sum := sha256.Sum256([]byte(dir))
+	name := "perrin-" + hex.EncodeToString(sum[:6])
+	var out []string
+	for _, base := range []string{"/dev/shm", os.Getenv("XDG_RUNTIME_DIR"), "/run/user/" + strconv.Itoa(os.Geteuid()), "/run"} {
+		var fs unix.Statfs_t
+		if base == "" || unix.Statfs(base, &fs) != nil || fs.Flags&unix.ST_NOEXEC != 0 {
+			continue
+		}
+		if kind := int64(fs.Type); kind == unix.TMPFS_MAGIC || kind == unix.RAMFS_MAGIC {
+			out = append(out, filepath.Join(base, name))
+		}
+	}
+	return out
+}
+
+// dropMemory removes what an earlier daemon left behind.
+func dropMemory(dir string) error {
+	var err error
+	for _, path := range MemoryFolders(dir) {
+		err = errors.Join(err, sandbox.RemoveAll(path))
+	}
+	return err
+}
+
+// moveToMemory makes the folder of a slot of sealed work. Others on this machine
+// can pass through to it and not list it: its name cannot be guessed.
+func (s *slot) moveToMemory() error {
+	err := errNoMemoryFolder
+	for _, base := range MemoryFolders(s.w.cfg.Dir) {
+		memory := filepath.Join(base, rand.Text())
+		dir := filepath.Join(memory, filepath.Base(s.dir))
+		made := os.MkdirAll(dir, 0o711)
+		if made == nil {
+			s.memory, s.dir = memory, dir
+			return nil
+		}
+		err = fmt.Errorf("%w: %w", errNoMemoryFolder, made)
+	}
+	return err
+}
+
+// forget lets go of a slot's key and of what it had in memory.
+func (s *slot) forget() error {
+	if !s.spec.Sealed() {
+		return nil
+	}
+	s.secret.Close()
+	s.w.cfg.Blobs.Unpin("slot/" + keyText(s.key))
+	if s.memory == "" {
+		return nil
+	}
+	return sandbox.RemoveAll(s.memory)
+}
