@@ -45,7 +45,7 @@ is modelled and what a simulation cannot tell.`,
 			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
 		},
 	}
-	cmd.AddCommand(a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
+	cmd.AddCommand(a.simTraceCommand(), a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
 	return cmd
 }
 

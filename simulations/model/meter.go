@@ -177,7 +177,7 @@ func (w *World) ending(l *load) {
 	}
 	w.succeeded++
 	var longest int64
-	for t := range w.sc.Workloads[l.stream].Tasks {
+	for t := range w.tasksOf(l) {
 		longest = max(longest, w.service(w.loadOf(l.id), uint32(t)))
 	}
 	w.slowdown.Add((l.ended - l.arrived) * 1000 / longest)

@@ -29,6 +29,7 @@ func (w *World) openSpec(s workload.Signed) (workload.Spec, error) {
 	i := binary.BigEndian.Uint32(s.Payload)
 	l := &w.loads[i]
 	spec := w.specs[l.stream]
+	spec.Tasks.Count = uint32(w.tasksOf(l))
 	copy(spec.Nonce[:], s.Payload)
 	spec.Created = ms(l.arrived)
 	return spec, nil

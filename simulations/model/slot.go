@@ -173,6 +173,9 @@ func (w *World) run(on, i int32) {
 // service is how long a task takes on a reference core: the same whoever runs it.
 func (w *World) service(load int32, task uint32) int64 {
 	l := &w.loads[load]
+	if rows := w.sc.Workloads[l.stream].Arrivals; len(rows) > 0 {
+		return rows[l.who].Service
+	}
 	s := w.seed.Stream(l.who, forService+uint32(l.stream)).From(uint64(l.round)<<24 | uint64(task)<<6)
 	return max(w.sc.Workloads[l.stream].Service.Draw(&s), 1)
 }

@@ -41,6 +41,10 @@ func (w *World) scheduleStream(i int32) {
 	w.arrivals = append(w.arrivals, w.seed.Stream(uint32(i), forArrivals))
 	w.clients = append(w.clients, nil)
 	w.rounds = append(w.rounds, make([]uint32, s.Clients))
+	if len(s.Arrivals) > 0 {
+		w.push(s.Arrivals[0].At, event{kind: arrive, a: i})
+		return
+	}
 	if s.Clients == 0 {
 		w.push(w.gap(i), event{kind: arrive, a: i})
 		return
@@ -86,9 +90,25 @@ func untilDue(bursts []scenario.Burst, now, gap int64) int64 {
 func (w *World) arrive(i int32) {
 	s := &w.arrivals[i]
 	home, own := int32(s.IntN(len(w.peers))), int32(s.IntN(w.sc.Owners))
-	w.push(w.now+w.gap(i), event{kind: arrive, a: i})
+	if rows := w.sc.Workloads[i].Arrivals; len(rows) == 0 {
+		w.push(w.now+w.gap(i), event{kind: arrive, a: i})
+	} else {
+		own = int32(rows[w.numbers[i]].Owner % w.sc.Owners)
+		if next := int(w.numbers[i]) + 1; next < len(rows) {
+			w.push(rows[next].At, event{kind: arrive, a: i})
+		}
+	}
 	w.submit(load{stream: i, who: w.numbers[i], home: home, owner: own})
 	w.numbers[i]++
+}
+
+// tasksOf is how many tasks a workload has.
+func (w *World) tasksOf(l *load) int {
+	s := &w.sc.Workloads[l.stream]
+	if len(s.Arrivals) > 0 {
+		return s.Arrivals[l.who].Tasks
+	}
+	return s.Tasks
 }
 
 // clientSubmits has a client of a closed stream submit its next workload.
@@ -114,7 +134,7 @@ func (w *World) submit(l load) {
 	r := w.where.Uint64()
 	binary.BigEndian.PutUint64(l.id.Random[:], r)
 	binary.BigEndian.PutUint32(l.id.Random[12:], uint32(number))
-	if n := w.sc.Workloads[l.stream].Tasks; n > 1 {
+	if n := w.tasksOf(&l); n > 1 {
 		l.bits = make([]uint64, (n+63)/64)
 	}
 	w.loads = append(w.loads, l)

@@ -39,7 +39,7 @@ func (w *World) workload(i int32) Workload {
 	l := &w.loads[i]
 	s := &w.sc.Workloads[l.stream]
 	return Workload{
-		Number: i, Stream: s.Name, Owner: l.owner, Home: l.home, Cell: l.cell, Tasks: s.Tasks, Arrived: l.arrived, Acked: l.acked,
+		Number: i, Stream: s.Name, Owner: l.owner, Home: l.home, Cell: l.cell, Tasks: w.tasksOf(l), Arrived: l.arrived, Acked: l.acked,
 		Placed: l.placed, Began: l.began, Ended: l.ended, Paid: l.paid, Phase: l.phase, Forgotten: l.missed,
 	}
 }

@@ -27,7 +27,7 @@ func (r *reader) fail(at document.Pos, hint, format string, args ...any) {
 }
 
 // later are fields that a simulator has and this one not yet.
-var later = []string{"fidelity", "trace", "nat", "bandwidth", "energy", "elections"}
+var later = []string{"fidelity", "nat", "bandwidth", "energy", "elections"}
 
 // fields calls the reader of each field of n and refuses what has none.
 func (r *reader) fields(n *document.Node, where string, readers map[string]field) {

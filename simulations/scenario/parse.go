@@ -129,12 +129,13 @@ func (r *reader) workloads(n *document.Node, s *Scenario) {
 			"poisson":   r.figure("workloads.poisson", perSecond, 1, 1e12, func(v float64) { w.Poisson = int64(v) }),
 			"clients":   r.count("workloads.clients", 1, maxClients, &w.Clients),
 			"think":     r.dist("workloads.think", span, &w.Think),
-			"tasks":     r.count("workloads.tasks", 1, maxTasks, &w.Tasks),
+			"tasks":     r.count("workloads.tasks", 1, MaxTasks, &w.Tasks),
 			"shape":     func(n *document.Node) { r.shape(n, &w.Shape) },
 			"service":   r.dist("workloads.service", span, &w.Service),
 			"max_price": r.whole("workloads.max_price", 0, 1<<40, func(v int64) { w.MaxPrice = v }),
 			"timeout":   r.duration("workloads.timeout", ms, int64(workload.MaxTimeout), &w.Timeout),
 			"bursts":    func(n *document.Node) { r.bursts(n, &w) },
+			"arrivals":  func(n *document.Node) { r.arrivals(n, &w) },
 		})
 		r.stream(item, &w)
 		s.Workloads = append(s.Workloads, w)
@@ -144,6 +145,12 @@ func (r *reader) workloads(n *document.Node, s *Scenario) {
 func (r *reader) stream(n *document.Node, w *Workloads) {
 	switch {
 	case n.Kind != document.Map:
+	case n.Get("arrivals") != nil:
+		for _, name := range []string{"poisson", "clients", "think", "tasks", "service", "bursts"} {
+			if other := n.Get(name); other != nil {
+				r.fail(other.Pos, "leave it out", "workloads.%s: the arrivals say it", name)
+			}
+		}
 	case (n.Get("poisson") == nil) == (n.Get("clients") == nil):
 		r.fail(n.Pos, "write poisson: 100/s for an open stream, or clients: 50 for a closed one", "workloads: want either poisson or clients")
 	case n.Get("service") == nil:

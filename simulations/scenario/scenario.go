@@ -77,6 +77,17 @@ type Workloads struct {
 	MaxPrice int64              `json:"max_price"` // micro-credits per slot-second; 0 is no limit
 	Timeout  int64              `json:"timeout"`   // ns
 	Bursts   []Burst            `json:"bursts,omitempty"`
+	// Arrivals are of a trace, in order. Poisson, Tasks and Service are then their
+	// means, for estimates.
+	Arrivals []Arrival `json:"arrivals,omitempty"`
+}
+
+// Arrival is one workload of a trace.
+type Arrival struct {
+	At      int64 `json:"at"`      // ns
+	Tasks   int   `json:"tasks"`   // of which each takes
+	Service int64 `json:"service"` // ns on a reference core
+	Owner   int   `json:"owner"`   // modulo the scenario's owners
 }
 
 // Burst is a while in which Times as many workloads come.
@@ -115,6 +126,12 @@ type Cells struct {
 	AtOnce int64 `json:"at_once"` // ns
 }
 
+// MaxArrivals bounds the rows of a trace, MaxTasks the tasks of a workload.
+const (
+	MaxArrivals = 200_000
+	MaxTasks    = 10_000
+)
+
 // MaxReplications bounds the replications of a study.
 const MaxReplications = 1000
 
@@ -125,7 +142,6 @@ const (
 	maxRegions    = 512
 	maxClients    = 1_000_000
 	maxDepartures = 1024
-	maxTasks      = 10_000
 	maxBursts     = 1024
 )
 

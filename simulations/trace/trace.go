@@ -1,0 +1,250 @@
+// Package trace turns records of real work into arrivals of a scenario: when each
+// workload came, of how many tasks, how long each ran, and whose it was. It reads a
+// plain CSV format of its own and two that are published; no data ships with it.
+//
+// A trace becomes part of the scenario's file, so that the file alone says what was
+// simulated, and its hash covers the trace.
+package trace
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+)
+
+// The formats.
+//
+// CSV has a header with at_s and service_s, in seconds, and tasks and owner (a whole
+// number) where they are known. AzureFunctions is the invocation trace of Azure
+// Functions 2021: app, func, end_timestamp and duration in seconds; an app is an
+// owner. SWF is the Standard Workload Format 2.2 of the Parallel Workloads Archive:
+// a job's processors count as tasks, its user is the owner.
+const (
+	CSV            = "csv"
+	AzureFunctions = "azure-functions-2021"
+	SWF            = "swf"
+)
+
+// Formats lists the formats.
+var Formats = []string{CSV, AzureFunctions, SWF}
+
+// Options say what of a trace is taken.
+type Options struct {
+	Format string
+	Most   int     // rows at most, the earliest; 1 to scenario.MaxArrivals
+	Speed  float64 // how much faster time goes than in the trace; service times stay
+}
+
+// MaxRows bounds the rows of a file that are looked at.
+const MaxRows = 5_000_000
+
+// Read returns the arrivals of a trace in order, the first at 0. An error names the
+// line and the column.
+func Read(in io.Reader, o Options) ([]scenario.Arrival, error) {
+	var rows []row
+	var err error
+	switch o.Format {
+	case CSV:
+		rows, err = readCSV(in, plainColumns)
+	case AzureFunctions:
+		rows, err = readCSV(in, azureColumns)
+	case SWF:
+		rows, err = readSWF(in)
+	default:
+		return nil, fmt.Errorf("there is no format %.40q; there are %s", o.Format, strings.Join(Formats, ", "))
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(rows) == 0:
+		return nil, errors.New("the trace has no row")
+	case !(o.Speed > 0) || o.Speed > 1e9:
+		return nil, fmt.Errorf("speed: want more than 0, got %g", o.Speed)
+	}
+	if o.Format == AzureFunctions { // it is in order of the ends
+		slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.at, b.at) })
+	}
+	rows = rows[:min(len(rows), max(1, min(o.Most, scenario.MaxArrivals)))]
+	return arrivals(rows, o.Speed)
+}
+
+// row is one workload; times are in s.
+type row struct {
+	line        int
+	at, service float64
+	tasks       int64
+	owner       string
+}
+
+func arrivals(rows []row, speed float64) ([]scenario.Arrival, error) {
+	owners := map[string]int{}
+	out := make([]scenario.Arrival, len(rows))
+	first, before := rows[0].at, rows[0].at
+	for i, r := range rows {
+		if r.at < before {
+			return nil, fmt.Errorf("line %d: it came %g s before the one above: sort the trace by time", r.line, before-r.at)
+		}
+		before = r.at
+		if _, known := owners[r.owner]; !known {
+			owners[r.owner] = len(owners)
+		}
+		at := (r.at - first) / speed * 1e9
+		if at > maxTime {
+			return nil, fmt.Errorf("line %d: it comes more than ten years after the first", r.line)
+		}
+		out[i] = scenario.Arrival{
+			At: int64(math.Round(at/1e3)) * 1e3, Service: max(int64(math.Round(r.service*1e6))*1e3, 1e3), Tasks: int(r.tasks), Owner: owners[r.owner],
+		}
+	}
+	return out, nil
+}
+
+const maxTime = 10 * 365 * 24 * 3600 * 1e9 // ns
+
+// columns says which column has what; "" is none. A trace without the start of its
+// workloads has their ends.
+type columns struct{ at, end, service, tasks, owner string }
+
+var (
+	plainColumns = columns{at: "at_s", service: "service_s", tasks: "tasks", owner: "owner"}
+	azureColumns = columns{end: "end_timestamp", service: "duration", owner: "app"}
+)
+
+func readCSV(in io.Reader, want columns) ([]row, error) {
+	r := csv.NewReader(bufio.NewReader(in))
+	r.ReuseRecord = true
+	header, err := r.Read()
+	if err != nil {
+		return nil, fmt.Errorf("the header: %w", err)
+	}
+	index := map[string]int{}
+	for i, name := range header {
+		index[strings.TrimSpace(name)] = i
+	}
+	for _, name := range []string{want.at, want.end, want.service} {
+		if _, ok := index[name]; !ok && name != "" {
+			return nil, fmt.Errorf("the column %s is missing; the header has %.200q", name, strings.Join(header, ","))
+		}
+	}
+	var rows []row
+	for {
+		record, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return rows, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := r.FieldPos(0)
+		if len(rows) == MaxRows {
+			return nil, fmt.Errorf("line %d: more than %d rows", line, MaxRows)
+		}
+		one, err := want.row(record, index)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+		one.line = line
+		rows = append(rows, one)
+	}
+}
+
+func (c *columns) row(record []string, index map[string]int) (row, error) {
+	r := row{tasks: 1}
+	var err, err2, err3 error
+	if r.service, err = seconds(c.service, record[index[c.service]], 0); c.end == "" {
+		r.at, err2 = seconds(c.at, record[index[c.at]], -maxTime)
+	} else if r.at, err2 = seconds(c.end, record[index[c.end]], -maxTime); err == nil {
+		r.at -= r.service
+	}
+	if i, ok := index[c.tasks]; ok {
+		r.tasks, err3 = tasks(record[i])
+	}
+	if i, ok := index[c.owner]; ok {
+		r.owner = strings.Clone(record[i])
+	}
+	return r, errors.Join(err, err2, err3)
+}
+
+func seconds(name, text string, least float64) (float64, error) {
+	v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil || math.IsNaN(v) || v < least || v > maxTime/1e9 {
+		return 0, fmt.Errorf("%s: want seconds of 0 or more, got %.40q", name, text)
+	}
+	return v, nil
+}
+
+func tasks(text string) (int64, error) {
+	v, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+	if err != nil || v < 1 || v > scenario.MaxTasks {
+		return 0, fmt.Errorf("tasks: want 1 to %d, got %.40q", scenario.MaxTasks, text)
+	}
+	return v, nil
+}
+
+// Fields of SWF: the time of submission, the run time and the processors that a job
+// had, and its user. -1 is not known.
+const (
+	swfSubmit, swfRun, swfProcessors, swfUser = 1, 3, 4, 11
+	swfFields                                 = 18
+)
+
+// readSWF reads jobs, but for those that never ran.
+func readSWF(in io.Reader) ([]row, error) {
+	var rows []row
+	s := bufio.NewScanner(in)
+	for line := 1; s.Scan(); line++ {
+		f := strings.Fields(s.Text())
+		if len(f) == 0 || strings.HasPrefix(f[0], ";") {
+			continue
+		}
+		if len(f) != swfFields {
+			return nil, fmt.Errorf("line %d: %d fields, a job has %d", line, len(f), swfFields)
+		}
+		if len(rows) == MaxRows {
+			return nil, fmt.Errorf("line %d: more than %d rows", line, MaxRows)
+		}
+		if f[swfRun] == "-1" || f[swfProcessors] == "-1" || f[swfProcessors] == "0" {
+			continue
+		}
+		r := row{line: line, owner: f[swfUser]}
+		var err, err2, err3 error
+		r.at, err = seconds("submit time", f[swfSubmit], 0)
+		r.service, err2 = seconds("run time", f[swfRun], 0)
+		r.tasks, err3 = tasks(f[swfProcessors])
+		if err := errors.Join(err, err2, err3); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+		rows = append(rows, r)
+	}
+	return rows, s.Err()
+}
+
+// Workloads writes arrivals as the workloads of a scenario.
+func Workloads(name string, rows []scenario.Arrival) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "workloads:\n  - name: %s\n    arrivals: # at, tasks, service of each, owner\n", strconv.Quote(name))
+	for _, r := range rows {
+		fmt.Fprintf(&b, "      - %s %d %s %d\n", short(r.At), r.Tasks, short(r.Service), r.Owner)
+	}
+	return []byte(b.String())
+}
+
+// short writes whole us as a duration.
+func short(ns int64) string {
+	switch {
+	case ns%1e9 == 0:
+		return fmt.Sprintf("%ds", ns/1e9)
+	case ns%1e6 == 0:
+		return fmt.Sprintf("%dms", ns/1e6)
+	}
+	return fmt.Sprintf("%dus", ns/1e3)
+}
