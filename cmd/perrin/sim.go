@@ -349,8 +349,8 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 const gcPercent = 400
 
 // liveShare is the percentage of the estimate beyond which memory is not spent on
-// speed: what lives takes two fifths of it.
-const liveShare = 50
+// speed: what lives takes half of it or more.
+const liveShare = 70
 
 // untilInterrupted returns a context that ends with the first Ctrl-C.
 func (a *app) untilInterrupted(ctx context.Context) (context.Context, func()) {

@@ -146,8 +146,8 @@ func (s *Scenario) Offered() float64 {
 // What one of each costs in memory, in bytes, rounded up from what runs of
 // 10,000 and 100,000 peers took (docs/simulation.md).
 const (
-	perPeer     = 4 << 10
-	perCell     = 64 << 10
+	perPeer     = 3 << 10
+	perCell     = 32 << 10
 	perWorkload = 128
 	perKept     = 8 << 10
 	fixedBytes  = 64 << 20
