@@ -4,20 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
 )
 
 // Embedded starts a mesh of one node inside this process, in a temporary
 // folder, and returns once it takes work. It gets ready for programs of the given
 // kinds alone. stop ends it and removes the folder.
 func Embedded(ctx context.Context, version string, log *slog.Logger, kinds ...workload.Kind) (n *Node, stop func(), err error) {
-	data, err := os.MkdirTemp("", "perrin-embedded-")
+	data, removeData, err := sandbox.TempDir("perrin-embedded-")
 	if err != nil {
 		return nil, nil, err
 	}
-	remove := func() { os.RemoveAll(data) }
+	remove := func() { _ = removeData() }
 	if _, err := Init(data, "embedded"); err != nil {
 		remove()
 		return nil, nil, err

@@ -2,12 +2,15 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,6 +50,9 @@ func TestNothingIsLeftBehindKills(t *testing.T) {
 		began := time.Now()
 		killOne(t, node, victim)
 		node.Kill()
+		if i == 0 {
+			plant(t, node, tmp, prefix)
+		}
 		if err := m.Restart(node); err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +68,53 @@ func TestNothingIsLeftBehindKills(t *testing.T) {
 			return remains(t, node, tmp, prefix), nil
 		}, func(left []string) bool { return len(left) == 0 })
 		t.Logf("round %d (%s): %s", i, victim, time.Since(began))
+	}
+}
+
+// plant leaves what a daemon might that is killed at the worst moment: folders of
+// self-tests, slots, images and compilers that were not done, and a process in the
+// node's cgroup with a mount and a network link in namespaces of its own.
+func plant(t *testing.T, node *devmesh.Member, tmp, prefix string) {
+	t.Helper()
+	old := time.Now().Add(-time.Hour)
+	versions, _ := filepath.Glob(filepath.Join(node.Data, "compiled", "*"))
+	if len(versions) == 0 {
+		t.Fatal("the node keeps no machine code")
+	}
+	for _, dir := range []string{filepath.Join(tmp, "perrin-probe-left"), filepath.Join(node.Data, "slots", "left"), filepath.Join(node.Data, "images", "tmp-1-1"),
+		filepath.Join(node.Data, "vm-probe-left"), filepath.Join(versions[0], "new-left")} {
+		err := os.MkdirAll(filepath.Join(dir, "deep", "er"), 0o755)
+		if err == nil {
+			err = os.Chtimes(dir, old, old)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	parents, _ := filepath.Glob("/sys/fs/cgroup/pids")
+	if os.Geteuid() != 0 || len(parents) == 0 {
+		return // cgroups of version 2 are the emulated machine's
+	}
+	at := filepath.Join(node.Data, "slots", "left")
+	cmd := exec.Command("sh", "-c", "mount -t tmpfs left "+at+" && ip link add left type dummy; echo; exec sleep 1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Setsid: true}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	_, rest, _ := strings.Cut(string(own), ":pids:")
+	below, _, _ := strings.Cut(rest, "\n")
+	group := filepath.Join(parents[0], below, prefix, "w1-left")
+	if err = errors.Join(err, os.MkdirAll(group, 0o755), os.WriteFile(filepath.Join(group, "cgroup.procs"), fmt.Append(nil, cmd.Process.Pid), 0)); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -156,7 +209,8 @@ func remains(t *testing.T, node *devmesh.Member, tmp, prefix string) (left []str
 	}
 	left = append(left, leftMounts(t, node)...)
 	for _, pattern := range []string{"/sys/fs/cgroup/*/" + prefix + "*/w*", "/sys/fs/cgroup/" + prefix + "*/w*", "/sys/fs/cgroup/*/*/" + prefix + "*/w*",
-		filepath.Join(node.Data, "slots", "*"), filepath.Join(tmp, "perrin-*")} {
+		filepath.Join(node.Data, "slots", "*"), filepath.Join(node.Data, "images", "tmp-*"), filepath.Join(node.Data, "vm-probe-*"),
+		filepath.Join(node.Data, "compiled", "*", "new-*"), filepath.Join(tmp, "perrin-*")} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

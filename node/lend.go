@@ -25,7 +25,7 @@ func (n *Node) watchLoad(ctx context.Context) error {
 	if m.used == nil {
 		return nil // no machine of its own: what nobody was granted is idle
 	}
-	watched := load.Machine{Proc: os.DirFS("/proc"), CPUs: m.topo.CPUs(), Used: m.used, Quiet: n.cfg.Quiet.Hold}
+	watched := load.Machine{Proc: os.DirFS("/proc"), CPUs: m.topo.CPUs(), Used: m.used, Quiet: n.cfg.Quiet.Hold, Groups: m.groups}
 	if n.cfg.Watched != nil {
 		watched = *n.cfg.Watched
 	}

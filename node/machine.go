@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/perrin-mesh/perrin/node/gauge"
+	"github.com/perrin-mesh/perrin/node/load"
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/scheduler/capacity"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
@@ -44,6 +45,7 @@ type machine struct {
 	about      workload.Machine
 	controls   sandbox.Controls
 	used       usedTime // nil where no process is started
+	groups     *load.Groups
 	gauge      gauge.Result
 }
 
@@ -174,6 +176,9 @@ func (n *Node) openRunners(ctx context.Context) error {
 	}
 	n.onClose("sandbox", host.Close)
 	n.machine.controls, n.machine.used = host.Controls(), host.Time
+	if top, own := host.Unified(); top != "" {
+		n.machine.groups = &load.Groups{FS: os.DirFS(top), Own: own}
+	}
 	data, err := filepath.Abs(n.cfg.Data)
 	if err != nil {
 		return err

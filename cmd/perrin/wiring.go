@@ -16,6 +16,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/devmesh"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
 )
 
 // embedded starts a mesh of one node in this process.
@@ -144,8 +145,8 @@ func devFolder(named string) (dir string, remove func(), err error) {
 		}
 		return dir, func() {}, os.MkdirAll(dir, 0o700)
 	}
-	dir, err = os.MkdirTemp("", "perrin-dev-")
-	return dir, func() { os.RemoveAll(dir) }, err
+	dir, removeDir, err := sandbox.TempDir("perrin-dev-")
+	return dir, func() { _ = removeDir() }, err
 }
 
 // runCommand runs the user's command against the mesh and returns its exit code.

@@ -7,8 +7,10 @@
 // used is the CPU time that they wanted. It goes by the busiest of the last few
 // samples, so that the machine's owner is believed at once and idleness only
 // after a while. Pressure (PSI) speaks for memory and disks, of which spare work
-// takes its share at any priority; CPU pressure would be raised by spare work's
-// own waiting.
+// takes its share at any priority; CPU pressure of the machine would be raised by
+// spare work's own waiting. Where cgroups of version 2 tell how long the programs of
+// each wait for a CPU, the longest wait of one that is not the node's counts as
+// wanted too: programs that share a CPU use less than they want.
 package load
 
 import (
@@ -42,6 +44,10 @@ type Sample struct {
 	Memory  int64 // permille of the last 10 s in which some program waited for memory; 0 where the kernel does not say
 	Disk    int64 // permille in which all waited for a disk; likewise
 	Quiet   bool  // the owner wants the machine alone now
+
+	// Waits is how long some program of each other cgroup has waited for a CPU so
+	// far, in us; nil where the kernel does not say.
+	Waits map[string]int64
 }
 
 // Slot is a spare slot.
@@ -106,7 +112,8 @@ func (r *Rule) remember(s Sample) {
 	over := s.At - r.last.At // ms: us of CPU per ms is permille of a thread
 	busy := max(s.Busy-r.last.Busy, 0) / over
 	own, spare := max(s.Own-r.last.Own, 0)/over, max(s.Spare-r.last.Spare, 0)/over
-	r.demand = append(r.demand, use{at: s.At, others: max(busy-own, 0), wanted: max(busy-spare, 0)})
+	waited := min(longest(r.last.Waits, s.Waits)/over, 1000) // of one thread's worth: it says that some waited, not how many
+	r.demand = append(r.demand, use{at: s.At, others: max(busy-own, 0), wanted: max(busy-spare, 0) + waited})
 	r.demand = slices.DeleteFunc(r.demand, func(u use) bool { return u.at <= s.At-r.Config.Calm && u.at != s.At })
 }
 

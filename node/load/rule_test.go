@@ -31,16 +31,19 @@ func TestRule(t *testing.T) {
 				return ""
 			case "run":
 				var ms, others, reserved, spare int64
-				var memory, disk int64
+				var memory, disk, waits, waited int64
 				d.ScanArgs(t, "ms", &ms)
 				d.MaybeScanArgs(t, "others", &others)
 				d.MaybeScanArgs(t, "reserved", &reserved)
 				d.MaybeScanArgs(t, "spare", &spare)
+				d.MaybeScanArgs(t, "waits", &waits)
 				d.MaybeScanArgs(t, "memory", &memory)
 				d.MaybeScanArgs(t, "disk", &disk)
 				s.Threads, s.Memory, s.Disk, s.Quiet = 4, memory, disk, d.HasArg("quiet")
 				for range ms / 250 {
 					s.At += 250
+					waited += 250 * waits
+					s.Waits = map[string]int64{"user.slice": waited, "system.slice": waited / 2}
 					s.Busy += 250 * (others + reserved + spare)
 					s.Own += 250 * (reserved + spare)
 					s.Spare += 250 * spare

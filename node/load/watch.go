@@ -24,6 +24,8 @@ type Machine struct {
 	CPUs []int // that the node may use
 	// Used is the CPU time of sandboxes and of spare ones among them.
 	Used func() (all, spare time.Duration)
+	// Groups are the machine's cgroups of version 2; nil where there are none.
+	Groups *Groups
 	// Lent signals that something was lent; nil is never.
 	Lent <-chan struct{}
 	// Quiet reports whether the owner wants the machine alone; nil is never.
@@ -72,6 +74,7 @@ func (m *Machine) sample(begin time.Time) (Sample, error) {
 		return Sample{}, err
 	}
 	s.Memory, s.Disk = m.pressure("pressure/memory", "some"), m.pressure("pressure/io", "full")
+	s.Waits = m.Groups.waits()
 	s.Quiet = m.Quiet != nil && m.Quiet(now)
 	return s, nil
 }

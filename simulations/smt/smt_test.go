@@ -3,6 +3,7 @@ package smt
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,6 +39,8 @@ func TestMachine(t *testing.T) {
 	t.Run("topology", said.topology)
 	t.Run("cores", said.wholeCores)
 	t.Run("owners", said.owners)
+	t.Run("escape", said.escape)
+	t.Run("waits", said.waits)
 }
 
 // boot runs the machine to its end and returns what it said.
@@ -185,5 +188,33 @@ func (w *words) owners(t *testing.T) {
 	}
 	if own[0]/2 != held {
 		t.Errorf("CPU %d of the same owner's is not on core %d, whose other thread it has and which nobody else may use", own[0], held)
+	}
+}
+
+// escape: the program that tries to get out does not, in cgroups of version 2.
+func (w *words) escape(t *testing.T) {
+	if report := w.of(t, "escape"); strings.Count(report, "\t") < 20 {
+		t.Errorf("it tried for little:\n%s", report)
+	}
+}
+
+// waits: two programs of the machine's owner share a CPU. They use one thread and
+// want two, which the pressure of their cgroup tells, so two are not lent.
+func (w *words) waits(t *testing.T) {
+	lent := func(step string) int {
+		var drawn struct {
+			Offer struct {
+				Free struct {
+					Spare int `json:"spare"`
+				} `json:"free"`
+			} `json:"offer"`
+		}
+		if err := json.Unmarshal([]byte(w.of(t, step)), &drawn); err != nil {
+			t.Fatal(err)
+		}
+		return drawn.Offer.Free.Spare
+	}
+	if before, beside := lent("lent before"), lent("lent beside"); beside != before-2 {
+		t.Errorf("%d threads are lent, %d beside the owner's programs; their cgroup's pressure is\n%s", before, beside, w.of(t, "pressure"))
 	}
 }

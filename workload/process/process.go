@@ -311,11 +311,11 @@ func (s *session) Close() error {
 
 // Probe runs the shim's self-test in a sandbox like any attempt's.
 func (r *Runner) Probe(ctx context.Context) (string, error) {
-	dir, err := os.MkdirTemp("", "perrin-probe-")
+	dir, remove, err := sandbox.TempDir("perrin-probe-")
 	if err != nil {
 		return "", fmt.Errorf("probe: %w", err)
 	}
-	defer sandbox.RemoveAll(dir)
+	defer func() { _ = remove() }()
 	if err := r.host.SelfTest(ctx, dir, true, inside.RoleProbe); err != nil {
 		return "", fmt.Errorf("process: %w: %w", runner.ErrUnavailable, err)
 	}

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -101,6 +102,22 @@ func (h *Host) Roots() []string {
 		}
 	}
 	return out
+}
+
+// Unified returns the top of the machine's version 2 cgroups, and those of them, by
+// their paths from there, that are this node's own: this process's and its
+// sandboxes'. The top is "" where sandboxes are in version 1 or in none.
+func (h *Host) Unified() (top string, own []string) {
+	m, err := currentMounts()
+	if err != nil || h.tree.unified == "" {
+		return "", nil
+	}
+	for _, dir := range []string{m.unified, h.tree.unified, h.spare.unified} {
+		if rel, err := filepath.Rel(m.unifiedTop, dir); err == nil && dir != "" && rel != "." {
+			own = append(own, rel)
+		}
+	}
+	return m.unifiedTop, own
 }
 
 // Close kills whatever still runs in the node's cgroups and removes them. No

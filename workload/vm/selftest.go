@@ -30,9 +30,12 @@ const (
 	testMemory = 16 << 20
 )
 
+// probePrefix begins the names of self-tests' folders.
+const probePrefix = "vm-probe-"
+
 // selfTest runs the guest in a sandbox like any machine's.
 func (h *hypervisor) selfTest(ctx context.Context, a accel) (err error) {
-	dir, err := os.MkdirTemp(h.dir, "vm-probe-")
+	dir, err := os.MkdirTemp(h.dir, probePrefix)
 	if err != nil {
 		return err
 	}

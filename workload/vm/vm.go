@@ -68,6 +68,12 @@ var _ runner.Runner = (*Runner)(nil)
 // New returns the runner of workload.VM, which needs KVM, and the one of
 // workload.EmulatedVM, which uses KVM where that works and else emulates.
 func New(cfg Config) (hardware, emulated *Runner) {
+	left, _ := filepath.Glob(filepath.Join(cfg.Dir, probePrefix+"*")) // of a daemon that was killed; the folder is this one's alone
+	for _, dir := range left {
+		if err := sandbox.RemoveAll(dir); err != nil {
+			cfg.Logger.Warn("remove what an earlier daemon left", "err", err)
+		}
+	}
 	h := &hypervisor{host: cfg.Host, dir: cfg.Dir, guest: cfg.Guest, log: cfg.Logger, tested: map[accel]error{}}
 	return &Runner{h, workload.VM}, &Runner{h, workload.EmulatedVM}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -123,6 +124,30 @@ func daemon(name string, args ...string) {
 	fail(cmd.Start())
 }
 
+// owner has two programs share one CPU in a cgroup of their own, and says what the
+// node lends out before and meanwhile.
+func owner(node []string) {
+	const group = "/sys/fs/cgroup/owner.slice"
+	fail(os.Mkdir(group, 0o755))
+	say("lent before", node, "perrin", "nodes", "one", "--json")
+	for range 2 {
+		cmd := exec.Command("probe", "spin")
+		fail(cmd.Start())
+		defer cmd.Process.Kill()
+		fail(os.WriteFile(group+"/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0))
+		last := [2]uint64{1 << 7}
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", cmd.Process.Pid))
+		for _, t := range threads {
+			var tid uintptr
+			fmt.Sscan(filepath.Base(t), &tid)
+			syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, tid, 16, uintptr(unsafe.Pointer(&last)))
+		}
+	}
+	time.Sleep(12 * time.Second) // the node looks every two seconds while it lends nothing
+	show("pressure", group+"/cpu.pressure")
+	say("lent beside", node, "perrin", "nodes", "one", "--json")
+}
+
 func socket(name string) string { return "/run/" + name + ".sock" }
 
 func run() {
@@ -165,6 +190,9 @@ func run() {
 	say("why", two, "perrin", "why", "stranger")
 	show("log two", "/tmp/two.log")
 	say("own thread", one, "perrin", "run", "--disk", "16MiB", "--memory", "128MiB", "--threads", "1", "--where", "name==one", "--", "probe", "affinity")
+	say("escape", one, "perrin", "run", "--disk", "16MiB", "--memory", "128MiB", "--threads", "1", "--where", "name==one", "--", "probe", "escape", "root=/work", "mark=",
+		"secret=/init", "key=/data/one/keys/node", "socket="+socket("one"), "other=/data/one/slots/x", "variable=HOME_OF_NODE", "pid=1", "tcp=127.0.0.1:1", "abstract=none", "shm=1")
+	owner(one)
 	show("log", "/tmp/one.log")
 	fmt.Print("\nALL DONE\n")
 }
