@@ -22,7 +22,8 @@ import (
 )
 
 // imageStarts measures what a container image costs that lies unpacked on the
-// node, with the runner alone, beside `runc run` of the same program.
+// node, with the runner alone, beside the same program in each OCI runtime that is
+// installed and runs here.
 func imageStarts(ctx context.Context, b *bench) error {
 	program, name := noopProgram()
 	if program == nil {
@@ -48,18 +49,58 @@ func imageStarts(ctx context.Context, b *bench) error {
 		spec.Program.Kind, spec.Program.Layers = workload.OCI, []workload.Ref{{Digest: workload.Digest{1}, Size: layer.size}}
 		slot.Layer = func(int) (string, error) { return layer.path, nil }
 	}
-	runc, err := runcOf(ctx, b)
+	rivals, err := runtimes(ctx, b)
 	if err != nil {
 		return err
 	}
-	return s.images(ctx, b, record, runc)
+	return s.images(ctx, b, record, rivals)
 }
 
-// runcOf returns a function that runs the clock by runc once, or nil.
-func runcOf(ctx context.Context, b *bench) (func(context.Context) error, error) {
-	if _, err := exec.LookPath("runc"); err != nil {
-		b.out.note("rival: runc is not installed")
-		return nil, nil
+// runtimeRival is an OCI runtime: it runs the clock once.
+type runtimeRival struct {
+	name string
+	run  func(context.Context) error
+}
+
+// runtimes are the rivals that are installed and run here, runc first.
+func runtimes(ctx context.Context, b *bench) ([]runtimeRival, error) {
+	state := filepath.Join(b.tmp, "runtimes")
+	ways := []struct {
+		name string
+		args []string
+	}{
+		{"runc", []string{"runc", "--root", state + "-runc"}},
+		{"crun", []string{"crun", "--root", state + "-crun"}},
+		// crun does not start where both versions of cgroups are mounted.
+		{"crun", []string{"unshare", "--mount", "sh", "-c", `umount /sys/fs/cgroup/unified && exec crun "$@"`, "crun", "--root", state + "-crun"}},
+		{"runsc", []string{"runsc", "--root", state + "-runsc", "--network=none", "--ignore-cgroups"}},
+	}
+	var out []runtimeRival
+	var why error
+	for i, w := range ways {
+		last := i == len(ways)-1 || ways[i+1].name != w.name
+		if len(out) > 0 && out[len(out)-1].name == w.name {
+			continue
+		}
+		run, err := runtimeOf(ctx, b, w.name, w.args)
+		switch why = errors.Join(why, err); {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err == nil:
+			out = append(out, runtimeRival{w.name, run})
+			why = nil
+		case last:
+			b.out.note("rival: %v", why)
+			why = nil
+		}
+	}
+	return out, nil
+}
+
+// runtimeOf returns a function that runs the clock by a runtime once, which works.
+func runtimeOf(ctx context.Context, b *bench, name string, command []string) (func(context.Context) error, error) {
+	if _, err := exec.LookPath(name); err != nil {
+		return nil, fmt.Errorf("%s is not installed", name)
 	}
 	bundle, err := ociBundle(ctx, b, elf(clockCode))
 	if err != nil {
@@ -67,42 +108,55 @@ func runcOf(ctx context.Context, b *bench) (func(context.Context) error, error) 
 	}
 	var n atomic.Int64
 	run := func(ctx context.Context) error {
-		out, err := exec.CommandContext(ctx, "runc", "run", "--bundle", bundle, fmt.Sprintf("perrin-bench-%d-%d", os.Getpid(), n.Add(1))).CombinedOutput()
+		id := fmt.Sprintf("perrin-bench-%d-%d", os.Getpid(), n.Add(1))
+		args := append(command[1:len(command):len(command)], "run", "--bundle", bundle, id)
+		out, err := exec.CommandContext(ctx, command[0], args...).CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("runc: %w: %.300s", err, out)
+			return fmt.Errorf("%s does not run here: %w: %.300s", name, err, out)
 		}
 		return nil
 	}
-	if err := run(ctx); err != nil {
-		b.out.note("rival: it does not run here: %v", err)
-		return nil, ctx.Err()
-	}
-	return run, nil
+	return run, run(ctx)
 }
 
 // images is one start at a time, and then two at once.
-func (s *starter) images(ctx context.Context, b *bench, record string, runc func(context.Context) error) error {
+func (s *starter) images(ctx context.Context, b *bench, record string, rivals []runtimeRival) error {
 	if _, err := s.attempt(ctx, record, nil); err != nil { // unpacks it
 		return err
 	}
-	var ours, bare []float64
-	for range min(b.sizes.starts, 100) {
+	var ours []float64
+	theirs := make([][]float64, len(rivals))
+	for range min(b.sizes.starts, 50) {
 		took, err := s.attempt(ctx, record, nil)
 		if err != nil {
 			return err
 		}
 		ours = append(ours, millis(took))
-		if runc != nil {
+		for i, r := range rivals {
 			began := time.Now()
-			if err := runc(ctx); err != nil {
+			if err := r.run(ctx); err != nil {
 				return err
 			}
-			bare = append(bare, millis(time.Since(began)))
+			theirs[i] = append(theirs[i], millis(time.Since(began)))
 		}
 		if err := pause(ctx, betweenSubmits); err != nil {
 			return err
 		}
 	}
+	const cold = "image unpacked on the node, runner alone: cold to its first output, p50"
+	if len(rivals) == 0 {
+		b.out.add(atMost(cold, "ms", percentile(ours, 50), 60))
+	}
+	for i, r := range rivals {
+		b.out.add(atMost(cold, "ms", percentile(ours, 50), 60).against(r.name+" run, to its end", percentile(theirs[i], 50)))
+	}
+	if len(rivals) > 0 && rivals[0].name == "runc" {
+		b.out.add(atMost("the same as a multiple of runc run", "x", percentile(ours, 50)/percentile(theirs[0], 50), 1.5))
+	}
+	return s.manyImages(ctx, b, record, rivals)
+}
+
+func (s *starter) manyImages(ctx context.Context, b *bench, record string, rivals []runtimeRival) error {
 	rate, err := twoAtOnce(ctx, b.sizes.starts, func(ctx context.Context) error {
 		_, err := s.attempt(ctx, record, nil)
 		return err
@@ -110,19 +164,17 @@ func (s *starter) images(ctx context.Context, b *bench, record string, runc func
 	if err != nil {
 		return err
 	}
-	cold := atMost("image unpacked on the node, runner alone: cold to its first output, p50", "ms", percentile(ours, 50), 60)
-	many := atLeast("attempts of an image, each in a sandbox and cgroups of its own, runner alone, two at once", "/s", rate, 40)
-	if runc != nil {
-		cold = cold.against("runc run, to its end", percentile(bare, 50))
-		containers, err := twoAtOnce(ctx, min(b.sizes.starts, 100), runc)
+	const many = "attempts of an image, each in a sandbox and cgroups of its own, runner alone, two at once"
+	if len(rivals) == 0 {
+		b.out.add(atLeast(many, "/s", rate, 40))
+	}
+	for _, r := range rivals {
+		theirs, err := twoAtOnce(ctx, min(b.sizes.starts, 50), r.run)
 		if err != nil {
 			return err
 		}
-		many = many.against("runc run, two at once", containers)
-		b.out.add(atMost("the same as a multiple of runc run", "x", percentile(ours, 50)/percentile(bare, 50), 1.5))
+		b.out.add(atLeast(many, "/s", rate, 40).against(r.name+" run, two at once", theirs))
 	}
-	b.out.add(cold)
-	b.out.add(many)
 	return nil
 }
 

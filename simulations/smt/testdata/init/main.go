@@ -116,12 +116,13 @@ func show(name, file string) {
 }
 
 // daemon starts a node, whose log goes to a file.
-func daemon(name string, args ...string) {
+func daemon(name string, args ...string) (pid int) {
 	log, err := os.Create("/tmp/" + name + ".log")
 	fail(err)
 	cmd := exec.Command("perrin", append([]string{"up", "--data", "/data/" + name, "--socket", socket(name), "--lease-ttl", "60s", "--loopback", "--mdns=false"}, args...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	fail(cmd.Start())
+	return cmd.Process.Pid
 }
 
 // owner has two programs share one CPU in a cgroup of their own, and says what the
@@ -129,6 +130,7 @@ func daemon(name string, args ...string) {
 func owner(node []string) {
 	const group = "/sys/fs/cgroup/owner.slice"
 	fail(os.Mkdir(group, 0o755))
+	time.Sleep(8 * time.Second) // what ran before is forgotten after three
 	say("lent before", node, "perrin", "nodes", "one", "--json")
 	for range 2 {
 		cmd := exec.Command("probe", "spin")
@@ -156,7 +158,7 @@ func run() {
 		show(fmt.Sprintf("siblings%d", cpu), fmt.Sprintf("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu))
 	}
 	say("init", nil, "perrin", "init", "--data", "/data/one", "--name", "one")
-	daemon("one")
+	first := daemon("one")
 	for i := 0; i < 120; i++ {
 		if _, err := os.Stat(socket("one")); err == nil {
 			break
@@ -190,8 +192,8 @@ func run() {
 	say("why", two, "perrin", "why", "stranger")
 	show("log two", "/tmp/two.log")
 	say("own thread", one, "perrin", "run", "--disk", "16MiB", "--memory", "128MiB", "--threads", "1", "--where", "name==one", "--", "probe", "affinity")
-	say("escape", one, "perrin", "run", "--disk", "16MiB", "--memory", "128MiB", "--threads", "1", "--where", "name==one", "--", "probe", "escape", "root=/work", "mark=",
-		"secret=/init", "key=/data/one/keys/node", "socket="+socket("one"), "other=/data/one/slots/x", "variable=HOME_OF_NODE", "pid=1", "tcp=127.0.0.1:1", "abstract=none", "shm=1")
+	say("escape", one, "perrin", "run", "--disk", "16MiB", "--memory", "128MiB", "--threads", "1", "--where", "name==one", "--", "probe", "escape", "root=/work", "mark=a",
+		"secret=/init", "key=/data/one/keys/node", "socket="+socket("one"), "other=/data/one/slots/x", "variable=HOME_OF_NODE", fmt.Sprint("pid=", first), "tcp=127.0.0.1:1", "abstract=none", "shm=1")
 	owner(one)
 	show("log", "/tmp/one.log")
 	fmt.Print("\nALL DONE\n")
