@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -37,10 +38,14 @@ type packed struct {
 	finished int           // batch tasks
 }
 
-// mixedLoad packs the same load twice in turn: once with a core for every task,
-// once with the batch tasks in the services' idle time. The node is in this
-// process, its sandboxes are real, and it takes the machine for idle but for its
-// own work: what others do meanwhile slows both ways alike.
+// ways are how the batch tasks are packed: a core for each, a thread for each, or
+// the idle time of the services' cores.
+var ways = []workload.Class{workload.Core, workload.Thread, workload.Spare}
+
+// mixedLoad packs the same load in each way in turn, and then the batch tasks without
+// the services: what idle time keeps of a core whose owner does nothing. The node is
+// in this process, its sandboxes are real, and it takes the machine for idle but for
+// its own work: what others do meanwhile slows all ways alike.
 func mixedLoad(ctx context.Context, b *bench) error {
 	dir, err := os.MkdirTemp(b.tmp, "mix")
 	if err != nil {
@@ -52,40 +57,63 @@ func mixedLoad(ctx context.Context, b *bench) error {
 	}
 	defer stop()
 	m := &mixed{b: b, backend: backend, cores: runtime.NumCPU(), steps: b.sizes.mixSteps, batch: b.sizes.mixBatch, work: b.sizes.mixWork}
-	var ways [2][]packed
-	for range b.sizes.mixRounds {
-		for way, class := range []workload.Class{workload.Core, workload.Spare} {
-			p, err := m.pack(ctx, class)
+	packs, alone := map[workload.Class][]packed{}, map[workload.Class][]packed{}
+	for round := range b.sizes.mixRounds {
+		for i := range ways {
+			way := ways[(i+round)%len(ways)] // none is always after the same one
+			p, err := m.pack(ctx, way, true)
 			if err != nil {
 				return err
 			}
-			ways[way] = append(ways[way], p)
+			packs[way] = append(packs[way], p)
+			if way == workload.Thread {
+				continue
+			}
+			if p, err = m.pack(ctx, way, false); err != nil {
+				return err
+			}
+			alone[way] = append(alone[way], p)
 		}
 	}
-	m.report(ways[0], ways[1])
+	m.report(packs)
+	keeps := ratios(alone[workload.Core], alone[workload.Spare], packed.ms)
+	m.b.out.add(atLeast("batch tasks alone: speed in idle time, of that with a core for each", "%", median(keeps), 95).
+		noting("median of %d rounds, from %.1f to %.1f %%", len(keeps), slices.Min(keeps), slices.Max(keeps)))
 	return nil
 }
 
-func (m *mixed) report(cores, spare []packed) {
-	took := func(p packed) float64 { return p.took.Seconds() * 1000 }
-	each := func(p packed) float64 { return float64(p.cost) / float64(max(p.finished, 1)) }
-	service := func(p packed) float64 { return median(p.service) }
-	of := func(ps []packed, f func(packed) float64) float64 {
-		var v []float64
-		for _, p := range ps {
-			v = append(v, f(p))
-		}
-		return median(v)
+func (p packed) ms() float64   { return p.took.Seconds() * 1000 }
+func (p packed) each() float64 { return float64(p.cost) / float64(max(p.finished, 1)) }
+func (p packed) slow() float64 { return median(p.service) }
+
+// ratios are of pairs of one round, in percent: how fast the second was, by a time
+// that each took.
+func ratios(first, second []packed, took func(packed) float64) (percent []float64) {
+	for i := range first {
+		percent = append(percent, 100*took(first[i])/max(took(second[i]), 1))
 	}
-	var speed []float64 // of pairs of one round, which had about the same company
-	for i := range cores {
-		speed = append(speed, 100*service(cores[i])/max(service(spare[i]), 1))
+	return percent
+}
+
+func medianOf(ps []packed, f func(packed) float64) float64 {
+	var v []float64
+	for _, p := range ps {
+		v = append(v, f(p))
 	}
+	return median(v)
+}
+
+func (m *mixed) report(packs map[workload.Class][]packed) {
+	cores, threads, spare := packs[workload.Core], packs[workload.Thread], packs[workload.Spare]
+	speed := ratios(cores, spare, packed.slow)
 	what := fmt.Sprintf("%d services, idle half of the time, and %d batch tasks on %d cores", m.cores, m.batch, m.cores)
 	m.b.out.add(atLeast(what+": speed of a service beside spare work", "%", median(speed), 95).
 		noting("median of %d rounds, each beside one without spare work; from %.1f to %.1f %%", len(speed), slices.Min(speed), slices.Max(speed)))
-	m.b.out.add(atMost("the same: a batch task costs, in idle time", "µcr", of(spare, each), 0).against("a core for each", of(cores, each)))
-	m.b.out.add(atMost("the same: all has ended after", "ms", of(spare, took), 0).against("a core for each", of(cores, took)))
+	const one = "a core for each"
+	m.b.out.add(atMost("the same: a batch task costs, in idle time", "µcr", medianOf(spare, packed.each), 0).against(one, medianOf(cores, packed.each)))
+	m.b.out.add(atMost("the same: a batch task costs, with a thread for each", "µcr", medianOf(threads, packed.each), 0).against(one, medianOf(cores, packed.each)))
+	m.b.out.add(atMost("the same: all has ended after, in idle time", "ms", medianOf(spare, packed.ms), 0).against(one, medianOf(cores, packed.ms)))
+	m.b.out.add(atMost("the same: all has ended after, with a thread for each", "ms", medianOf(threads, packed.ms), 0).against(one, medianOf(cores, packed.ms)))
 }
 
 func median(v []float64) float64 {
@@ -96,32 +124,35 @@ func median(v []float64) float64 {
 	return s[len(s)/2]
 }
 
-// pack runs the load with the batch tasks in one class.
-func (m *mixed) pack(ctx context.Context, class workload.Class) (p packed, err error) {
+// pack runs the load with the batch tasks in one class, beside the services or not.
+func (m *mixed) pack(ctx context.Context, class workload.Class, services bool) (p packed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	service := shellTasks("services", uint32(m.cores), workload.Core,
-		fmt.Sprintf("i=0; while [ $i -lt %d ]; do i=$((i+1)); n=0; while [ $n -lt 6000 ]; do n=$((n+1)); done; sleep 0.02; done", m.steps))
 	batch := shellTasks("batch", uint32(m.batch), class, fmt.Sprintf("n=0; while [ $n -lt %d ]; do n=$((n+1)); done", m.work))
+	specs := []workload.Spec{batch}
+	if services {
+		specs = []workload.Spec{shellTasks("services", uint32(m.cores), workload.Core,
+			fmt.Sprintf("i=0; while [ $i -lt %d ]; do i=$((i+1)); n=0; while [ $n -lt 6000 ]; do n=$((n+1)); done; sleep 0.02; done", m.steps)), batch}
+	}
 	began := time.Now()
-	first, err := m.backend.Submit(ctx, service)
-	if err != nil {
-		return p, err
-	}
-	second, err := m.backend.Submit(ctx, batch)
-	if err != nil {
-		return p, err
-	}
+	ended := make([]*api.Workload, len(specs))
 	group, gctx := errgroup.WithContext(ctx)
-	var ended [2]*api.Workload
-	for i, id := range []workload.ID{first.ID, second.ID} {
-		group.Go(func() (err error) { ended[i], err = untilEnded(gctx, m.backend, id); return err })
+	for i, spec := range specs { // in this order
+		sub, err := m.backend.Submit(ctx, spec)
+		if err != nil {
+			return p, errors.Join(err, group.Wait())
+		}
+		group.Go(func() (err error) { ended[i], err = untilEnded(gctx, m.backend, sub.ID); return err })
 	}
 	if err := group.Wait(); err != nil {
 		return p, err
 	}
-	p.took, p.cost, p.finished = time.Since(began), ended[1].Cost, int(ended[1].Tasks.Done)
-	tasks, err := m.backend.Tasks(ctx, first.ID, 0, uint32(m.cores))
+	last := ended[len(ended)-1]
+	p.took, p.cost, p.finished = time.Since(began), last.Cost, int(last.Tasks.Done)
+	if !services {
+		return p, nil
+	}
+	tasks, err := m.backend.Tasks(ctx, ended[0].ID, 0, uint32(m.cores))
 	for _, t := range tasks {
 		if t.Result != nil {
 			p.service = append(p.service, float64(t.Result.Usage.WallMs))

@@ -125,19 +125,19 @@ func daemon(name string, args ...string) (pid int) {
 	return cmd.Process.Pid
 }
 
-// owner has two programs share one CPU in a cgroup of their own, and says what the
+// owner has four programs share two CPUs in a cgroup of their own, and says what the
 // node lends out before and meanwhile.
 func owner(node []string) {
 	const group = "/sys/fs/cgroup/owner.slice"
 	fail(os.Mkdir(group, 0o755))
 	time.Sleep(8 * time.Second) // what ran before is forgotten after three
 	say("lent before", node, "perrin", "nodes", "one", "--json")
-	for range 2 {
+	for i := range 4 {
 		cmd := exec.Command("probe", "spin")
 		fail(cmd.Start())
 		defer cmd.Process.Kill()
 		fail(os.WriteFile(group+"/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0))
-		last := [2]uint64{1 << 7}
+		last := [2]uint64{1 << (7 - 2*(i%2))}
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", cmd.Process.Pid))
 		for _, t := range threads {
 			var tid uintptr
