@@ -183,6 +183,7 @@ func (n *Node) findCell(ctx context.Context, id workload.CellID) (wire.CellView,
 func (n *Node) Suited(ctx context.Context, lot *scheduler.Lot) (offers []workload.Offer, dht bool) {
 	msg := &wire.SuitedMsg{
 		Owner: lot.Owner, Shape: lot.Shape, Kind: lot.Kind, Where: lot.Where, MaxPrice: lot.MaxPrice, Wanted: lot.Wanted,
+		Require: lot.Require,
 	}
 	for _, d := range n.digests.Board.List(time.Now()) {
 		if d.Cell == n.homeCell() || !mayServe(&d, lot) || len(offers) >= 64 {

@@ -272,11 +272,15 @@ func (e *entry) score() workload.Score { return workload.Score{RTTMicros: e.rtt,
 // rate is the node's ask for a slot by its offer.
 func (e *entry) rate(shape workload.Resources) int64 { return pricing.SlotRate(e.offer.Asks, shape) }
 
-// Unsuited returns why a machine can never run a lot, whatever it has free.
-func Unsuited(m *workload.Machine, kind workload.Kind, where workload.Where) []workload.Reason {
+// Unsuited returns why a machine can never run a lot, whatever it has free. Of
+// the level that it must prove it looks at what the machine says it can make.
+func Unsuited(m *workload.Machine, kind workload.Kind, where workload.Where, level workload.Level) []workload.Reason {
 	var reasons []workload.Reason
 	if !slices.Contains(m.Kinds, kind) {
 		reasons = append(reasons, workload.Reason{Code: workload.NoRunner, Note: string(kind)})
+	}
+	if !m.Proves(level) {
+		reasons = append(reasons, workload.Reason{Code: workload.NotProved, Note: "it has no " + string(level)})
 	}
 	if where.String() == "" {
 		return reasons // gathering the facts would cost more than all the rest

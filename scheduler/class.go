@@ -19,6 +19,7 @@ type Lot struct {
 	MaxPrice int64             // micro-credits per slot-second; 0 is no limit
 	Wanted   uint32            // slots now
 	Since    int64             // ms, when it began to want: the oldest is served first
+	Require  *workload.Require // what each node must prove, or nil
 	Avoid    []workload.PeerID // nodes that failed it: called only when nobody else fits
 }
 
@@ -27,18 +28,20 @@ type classKey struct {
 	shape    workload.Resources
 	host     string
 	maxPrice int64
+	require  string // workload.Require.Key
 	rule     ruleKey
 }
 
 type ruleKey struct {
 	kind  workload.Kind
 	where string
+	level workload.Level // that is to be proved, or LevelNone
 }
 
 func keyOf(lot *Lot) classKey {
 	return classKey{
-		shape: lot.Shape, host: lot.Host, maxPrice: lot.MaxPrice,
-		rule: ruleKey{kind: lot.Kind, where: lot.Where},
+		shape: lot.Shape, host: lot.Host, maxPrice: lot.MaxPrice, require: lot.Require.Key(),
+		rule: ruleKey{kind: lot.Kind, where: lot.Where, level: lot.Require.Least()},
 	}
 }
 
@@ -67,6 +70,7 @@ func newClass(key classKey) *class {
 type rule struct {
 	kind    workload.Kind
 	where   workload.Where
+	level   workload.Level
 	classes int
 	suits   []suit // by entry.slot
 }
@@ -78,7 +82,7 @@ type suit struct {
 
 func newRule(key ruleKey) *rule {
 	where, _ := workload.ParseWhere(key.where) // validated when the spec was accepted
-	return &rule{kind: key.kind, where: where}
+	return &rule{kind: key.kind, where: where, level: key.level}
 }
 
 // unsuited returns why a node can never run lots of this rule.
@@ -88,7 +92,7 @@ func (r *rule) unsuited(e *entry) []workload.Reason {
 	}
 	s := &r.suits[e.slot]
 	if s.machine != e.machine {
-		*s = suit{machine: e.machine, reasons: Unsuited(&e.offer.Machine, r.kind, r.where)}
+		*s = suit{machine: e.machine, reasons: Unsuited(&e.offer.Machine, r.kind, r.where, r.level)}
 	}
 	return s.reasons
 }

@@ -113,6 +113,9 @@ type Output struct {
 type CallOut struct {
 	Node workload.PeerID
 	Call workload.Call
+	// Require is what the node must have proved before the call goes out; else
+	// the shell declines in its place. Nil is nothing.
+	Require *workload.Require
 }
 
 // AskSiblings asks sibling cells, and the DHT, for nodes that fit a lot which

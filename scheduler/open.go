@@ -163,9 +163,12 @@ func (d *Desk) call(now int64, l *lotState, chosen []candidate, notes []workload
 		a.calls = append(a.calls, call{candidate: c, node: c.entry.offer.Node, held: held})
 		a.siblings, a.dht = a.siblings || c.entry.away, a.dht || c.entry.dht
 		slowest = max(slowest, c.score.RTTMicros/1000)
-		out = append(out, Output{Call: &CallOut{Node: c.entry.offer.Node, Call: d.message(a)}})
+		out = append(out, Output{Call: &CallOut{Node: c.entry.offer.Node, Call: d.message(a), Require: l.lot.Require}})
 	}
 	a.closes = now + min(max(d.cfg.CallMin, 2*slowest), d.cfg.CallMax)
+	if l.lot.Require != nil {
+		a.closes = now + d.cfg.CallMax // evidence takes a chip its time
+	}
 	d.set(timer{at: a.closes, auction: a})
 	return out
 }

@@ -62,6 +62,22 @@ type Require struct {
 // Fresh reports whether each award needs evidence of its own.
 func (r *Require) Fresh() bool { return r != nil && r.MaxAge == 0 }
 
+// Key tells requirements apart: equal ones, and none, have equal keys.
+func (r *Require) Key() string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %q", r.Level, r.MaxAge, r.Measurements)
+}
+
+// Least is the level that is required; LevelNone is none.
+func (r *Require) Least() Level {
+	if r == nil {
+		return LevelNone
+	}
+	return r.Level
+}
+
 // Validate returns an error that names the field that is wrong.
 func (r *Require) Validate() error {
 	switch {

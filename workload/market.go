@@ -1,6 +1,9 @@
 package workload
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Machine is what a node says of itself that does not change while it runs.
 type Machine struct {
@@ -38,6 +41,12 @@ type Offer struct {
 	Drain   bool     `cbor:"7,keyasint" json:"draining"`
 	ValidMs int64    `cbor:"8,keyasint" json:"valid_ms"` // from receipt
 	Running int32    `cbor:"9,keyasint" json:"running"`  // attempts now
+}
+
+// Proves reports whether the machine says that it can make evidence that meets
+// a level. What it proves is for those to see who ask it.
+func (m *Machine) Proves(level Level) bool {
+	return level.rank() == 0 || slices.ContainsFunc(m.Attests, func(kind string) bool { return Level(kind).Meets(level) })
 }
 
 // AuctionID names one call for bids and everything that answers it.
@@ -98,6 +107,7 @@ const (
 	HoldGone       Code = "hold-gone"
 	LeaseTooLate   Code = "lease-too-late"
 	StartFailed    Code = "start-failed"
+	NotProved      Code = "not-proved"
 	Busy           Code = "busy"
 	Refused        Code = "refused"
 	Outbid         Code = "outbid"

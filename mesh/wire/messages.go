@@ -244,6 +244,7 @@ type SuitedMsg struct {
 	Where    string             `cbor:"4,keyasint" max:"1024"`
 	MaxPrice int64              `cbor:"5,keyasint"`
 	Wanted   uint32             `cbor:"6,keyasint"`
+	Require  *workload.Require  `cbor:"7,keyasint,omitempty"` // what each node must prove; nil is nothing
 }
 
 // SuitedOffers answers SuitedMsg with the nodes' own signed offers.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -18,14 +19,18 @@ const callPatience = 2 * time.Second
 // call sends a call for bids and feeds the answer to the desk.
 func (l *Leader) call(out *scheduler.CallOut) {
 	l.count(func(s *Stats) { s.Calls++ })
-	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
-	defer cancel()
 	decline := func(code workload.Code, note string) {
 		l.feed(scheduler.Input{Decline: &workload.Decline{
 			Auction: out.Call.Auction, Node: out.Node,
 			Reasons: []workload.Reason{{Code: code, Note: workload.Cut(note, 256)}},
 		}})
 	}
+	if code, note := l.prove(out); code != "" {
+		decline(code, note)
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, callPatience)
+	defer cancel()
 	var answer wire.CallAnswer
 	err := l.cfg.Caller.Call(ctx, out.Node, wire.ProtoCall, &wire.CallMsg{Call: out.Call}, &answer)
 	switch {
@@ -48,6 +53,33 @@ func (l *Leader) call(out *scheduler.CallOut) {
 	default:
 		decline(workload.Refused, "its answer is neither bid nor decline")
 	}
+}
+
+// provePatience is how long a call waits for evidence: an auction with a
+// requirement is open for 1.5 s. What comes later serves the next.
+const provePatience = 1200 * time.Millisecond
+
+// prove has a node prove what the lot requires, before it is called. It returns
+// why it is not called, or nothing.
+func (l *Leader) prove(out *scheduler.CallOut) (code workload.Code, note string) {
+	switch {
+	case out.Require == nil:
+		return "", ""
+	case l.cfg.Prover == nil:
+		return workload.NotProved, "the leader appraises no evidence"
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, provePatience)
+	defer cancel()
+	_, err := l.cfg.Prover.Prove(ctx, out.Node, out.Call.Workload, out.Call.Auction, out.Require)
+	switch {
+	case err == nil:
+		return "", ""
+	case errors.Is(err, workload.ErrNotProved):
+		return workload.NotProved, strings.TrimPrefix(err.Error(), workload.ErrNotProved.Error()+": ")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, wire.Busy):
+		return workload.Busy, "its evidence is still being made"
+	}
+	return workload.NotReached, err.Error()
 }
 
 // OpenBid verifies and decodes a signed bid. It is pure.
@@ -253,12 +285,16 @@ func (l *Leader) askSiblings(lot *scheduler.Lot) {
 func (l *Leader) HandleSuited(ctx context.Context, m *wire.SuitedMsg) ([]workload.PeerID, error) {
 	lot := scheduler.Lot{
 		Owner: m.Owner, Shape: m.Shape, Kind: m.Kind, Where: m.Where, MaxPrice: m.MaxPrice, Wanted: m.Wanted,
+		Require: m.Require,
 	}
 	if err := m.Shape.Validate(); err != nil {
 		return nil, wire.Errorf(wire.Malformed, "shape: %v", err)
 	}
 	if _, err := workload.ParseWhere(m.Where); err != nil {
 		return nil, wire.Errorf(wire.Malformed, "where: %v", err)
+	}
+	if err := m.Require.Validate(); err != nil {
+		return nil, wire.Errorf(wire.Malformed, "%v", err)
 	}
 	return ask(ctx, l, func(now int64) (nodes []workload.PeerID) {
 		for _, o := range l.desk.Suited(&lot, now, 16) {

@@ -47,6 +47,13 @@ type Siblings interface {
 	Suited(ctx context.Context, lot *scheduler.Lot) (offers []workload.Offer, dht bool)
 }
 
+// Prover has a node prove what a workload requires of it. It returns the
+// appraisal that does; an error that wraps workload.ErrNotProved when there is
+// none, and says why; any other when it is not known yet.
+type Prover interface {
+	Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Appraisal, error)
+}
+
 // Config is what a leader is made of.
 type Config struct {
 	Self     workload.PeerID
@@ -56,6 +63,7 @@ type Config struct {
 	Cell     Cell
 	Caller   Caller
 	Siblings Siblings
+	Prover   Prover // nil proves nothing
 	Store    Blobs
 	Desk     scheduler.Config
 	Lease    lease.Config
@@ -327,6 +335,7 @@ func deskLot(lot ledger.Lot) *scheduler.Lot {
 	return &scheduler.Lot{
 		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host,
 		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since + youth*int64(lot.Live), Avoid: lot.Faulted,
+		Require: lot.Spec.Require,
 	}
 }
 

@@ -109,7 +109,7 @@ func (w *Worker) unsuited(call *workload.Call) []workload.Reason {
 	if err != nil {
 		return []workload.Reason{{Code: workload.WhereMismatch, Note: "not a condition"}}
 	}
-	reasons := scheduler.Unsuited(&w.cfg.Machine, call.Kind, where)
+	reasons := scheduler.Unsuited(&w.cfg.Machine, call.Kind, where, workload.LevelNone)
 	if r := w.cfg.Runners[call.Kind]; len(reasons) == 0 && call.Host != "" {
 		spec := workload.Spec{Program: workload.Program{Kind: call.Kind, Host: call.Host}}
 		if err := r.Available(&spec); errors.Is(err, runner.ErrProgramMissing) {

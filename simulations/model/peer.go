@@ -227,7 +227,7 @@ func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []w
 	if !p.fresh {
 		return 0, nil, []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	}
-	if reasons := scheduler.Unsuited(w.park(p), call.Kind, workload.Where{}); len(reasons) > 0 {
+	if reasons := scheduler.Unsuited(w.park(p), call.Kind, workload.Where{}, workload.LevelNone); len(reasons) > 0 {
 		return 0, nil, reasons
 	}
 	alloc, now := w.allocator(p), ms(w.now)

@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/node/attestor"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// prover implements leader.Prover: it asks for evidence, and remembers what was
+// found of it for as long as specs allow. Its methods may be called from any
+// goroutine.
+type prover struct {
+	n *Node
+
+	mu    sync.Mutex
+	known map[proofKey]*inquiry
+}
+
+// proofKey is what an appraisal may serve: any work, or one workload whose spec
+// wants fresh evidence.
+type proofKey struct {
+	node  workload.PeerID
+	level workload.Level
+	job   workload.ID
+}
+
+// inquiry is one question for evidence. What is below done is set once it is closed.
+type inquiry struct {
+	done  chan struct{}
+	found *workload.Appraisal
+	err   error
+	at    time.Time
+}
+
+const (
+	maxInquiries = 4096             // appraisals that are remembered
+	freshFor     = time.Minute      // evidence for one award may wait so long for it
+	askAgain     = 10 * time.Second // before a node that did not convince is asked again
+)
+
+// Prove implements leader.Prover. It does not wait longer than ctx; what comes
+// after that serves who asks next.
+func (p *prover) Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Appraisal, error) {
+	key := proofKey{node: node, level: r.Level}
+	question := attestor.Question{Kind: r.Level}
+	if r.Fresh() {
+		key.job, question.Job, question.Award = job, job, auction
+	}
+	q := p.inquire(key, question, r)
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if q.err != nil {
+		return nil, q.err
+	}
+	if r.Fresh() {
+		p.forget(key, q) // it has served its award
+	}
+	return q.found, q.found.Meet(r, time.Now().UnixMilli())
+}
+
+// inquire returns the question that serves a requirement: one that is being asked
+// or was answered, or a new one.
+func (p *prover) inquire(key proofKey, question attestor.Question, r *workload.Require) *inquiry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.known[key]; q != nil && q.serves(r, time.Now()) {
+		return q
+	}
+	if p.known == nil || len(p.known) >= maxInquiries {
+		p.known = map[proofKey]*inquiry{} // they are asked again
+	}
+	q := &inquiry{done: make(chan struct{})}
+	p.known[key] = q
+	go p.ask(q, key.node, question)
+	return q
+}
+
+// serves reports whether an inquiry need not be made again.
+func (q *inquiry) serves(r *workload.Require, now time.Time) bool {
+	select {
+	case <-q.done:
+	default:
+		return true
+	}
+	age := now.Sub(q.at)
+	switch {
+	case q.err != nil:
+		return false
+	case q.found.Meet(r, now.UnixMilli()) != nil:
+		return age < askAgain
+	case r.Fresh():
+		return age < freshFor
+	}
+	return q.found.Until == 0 || now.UnixMilli() < q.found.Until
+}
+
+// ask outlives who asked first: a slow chip's evidence serves the next auction.
+func (p *prover) ask(q *inquiry, node workload.PeerID, question attestor.Question) {
+	defer close(q.done)
+	proof, err := p.n.attestor.Ask(context.Background(), node, question)
+	q.at = time.Now()
+	switch {
+	case errors.Is(err, attestor.ErrPolicy):
+		q.err = fmt.Errorf("%w: the leader %s appraises nothing: %w", workload.ErrNotProved, p.n.name, err)
+	case err != nil:
+		q.err = err
+	default:
+		q.found = proof.Appraisal
+	}
+}
+
+// forget drops an answer that may be used once.
+func (p *prover) forget(key proofKey, q *inquiry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known[key] == q {
+		delete(p.known, key)
+	}
+}
