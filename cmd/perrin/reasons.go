@@ -62,6 +62,7 @@ var reasonWords = map[workload.Code]string{
 	workload.HoldGone:      "gave the held capacity away before the award came",
 	workload.LeaseTooLate:  "got the award after its first lease had ended",
 	workload.StartFailed:   "could not start it",
+	workload.NotProved:     "did not prove what is required",
 	workload.Busy:          "is too busy to bid",
 	workload.Refused:       "refused",
 	workload.Outbid:        "was outbid",

@@ -35,7 +35,8 @@ type shape struct {
 	detach      bool
 	allowTCG    bool
 
-	seal sealFlags
+	seal    sealFlags
+	require requireFlag
 
 	given func(flag string) bool
 }
@@ -66,6 +67,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.noAutoInput, "no-auto-input", false, "do not ship files that the arguments name")
 	f.BoolVar(&s.allowTCG, "allow-tcg", false, "let a node without KVM emulate a virtual machine's processor: slow, and no wall by itself")
 	s.seal.register(f)
+	s.require.register(f)
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
@@ -74,15 +76,12 @@ func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 	spec := workload.DefaultSpec()
 	spec.Name, spec.Where, spec.MaxPrice, spec.Retries = s.name, s.where, s.maxPrice, s.retries
 	spec.OnPartition, spec.Keep = workload.Partition(s.onPartition), workload.Keep(s.keep)
-	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout} {
+	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout, s.seal.fill, s.require.fill} {
 		if err := fill(&spec); err != nil {
 			return spec, err
 		}
 	}
-	err := s.seal.fill(&spec)
-	if err != nil {
-		return spec, err
-	}
+	var err error
 	if spec.Env, err = environment(s.env, getenv); err != nil {
 		return spec, err
 	}

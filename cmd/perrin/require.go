@@ -1,0 +1,51 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/perrin-mesh/perrin/mesh/attest/appraise"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// requireFlag is what run and map are told that a node has to prove.
+type requireFlag struct {
+	level        string
+	measurements []string
+	age          time.Duration
+}
+
+func (r *requireFlag) register(f *pflag.FlagSet) {
+	f.StringVar(&r.level, "require", "", "what a node must prove of its machine before it may run it: tpm (sgx, tdx and snp have no verifier yet)")
+	f.StringArrayVar(&r.measurements, "measurement", nil, "NAME=HEX that it must show, such as pcr7=…; of one name any will do; with --require")
+	f.DurationVar(&r.age, "evidence-age", workload.DefaultEvidenceAge, "how old its evidence may be; 0 is fresh for each award; with --require")
+}
+
+// fill puts into a spec what the flags say.
+func (r *requireFlag) fill(spec *workload.Spec) (err error) {
+	if r.level == "" && r.age != workload.DefaultEvidenceAge {
+		return usagef("add --require tpm, or leave --evidence-age out", "--evidence-age: nothing is required")
+	}
+	if spec.Require, err = requireOf(r.level, r.measurements, r.age); err != nil || spec.Require == nil {
+		return err
+	}
+	if !slices.Contains(appraise.Levels(), spec.Require.Level) {
+		return usagef("use --require tpm", "--require %s: there is no verifier for it yet, so no node could prove it", spec.Require.Level)
+	}
+	return nil
+}
+
+// requires says in words what a spec wants proved.
+func requires(r *workload.Require) string {
+	text := string(r.Level)
+	if len(r.Measurements) > 0 {
+		text += " with " + strings.Join(r.Measurements, ", ")
+	}
+	if r.Fresh() {
+		return text + ", fresh for each award"
+	}
+	return text + ", with evidence of at most " + (time.Duration(r.MaxAge) * time.Millisecond).String()
+}
