@@ -29,7 +29,7 @@ type sealFlags struct {
 func (s *sealFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.on, "seal", false, "encrypt program, arguments, inputs and outputs: only the machine that runs it and this node can read them")
 	f.StringVar(&s.helpers, "seal-helpers", "", "nodes that release the key when this one is off: 2of3, or 2of:NODE,NODE,NODE; with --seal")
-	f.StringArrayVar(&s.secrets, "secret", nil, "NAME=FILE, a secret that the program finds as .secrets/NAME and on its unit socket; with --seal; repeatable")
+	f.StringArrayVar(&s.secrets, "secret", nil, "NAME=FILE, a secret that the program finds as .secrets/NAME in its working directory, in memory alone; with --seal; repeatable")
 }
 
 const hintSeal = "add --seal: only sealed work keeps secrets from the other nodes"
