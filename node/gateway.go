@@ -13,7 +13,6 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus"
 	"github.com/perrin-mesh/perrin/consensus/store"
-	"github.com/perrin-mesh/perrin/mesh/attest/appraise"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
@@ -64,7 +63,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if err := spec.Validate(); err != nil {
 		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
 	}
-	if r := spec.Require; r != nil && !slices.Contains(appraise.Levels(), r.Level) {
+	if r := spec.Require; r != nil && !r.Level.Verified() {
 		return nil, &api.Error{Kind: api.Invalid, Message: fmt.Sprintf("require.level: there is no verifier for %s yet, so no node could prove it", r.Level), Hint: "require tpm"}
 	}
 	if spec.Sealed() {

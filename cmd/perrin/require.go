@@ -1,13 +1,11 @@
 package main
 
 import (
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/perrin-mesh/perrin/mesh/attest/appraise"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -32,7 +30,7 @@ func (r *requireFlag) fill(spec *workload.Spec) (err error) {
 	if spec.Require, err = requireOf(r.level, r.measurements, r.age); err != nil || spec.Require == nil {
 		return err
 	}
-	if !slices.Contains(appraise.Levels(), spec.Require.Level) {
+	if !spec.Require.Level.Verified() {
 		return usagef("use --require tpm", "--require %s: there is no verifier for it yet, so no node could prove it", spec.Require.Level)
 	}
 	return nil

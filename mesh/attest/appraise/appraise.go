@@ -8,9 +8,6 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// Levels are those that have a verifier in this version.
-func Levels() []workload.Level { return []workload.Level{workload.LevelTPM} }
-
 // Appraise says what evidence proves. It returns an appraisal in any case; one
 // that proves nothing says why.
 func Appraise(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
