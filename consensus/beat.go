@@ -11,11 +11,11 @@ import (
 // beat lets the heartbeats to all followers leave at the same moments. The
 // library sends each between a tenth and a fifth of the heartbeat timeout after
 // the last, by a clock of its own for every follower; so a leader would wake up
-// for each of them. Here one that is due waits for the next moment, which is at
-// most a quarter of the timeout after the follower's last one.
+// for each of them. Here one that is due waits for the next moment: there are
+// three in a timeout, and every second one is enough for a server at rest.
 type beat struct {
 	every time.Duration // between two moments; 0 is no waiting
-	most  time.Duration // between two heartbeats to a follower
+	most  time.Duration // between two heartbeats to a follower; twice that to one at rest
 	late  time.Duration // after a moment that still counts as it
 	zero  time.Time
 
@@ -30,16 +30,16 @@ type beat struct {
 func newBeat(timeout time.Duration) *beat {
 	b := &beat{zero: time.Now(), last: map[raft.ServerID]time.Time{}, hurry: make(chan struct{})}
 	if timeout >= 500*time.Millisecond {
-		b.every, b.most, b.late = timeout/5, timeout/4, timeout/20
+		b.every, b.most, b.late = timeout/3, timeout*2/5, timeout/20
 	}
 	return b
 }
 
 // wait returns when a heartbeat to a follower may leave, and notes that it does.
-func (b *beat) wait(ctx context.Context, id raft.ServerID) {
+func (b *beat) wait(ctx context.Context, id raft.ServerID, atRest bool) {
 	b.mu.Lock()
 	now := time.Now()
-	pause := b.pause(now, b.last[id])
+	pause := b.pause(now, b.last[id], atRest)
 	b.last[id] = now.Add(pause)
 	hurry := b.hurry
 	b.mu.Unlock()
@@ -57,13 +57,17 @@ func (b *beat) wait(ctx context.Context, id raft.ServerID) {
 
 // pause is how long a heartbeat waits that is due now, after one at last. The
 // caller holds mu.
-func (b *beat) pause(now, last time.Time) time.Duration {
+func (b *beat) pause(now, last time.Time, atRest bool) time.Duration {
 	if b.every == 0 || b.urgent > 0 {
 		return 0
 	}
-	since := now.Sub(b.zero) % b.every
-	pause := b.every - since
-	if since < b.late || now.Add(pause).Sub(last) > b.most {
+	every, most := b.every, b.most
+	if atRest {
+		every, most = 2*every, 2*most
+	}
+	since := now.Sub(b.zero) % every
+	pause := every - since
+	if since < b.late || now.Add(pause).Sub(last) > most {
 		return 0
 	}
 	return pause

@@ -15,6 +15,7 @@ type contact struct {
 	term uint64
 	sent time.Time // when the latest request was sent that it answered with success in term
 	last uint64    // the last entry in its log, as of its latest answer
+	rest bool      // the answer before named the same
 }
 
 // contacts notes when the leader sent what a follower has answered. Sending
@@ -34,6 +35,7 @@ func (c *contacts) note(id raft.ServerID, term uint64, sent time.Time, resp *raf
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	news := c.peers[id]
+	news.rest = news.last == resp.LastLog
 	news.last = resp.LastLog
 	if resp.Success && resp.Term == term && (term > news.term || term == news.term && sent.After(news.sent)) {
 		news.term, news.sent = term, sent
@@ -59,6 +61,13 @@ func (c *contacts) news() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.change
+}
+
+// resting reports whether a follower's log did not move between its last answers.
+func (c *contacts) resting(id raft.ServerID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peers[id].rest
 }
 
 func (c *contacts) of(id workload.PeerID) contact {

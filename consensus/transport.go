@@ -3,6 +3,7 @@ package consensus
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -141,7 +142,7 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
 ) error {
 	t.trim(req)
 	if isHeartbeat(req) {
-		t.beat.wait(t.layer.ctx, id)
+		t.beat.wait(t.layer.ctx, id, t.atRest(id))
 	}
 	sent := time.Now()
 	if err := t.NetworkTransport.AppendEntries(id, to, req, resp); err != nil {
@@ -149,6 +150,15 @@ func (t *transport) AppendEntries(id raft.ServerID, to raft.ServerAddress,
 	}
 	t.contacts.note(id, req.Term, sent, resp)
 	return nil
+}
+
+// atRest reports whether a server can do with few heartbeats: a standby, whom no
+// lease and no election counts, with nothing new in its log.
+func (t *transport) atRest(id raft.ServerID) bool {
+	standby := slices.ContainsFunc(t.members.current().Servers, func(s Server) bool {
+		return s.Suffrage == Nonvoter && serverID(s.ID) == id
+	})
+	return standby && t.contacts.resting(id)
 }
 
 // AppendEntriesPipeline opens a pipeline whose messages are bounded too.

@@ -18,8 +18,13 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// membersEvery is how often the leader looks at who serves its cell.
-const membersEvery = 300 * time.Millisecond
+// How often the leader looks at who serves its cell: while something changes, and
+// once nothing has for a while.
+const (
+	membersEvery  = 300 * time.Millisecond
+	membersAtRest = time.Second
+	restAfter     = 10 // looks that changed nothing
+)
 
 // keeper changes the servers and members of a cell by the pure rules, for one
 // term of leadership. Its goroutine owns it. Its clock counts from when the term
@@ -43,13 +48,21 @@ type joined struct {
 func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 	n.forgetCopies()
 	k := &keeper{n: n, c: c, l: l, since: time.Now(), joined: map[workload.PeerID]joined{}}
-	for pause(ctx, membersEvery) {
+	every, same := membersEvery, 0
+	for pause(ctx, every) {
 		now := time.Now()
 		if now.Sub(k.since) > fullTerm && n.room() != nil {
 			k.yieldTerm()
 		}
 		view := k.view(now)
-		for _, a := range cellrules.Plan(k.ms(now), view) {
+		plan := cellrules.Plan(k.ms(now), view)
+		every, same = membersEvery, same+1
+		if len(plan) > 0 {
+			same = 0
+		} else if same > restAfter {
+			every = membersAtRest
+		}
+		for _, a := range plan {
 			if err := k.carryOut(ctx, a); err != nil {
 				n.log.Warn("cell change failed", "verb", a.Verb, "peer", a.Node.Short(), "why", a.Why, "err", err)
 				break

@@ -163,7 +163,8 @@ func (b *bench) watch(ctx context.Context, m *mesh) ([]span, error) {
 			return nil, err
 		}
 	}
-	if err := pause(ctx, b.sizes.idle); err != nil {
+	idle := func() error { return pause(ctx, b.sizes.idle) }
+	if err := m.profiled(ctx, fmt.Sprintf("idle-%d", len(m.Members)), idle); err != nil {
 		return nil, err
 	}
 	for i, member := range m.Members {
