@@ -303,12 +303,13 @@ func (w *world) kept(asked *stack.Machine, p promise) {
 // entry, and checks that they are the same.
 func (w *world) agree() {
 	w.t.Helper()
-	home := w.await(w.anyone(), time.Minute, "a status", func(st *api.Status) bool { return st.Ready }).Cells[0]
 	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
+		// Asked each time: one that was away may name servers that are none any more.
+		home := w.await(w.anyone(), time.Minute, "a status", func(st *api.Status) bool { return st.Ready }).Cells[0]
 		heads := map[uint64]map[workload.Digest][]string{}
 		for _, id := range slices.Concat(home.Voters, home.Standby) {
 			i := slices.IndexFunc(w.Machines, func(x *stack.Machine) bool { return x.ID() == id })
