@@ -60,10 +60,25 @@ func (unguarded) Done() <-chan struct{}                                { return 
 // maxSlots is how many attempts at once a node is willing to run.
 const maxSlots = 1024
 
+// checkReserve refuses to keep more for the machine's owner than the machine has:
+// the node would offer nothing, and nobody would know why.
+func (n *Node) checkReserve(topo capacity.Topology) error {
+	if cores := len(topo.Cores); n.cfg.KeepCores > cores {
+		return fmt.Errorf("reserve: cores=%d is more than the %d of this machine; cores=%d keeps all of them, and their idle time is lent", n.cfg.KeepCores, cores, cores)
+	}
+	if memory := n.memory(topo); n.cfg.KeepMemory > 0 && n.cfg.KeepMemory >= memory {
+		return fmt.Errorf("reserve: memory=%d MiB leaves nothing of the %d MiB that this node may use", n.cfg.KeepMemory>>20, memory>>20)
+	}
+	return nil
+}
+
 // openMachine reads what the machine has, and proves what it can isolate.
 func (n *Node) openMachine(ctx context.Context) error {
 	topo, err := n.topology()
 	if err != nil {
+		return err
+	}
+	if err := n.checkReserve(topo); err != nil {
 		return err
 	}
 	n.machine = &machine{topo: topo}

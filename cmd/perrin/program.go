@@ -64,6 +64,9 @@ func findProgram(arg string, getenv func(string) string) (program, error) {
 	if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
 		return shipped(arg)
 	}
+	if strings.Trim(arg, "0123456789") == "" {
+		return program{}, usagef("a number that is meant for --spare is written --spare="+arg, "no program %.60q", arg)
+	}
 	p := named(arg)
 	p.unknown = true
 	p.note = fmt.Sprintf("this machine has no program %.60q; a node that has it may run it", arg)

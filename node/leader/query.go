@@ -200,19 +200,26 @@ func (l *Leader) list(m *wire.QueryMsg) []api.Workload {
 	return out
 }
 
-// resolve finds a workload by the beginning of its ID or by its name.
+// resolve finds a workload by the beginning of its ID or by its name. A name that one
+// alone has says enough.
 func (l *Leader) resolve(text string) (workload.ID, error) {
 	if id, err := workload.ParseID(text); err == nil {
 		return id, l.withWorkload(id, func(*ledger.State, *ledger.View) {})
 	}
-	var found []workload.ID
+	var found, named []workload.ID
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for v := range s.List(ledger.Filter{}) {
+			if v.Spec.Name == text {
+				named = append(named, v.ID)
+			}
 			if strings.HasPrefix(v.ID.String(), text) || v.Spec.Name == text {
 				found = append(found, v.ID)
 			}
 		}
 	})
+	if len(named) == 1 {
+		return named[0], nil
+	}
 	switch len(found) {
 	case 0:
 		return workload.ID{}, wire.Errorf(wire.NotFound, "no workload whose ID begins with, or whose name is, %q", text)
