@@ -193,6 +193,9 @@ func (g gateway) Attach(ctx context.Context, id workload.ID, opt api.AttachOptio
 		if err != nil {
 			return err
 		}
+		if w.Spec != nil && w.Spec.Sealed() && w.Owner != idOf(g.n.id.owner) {
+			return errSealed()
+		}
 		task, err := g.taskPlace(ctx, id, opt.Task)
 		if err != nil {
 			return err

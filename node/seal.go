@@ -270,9 +270,14 @@ func (g gateway) OpenOutput(ctx context.Context, id workload.ID, ref workload.Re
 		k.Close()
 		return blob, err
 	case k == nil:
-		return nil, errors.Join(&api.Error{Kind: api.Unauthorized, Message: "the work is sealed: only its owner's node reads what it left", Hint: "ask on the node it was submitted on"}, blob.Close())
+		return nil, errors.Join(errSealed(), blob.Close())
 	}
 	return &unsealed{seal.Decrypt(blob, k, worker.SealedContent), blob, k}, nil
+}
+
+// errSealed is what another node than the owner's says of what sealed work left.
+func errSealed() error {
+	return &api.Error{Kind: api.Unauthorized, Message: "the work is sealed: only its owner's node reads what it left", Hint: "ask on the node it was submitted on"}
 }
 
 // unsealed is an opened output.

@@ -63,6 +63,18 @@ type Require struct {
 	MaxAge int64 `cbor:"3,keyasint" json:"max_age_ms"`
 }
 
+// String says in words what is required.
+func (r *Require) String() string {
+	text := string(r.Level)
+	if len(r.Measurements) > 0 {
+		text += " with " + strings.Join(r.Measurements, ", ")
+	}
+	if r.Fresh() {
+		return text + " (fresh for each award)"
+	}
+	return text + " (evidence of at most " + (time.Duration(r.MaxAge) * time.Millisecond).String() + ")"
+}
+
 // Fresh reports whether each award needs evidence of its own.
 func (r *Require) Fresh() bool { return r != nil && r.MaxAge == 0 }
 

@@ -30,6 +30,20 @@ type Seal struct {
 	Helpers []PeerID `cbor:"6,keyasint,omitempty" json:"helpers,omitempty" max:"8"`  // nodes that hold a share of it, so that the owner's need not be up
 }
 
+// Guarantee says in a sentence what a spec asks to be proved and what sealing
+// comes to with that; "" where it asks for neither.
+func (s *Spec) Guarantee() string {
+	switch {
+	case s.Seal == nil && s.Require == nil:
+		return ""
+	case s.Seal == nil:
+		return fmt.Sprintf("each node must prove %s to the leader before it is asked for a bid", s.Require)
+	case s.Require == nil:
+		return "sealed in transit and at rest; open to whoever owns the machine that runs it, which proves nothing about itself (level none)"
+	}
+	return fmt.Sprintf("sealed; the key goes to a node that proves %s, afresh, to whoever releases it; who owns that machine may still open it", s.Require)
+}
+
 // Secret is content for the program alone.
 type Secret struct {
 	Name string `cbor:"1,keyasint" json:"name" max:"64"`
@@ -59,7 +73,7 @@ func (s *Spec) validateSeal() error {
 	c := s.Seal
 	switch {
 	case s.Program.Kind != Wasm && s.Program.Kind != Process:
-		return fmt.Errorf("seal: a %s program cannot be sealed yet, since nodes keep images and machines unpacked; want %q or %q", s.Program.Kind, Wasm, Process)
+		return fmt.Errorf("seal: programs of kind %q cannot be sealed yet, since nodes keep images and machines unpacked; want %q or %q", s.Program.Kind, Wasm, Process)
 	case len(s.After) > 0:
 		return errors.New("seal: sealed work cannot come after other workloads yet")
 	case len(c.Salt) != 32:

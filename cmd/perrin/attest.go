@@ -67,6 +67,9 @@ func requireOf(level string, measurements []string, age time.Duration) (*workloa
 	}
 	r := &workload.Require{Level: workload.Level(level), Measurements: measurements, MaxAge: age.Milliseconds()}
 	if err := r.Validate(); err != nil {
+		if age < 0 || age > workload.MaxEvidenceAge {
+			return nil, usagef("give a time of at most a day, such as 10m, or 0 for fresh evidence", "%s", flagNames.Replace(err.Error()))
+		}
 		return nil, usagef("levels are tpm, sgx, tdx and snp; a measurement is NAME=HEX as `perrin attest NODE` prints it", "%s", flagNames.Replace(err.Error()))
 	}
 	return r, nil

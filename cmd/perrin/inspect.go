@@ -77,7 +77,11 @@ func (a *app) printInspected(v inspected) error {
 	p("id", "%s", w.ID)
 	p("name", "%s", orElse(w.Name, "-"))
 	p("phase", "%s", phaseText(w))
-	p("program", "%s", programText(w.Program))
+	if w.Spec != nil && w.Spec.Sealed() && w.Program.Host == "" {
+		p("program", "sealed (%s)", w.Program.Kind)
+	} else {
+		p("program", "%s", programText(w.Program))
+	}
 	if w.Spec != nil {
 		printSpec(p, w.Spec)
 	}
@@ -120,6 +124,9 @@ func programText(p workload.Program) string {
 }
 
 func printSpec(p func(name, format string, args ...any), s *workload.Spec) {
+	if g := s.Guarantee(); g != "" {
+		p("guarantee", "%s", terminal.Clean(g, 2000))
+	}
 	if len(s.Args) > 0 {
 		p("args", "%s", strings.Join(s.Args, " "))
 	}

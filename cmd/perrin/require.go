@@ -1,7 +1,6 @@
 package main
 
 import (
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -34,16 +33,4 @@ func (r *requireFlag) fill(spec *workload.Spec) (err error) {
 		return usagef("use --require tpm", "--require %s: there is no verifier for it yet, so no node could prove it", spec.Require.Level)
 	}
 	return nil
-}
-
-// requires says in words what a spec wants proved.
-func requires(r *workload.Require) string {
-	text := string(r.Level)
-	if len(r.Measurements) > 0 {
-		text += " with " + strings.Join(r.Measurements, ", ")
-	}
-	if r.Fresh() {
-		return text + ", fresh for each award"
-	}
-	return text + ", with evidence of at most " + (time.Duration(r.MaxAge) * time.Millisecond).String()
 }

@@ -154,11 +154,7 @@ func (a *app) sealWith(ctx context.Context, b *backend, text string, spec *workl
 			who += ", " + n.Name
 		}
 	}
-	if r := spec.Require; r != nil {
-		a.note("sealed; the key goes to a node that proves %s, to this node, for the attempt; who owns that machine may still open it", requires(r))
-	} else {
-		a.note("sealed in transit and at rest; open to whoever owns the machine that runs it, which proves nothing about itself (level none)")
-	}
+	a.note("%s", spec.Guarantee())
 	if who != "" {
 		a.note("%d of %s release the key when this node is off", h.need, strings.TrimPrefix(who, ", "))
 	}

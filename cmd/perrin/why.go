@@ -53,6 +53,9 @@ func (a *app) printWhy(w *api.Why) error {
 		head += fmt.Sprintf(", task %d", *w.Task)
 	}
 	fmt.Fprintf(&out, "%s: %s\n%s\n", head, w.Phase, terminal.Clean(w.Summary, 500))
+	if w.Guarantee != "" {
+		fmt.Fprintf(&out, "%s\n", terminal.Clean(w.Guarantee, 2000))
+	}
 	var begin time.Time
 	if len(w.Steps) > 0 {
 		begin = w.Steps[0].At

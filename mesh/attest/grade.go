@@ -12,29 +12,19 @@ import (
 const (
 	CryptoFailed int8 = 99 // a signature does not verify
 
-	InstanceKnown     int8 = 2
-	InstanceUntrusted int8 = 96
-	InstanceUnknown   int8 = 97
-	ConfigApproved    int8 = 2
-	ConfigSafe        int8 = 3
-	ConfigUnsafe      int8 = 32
-	ConfigRefused     int8 = 96
-	RuntimeApproved   int8 = 2
-	BootApproved      int8 = 3
-	RuntimeUnsafe     int8 = 32
-	RuntimeUnknown    int8 = 33
-	RuntimeRefused    int8 = 96
-	FilesUnknown      int8 = 32
-	HardwareGenuine   int8 = 2
-	HardwareUnsafe    int8 = 32
-	HardwareRefused   int8 = 96
-	HardwareUnknown   int8 = 97
-	MemoryEncrypted   int8 = 2
-	MemoryIsolated    int8 = 32
-	MemoryVisible     int8 = 96
-	maxFails               = 16 // fails of one appraisal
-	maxNotes               = 32
-	maxMeasurements        = 64
+	InstanceKnown   int8 = 2
+	InstanceUnknown int8 = 97
+	ConfigSafe      int8 = 3
+	ConfigUnsafe    int8 = 32
+	ConfigRefused   int8 = 96
+	RuntimeUnknown  int8 = 33
+	RuntimeRefused  int8 = 96
+	HardwareGenuine int8 = 2
+	HardwareUnknown int8 = 97
+	MemoryIsolated  int8 = 32
+	maxFails             = 16 // fails of one appraisal
+	maxNotes             = 32
+	maxMeasurements      = 64
 )
 
 // Expect is what a verifier holds evidence against.

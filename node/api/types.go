@@ -81,8 +81,12 @@ type Why struct {
 	Phase   workload.Phase `json:"phase"`
 	Task    *uint32        `json:"task,omitempty"`
 	Summary string         `json:"summary"` // one sentence
-	Steps   []WhyStep      `json:"steps"`
-	Pending *WhyAuction    `json:"pending,omitempty"` // the last auction of a lot that still wants slots
+	// Guarantee is what its nodes must prove and what its sealing comes to, in a
+	// sentence; "" where the spec asks for neither.
+	Guarantee string `json:"guarantee,omitempty"`
+
+	Steps   []WhyStep   `json:"steps"`
+	Pending *WhyAuction `json:"pending,omitempty"` // the last auction of a lot that still wants slots
 }
 
 // WhyStep is one thing that happened.

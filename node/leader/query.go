@@ -314,7 +314,7 @@ func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 }
 
 func explain(s people, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
-	out := &api.Why{ID: w.ID, Phase: w.Phase, Task: task}
+	out := &api.Why{ID: w.ID, Phase: w.Phase, Task: task, Guarantee: v.Spec.Guarantee()}
 	if w.Task != nil {
 		out.Phase = phaseOf(w.Task.State)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -54,6 +55,9 @@ func (s *slot) moveToMemory() error {
 		memory := filepath.Join(base, rand.Text())
 		dir := filepath.Join(memory, filepath.Base(s.dir))
 		made := os.MkdirAll(dir, 0o711)
+		if errors.Is(made, fs.ErrNotExist) { // another slot just removed the empty base
+			made = os.MkdirAll(dir, 0o711)
+		}
 		if made == nil {
 			s.memory, s.dir = memory, dir
 			return nil
@@ -73,5 +77,7 @@ func (s *slot) forget() error {
 	if s.memory == "" {
 		return nil
 	}
-	return sandbox.RemoveAll(s.memory)
+	err := sandbox.RemoveAll(s.memory)
+	_ = os.Remove(filepath.Dir(s.memory)) // unless another slot has its folder there
+	return err
 }
