@@ -97,7 +97,7 @@ func (s *Spec) validateSecrets() error {
 		sum += len(sec.Data)
 		switch {
 		case !SecretName(sec.Name) || seen[sec.Name]:
-			return fmt.Errorf("secrets: %.80q: want a name of its own of 1 to 64 letters, digits, _, - and .", sec.Name)
+			return fmt.Errorf("secrets: %.80q: want a name of its own, of 1 to 64 letters, digits, dots, _ and -", sec.Name)
 		case len(sec.Data) > MaxSecretSize:
 			return fmt.Errorf("secrets: %s has %d bytes, at most %d", sec.Name, len(sec.Data), MaxSecretSize)
 		}
