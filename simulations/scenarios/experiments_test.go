@@ -23,7 +23,7 @@ func cellsOf(t *testing.T, name string, peers int, axes ...string) map[string]ma
 	for i := range e.Cells {
 		s := e.Cells[i].Scenario
 		share := float64(peers) / float64(s.Peers)
-		s.Peers, s.CellSize, s.Replications, s.Duration, s.Warmup = peers, min(s.CellSize, peers), 1, s.Duration/2, s.Warmup/2
+		s.Peers, s.CellSize, s.Replications, s.Duration, s.Warmup = peers, min(s.CellSize, peers), 1, s.Duration/4, s.Warmup/4
 		for k := range s.Workloads {
 			s.Workloads[k].Poisson = int64(float64(s.Workloads[k].Poisson) * share)
 		}
@@ -45,7 +45,7 @@ func cellsOf(t *testing.T, name string, peers int, axes ...string) map[string]ma
 
 // TestLargerCellsFindCheaperPeers holds the experiment cells to what it shows.
 func TestLargerCellsFindCheaperPeers(t *testing.T) {
-	got := cellsOf(t, "cells", 256, "cell_size")
+	got := cellsOf(t, "cells", 128, "cell_size")
 	small, large := got["16 "], got["128 "]
 	if len(got) != 4 || small["paid"] <= large["paid"] {
 		t.Errorf("cells of 16 pay %g, of 128 %g; %d cells", small["paid"], large["paid"], len(got))

@@ -69,6 +69,9 @@ func TestGallery(t *testing.T) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			s := small(t, name)
+			if testing.Short() {
+				s.Replications = 1
+			}
 			out, err := study.Run(context.Background(), s, study.Options{Workers: 2})
 			if err != nil {
 				t.Fatal(err)
