@@ -23,7 +23,7 @@ import (
 )
 
 // simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"fuzz", "cite", "bridge"}
+var simLater = []string{"cite", "bridge"}
 
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -46,6 +46,7 @@ is modelled and what a simulation cannot tell.`,
 		},
 	}
 	cmd.AddCommand(a.simTraceCommand(), a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
+	cmd.AddCommand(a.simFuzzCommand())
 	return cmd
 }
 

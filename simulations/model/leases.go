@@ -93,7 +93,7 @@ func (w *World) renewed(on int32, m *message) {
 func (w *World) leaseEnd(on, cell int32) {
 	p := &w.peers[on]
 	l := w.leaseWith(p, cell)
-	if !l.watched {
+	if !l.watched || w.planted == LeaseIgnored {
 		return
 	}
 	if !w.holdsOf(p, cell) {

@@ -179,6 +179,9 @@ func cellOf(id workload.CellID) int32 { return int32(binary.BigEndian.Uint32(id[
 func (w *World) accepts(c *cell, m *message) {
 	l := &w.loads[m.load]
 	payload := binary.BigEndian.AppendUint32(nil, uint32(m.load))
+	if w.planted == AckEarly {
+		w.send(message{kind: msgAck, from: c.leader, to: m.from, cell: c.at, load: m.load})
+	}
 	w.propose(c, proposal{load: m.load, from: m.from, cmd: ledger.Command{Accept: &ledger.Accept{
 		ID: l.id, Spec: workload.Signed{Payload: payload, By: owner(int(l.owner))}, Held: true, Home: w.peers[l.home].id,
 	}}})

@@ -66,6 +66,7 @@ type World struct {
 	active    []int32       // faults that make peers slow now
 	claimed   []workload.Machine
 	tracing   *trace // nil while nobody watches
+	planted   Plant  // "" is no bug
 
 	meter
 }
