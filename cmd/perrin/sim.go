@@ -23,7 +23,7 @@ import (
 )
 
 // simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"cite", "bridge"}
+var simLater = []string{"bridge"}
 
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -46,7 +46,7 @@ is modelled and what a simulation cannot tell.`,
 		},
 	}
 	cmd.AddCommand(a.simTraceCommand(), a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
-	cmd.AddCommand(a.simFuzzCommand())
+	cmd.AddCommand(a.simFuzzCommand(), a.simCiteCommand())
 	return cmd
 }
 
