@@ -48,6 +48,7 @@ func (r *reader) stepFields(s *Step) map[string]func(*document.Node) {
 		"on_partition": r.choice("on_partition", func(v string) { spec.OnPartition = workload.Partition(v) }, "stop", "continue"),
 		"keep_inputs":  r.choice("keep_inputs", func(v string) { spec.Keep = workload.Keep(v) }, "auto", "all"),
 		"after":        r.after(s),
+		"require":      r.require(spec),
 		"seal":         r.flag("seal", &s.Seal),
 		"seal_helpers": r.text("seal_helpers", 1024, &s.SealHelpers),
 		"secrets":      r.pairs("secrets", workload.MaxSecrets, workload.SecretName, &s.Secrets),
