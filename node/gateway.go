@@ -166,6 +166,7 @@ func (n *Node) query(ctx context.Context, cell workload.CellID, m *wire.QueryMsg
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var answer wire.QueryAnswer
+	m.Token = n.tokenOf(ctx)
 	if err := n.CallLeader(ctx, cell, wire.ProtoQuery, m, &answer); err != nil {
 		return apiError(err)
 	}
@@ -182,9 +183,13 @@ func (g gateway) Resolve(ctx context.Context, text string) (workload.ID, error) 
 	return id, err
 }
 
-// List implements api.Backend.
+// List implements api.Backend. Under a token it lists what that is about.
 func (g gateway) List(ctx context.Context, all bool, labels map[string]string) (out []api.Workload, err error) {
 	err = g.n.query(ctx, g.n.homeCell(), &wire.QueryMsg{Op: leader.QueryList, All: all, Labels: labels}, &out)
+	if token := api.TokenOf(ctx); len(token) > 0 {
+		of := token[0].By
+		out = slices.DeleteFunc(out, func(w api.Workload) bool { return w.Owner != of })
+	}
 	return out, err
 }
 
@@ -221,7 +226,7 @@ func (g gateway) Why(ctx context.Context, id workload.ID, task *uint32) (*api.Wh
 func (g gateway) Stop(ctx context.Context, id workload.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	m := &wire.StopMsg{ID: id, Order: workload.Sign(workload.DomainStop, wire.MustMarshal(id), g.n.id.owner)}
+	m := &wire.StopMsg{ID: id, Order: workload.Sign(workload.DomainStop, wire.MustMarshal(id), g.n.id.owner), Token: api.TokenOf(ctx)}
 	return apiError(g.n.CallLeader(ctx, id.Cell, wire.ProtoStop, m, &wire.Ack{}))
 }
 
@@ -300,6 +305,8 @@ func hintOf(k wire.Kind) string {
 		return "`perrin ps -a` shows their IDs"
 	case wire.Unauthorized:
 		return "type it on that node"
+	case wire.NotYours:
+		return "ask its owner for a token (`perrin token issue --to PEER --may observe`, where PEER is this node's identity in `perrin trust status`), and name it with --token FILE"
 	case wire.Busy:
 		return "the cell has more to do than it takes at once; try again in a few seconds"
 	case wire.NoSpace:
@@ -318,7 +325,7 @@ func apiKind(k wire.Kind) string {
 		return "invalid"
 	case wire.TooLarge:
 		return "too-large"
-	case wire.Unauthorized:
+	case wire.Unauthorized, wire.NotYours:
 		return "unauthorized"
 	case wire.Exists:
 		return "ambiguous"

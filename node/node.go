@@ -31,6 +31,7 @@ type Node struct {
 	name string
 
 	memo     *workload.Memo
+	own      ownTokens // under mu
 	holding  *holding
 	store    *store.Store
 	blobs    *blob.Store

@@ -3,22 +3,23 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
-// handlePicture shows a peer this machine; whose work runs here is for members
-// of the cell.
-func (n *Node) handlePicture(_ context.Context, from workload.PeerID, _ *wire.PictureMsg) (*workload.Picture, error) {
+// handlePicture shows a peer this machine, and of what runs here what it may read.
+func (n *Node) handlePicture(_ context.Context, from workload.PeerID, m *wire.PictureMsg) (*workload.Picture, error) {
 	p := n.picture()
-	if from != n.self && !slices.Contains(n.homeView().Members, from) {
-		p.Discreet()
+	if from == n.self {
+		return p, nil
 	}
+	g, err := n.judge().Grant(from, m.Token, rights.Observe, time.Now())
+	p.Discreet(func(owner workload.PeerID, id workload.ID) bool { return err == nil && g.Covers(owner, id) })
 	return p, nil
 }
 
@@ -70,7 +71,7 @@ func (g gateway) Picture(ctx context.Context, name string) (*workload.Picture, e
 	ctx, cancel := context.WithTimeout(ctx, pictureFor)
 	defer cancel()
 	p := new(workload.Picture)
-	if err := (caller{n}).Call(ctx, id, wire.ProtoPicture, &wire.PictureMsg{}, p); err != nil {
+	if err := (caller{n}).Call(ctx, id, wire.ProtoPicture, &wire.PictureMsg{Token: n.tokenOf(ctx)}, p); err != nil {
 		return nil, apiError(err)
 	}
 	return p, nil

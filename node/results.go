@@ -82,6 +82,7 @@ const maxLive = 16
 // fillPublished asks the workers of running tasks. One that does not answer
 // soon has published nothing as far as we know.
 func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Task) {
+	token := n.tokenOf(ctx)
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var asked sync.WaitGroup
@@ -94,7 +95,7 @@ func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Ta
 		left--
 		asked.Go(func() {
 			var live wire.Live
-			if (caller{n}).Call(ctx, t.Node, wire.ProtoLive, &wire.LiveMsg{Workload: id, Task: t.Index}, &live) == nil {
+			if (caller{n}).Call(ctx, t.Node, wire.ProtoLive, &wire.LiveMsg{Workload: id, Task: t.Index, Token: token}, &live) == nil {
 				t.Published = live.Outputs
 			}
 		})
@@ -279,7 +280,7 @@ func (f *follower) attach(ctx context.Context, node workload.PeerID, feeds bool)
 	defer s.Close()
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	msg := wire.AttachMsg{Workload: f.id, Task: f.opt.Task, Follow: f.opt.Follow, Stdin: feeds}
+	msg := wire.AttachMsg{Workload: f.id, Task: f.opt.Task, Follow: f.opt.Follow, Stdin: feeds, Token: f.n.tokenOf(ctx)}
 	raw := wire.MustMarshal(msg)
 	if err := worker.WriteFrame(s, worker.FrameOpen, raw); err != nil {
 		return errGone
@@ -322,7 +323,7 @@ func (f *follower) copy(s mesh.Stream) error {
 			if e.Kind == wire.Exists && f.fed {
 				return errFed
 			}
-			if e.Kind == wire.Unauthorized {
+			if e.Kind == wire.Unauthorized || e.Kind == wire.NotYours || e.Kind == wire.Refused {
 				return apiError(e)
 			}
 			if e.Kind == wire.Exists {

@@ -60,8 +60,8 @@ func (n *Node) serve(h mesh.Server) {
 	led(n, h, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
 		return l.HandleStop(ctx, from, m)
 	}))
-	led(n, h, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
-		return l.HandleQuery(ctx, m)
+	led(n, h, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
+		return l.HandleQuery(ctx, from, m)
 	})
 	h.HandleStream(wire.ProtoRaft, n.serveRaft)
 	h.HandleStream(wire.ProtoAttest, n.attestor.Serve)

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -9,15 +10,79 @@ import (
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/devmesh"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // TestOperatorsAndDenials names a second operator, puts a node out and lets it
 // in again, on a mesh of four daemons.
 func TestOperatorsAndDenials(t *testing.T) {
-	m := startMesh(t, devmesh.Options{Nodes: 4, Args: shortLease})
+	m := startMesh(t, devmesh.Options{Nodes: 4, Args: shortLease, Owners: true})
 	m.learnIDs()
+	t.Run("a workload is its owner's", func(t *testing.T) { m.on(t).tenants() })
 	t.Run("a second operator", func(t *testing.T) { m.on(t).secondOperator() })
 	t.Run("a node is put out", func(t *testing.T) { m.on(t).putOut() })
+}
+
+// tenants: what runs is seen and stopped by its owner, and by whom the owner gave a
+// token.
+func (m *testMesh) tenants() {
+	t := m.t
+	owner, guest := m.client(2), m.client(3)
+	spec := workload.DefaultSpec()
+	spec.Name, spec.Program, spec.Args = "secret", workload.Program{Kind: workload.Process, Name: "sh", Host: "sh"}, []string{"-c", "echo hidden; sleep 300"}
+	w, err := owner.Submit(within(t, time.Minute), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	poll(t, time.Minute, "it runs", func(ctx context.Context) (*api.Workload, error) { return owner.Inspect(ctx, w.ID) },
+		func(w *api.Workload) bool { return w.Phase == workload.Running })
+	read := func(c *api.Client, ctx context.Context) map[string]error {
+		all := map[string]error{}
+		_, all["inspect"] = c.Inspect(ctx, w.ID)
+		_, all["wait"] = c.Wait(ctx, w.ID, 0, time.Millisecond)
+		_, all["why"] = c.Why(ctx, w.ID, nil)
+		_, all["tasks"] = c.Tasks(ctx, w.ID, 0, 1)
+		all["logs"] = c.Attach(ctx, w.ID, api.AttachOptions{Stdout: io.Discard})
+		return all
+	}
+	for what, err := range read(guest, within(t, time.Minute)) {
+		if api.KindOf(err) != api.Unauthorized || !strings.Contains(err.Error(), "not yours") {
+			t.Errorf("%s of somebody else's workload: %v", what, err)
+		}
+	}
+	if _, err := guest.Resolve(within(t, time.Minute), "secret"); api.KindOf(err) != api.NotFound {
+		t.Errorf("somebody else's workload has a name: %v", err)
+	}
+	if list, err := guest.List(within(t, time.Minute), true, nil); err != nil || len(list) != 0 {
+		t.Errorf("a list shows somebody else's workload: %v, %v", list, err)
+	}
+	made, err := owner.MakeToken(within(t, time.Minute), api.TokenOrder{To: m.Members[3].Name, May: []rights.Capability{rights.Observe}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := rights.Parse(made.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := api.WithToken(within(t, time.Minute), token)
+	for what, err := range read(guest, with) {
+		if err != nil {
+			t.Errorf("%s with a token: %v", what, err)
+		}
+	}
+	if list, err := guest.List(with, true, nil); err != nil || len(list) != 1 || list[0].ID != w.ID {
+		t.Errorf("a list with a token: %v, %v", list, err)
+	}
+	if err := guest.Stop(with, w.ID); api.KindOf(err) != api.Refused {
+		t.Errorf("a token to observe stops: %v", err)
+	}
+	if _, err := m.client(0).Inspect(api.WithToken(within(t, time.Minute), token), w.ID); api.KindOf(err) != api.Refused {
+		t.Errorf("a token works for another node: %v", err)
+	}
+	if err := owner.Stop(within(t, time.Minute), w.ID); err != nil {
+		t.Error(err)
+	}
 }
 
 // secondOperator: what the first operator's node could do, the second can too.
@@ -72,7 +137,9 @@ func (m *testMesh) putOut() {
 	status := func(ctx context.Context) (*api.Status, error) { return m.client(0).Status(ctx, false) }
 	poll(t, 2*time.Minute, "the cell evicts it", status, members(3))
 	poll(t, time.Minute, "it has no cell any more", func(ctx context.Context) (*api.Status, error) { return m.client(3).Status(ctx, false) },
-		func(st *api.Status) bool { return !st.Ready && strings.Contains(strings.Join(st.Warnings, " "), "is denied until") })
+		func(st *api.Status) bool {
+			return !st.Ready && strings.Contains(strings.Join(st.Warnings, " "), "is denied until")
+		})
 	if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); api.KindOf(err) != api.Refused {
 		t.Errorf("another operator's denial is lifted: %v", err)
 	}

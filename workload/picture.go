@@ -38,17 +38,20 @@ type SpareUse struct {
 	CPUs     []int32 `cbor:"4,keyasint,omitempty" json:"cpus,omitempty" max:"4096"` // none while it waits
 }
 
-// Discreet takes out of the picture whose work it is, for who is no member of
-// the cell: the ledger's readers know anyhow.
-func (p *Picture) Discreet() {
+// Discreet takes out of the picture whose work it is, but for what is the asker's.
+func (p *Picture) Discreet(mine func(owner PeerID, id ID) bool) {
 	for i := range p.Cores {
 		for k := range p.Cores[i].Threads {
 			t := &p.Cores[i].Threads[k]
-			t.Owner, t.Workload, t.Slot = PeerID{}, ID{}, 0
+			if !mine(t.Owner, t.Workload) {
+				t.Owner, t.Workload, t.Slot = PeerID{}, ID{}, 0
+			}
 		}
 	}
 	for i := range p.Spare {
 		s := &p.Spare[i]
-		s.Owner, s.Workload, s.Slot = PeerID{}, ID{}, 0
+		if !mine(s.Owner, s.Workload) {
+			s.Owner, s.Workload, s.Slot = PeerID{}, ID{}, 0
+		}
 	}
 }

@@ -25,6 +25,8 @@ const (
 	// DomainCharter and DomainDeny are what the root and its operators say of the mesh.
 	DomainCharter Domain = "perrin/charter/1"
 	DomainDeny    Domain = "perrin/deny/1"
+	// DomainToken is an owner handing on what it may do.
+	DomainToken Domain = "perrin/token/1"
 )
 
 // ErrSignature is returned when a signed statement does not verify.

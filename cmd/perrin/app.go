@@ -212,7 +212,7 @@ func (a *app) addVerbs(root *cobra.Command) {
 		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand(),
 		a.receiptCommand(), a.verifyCommand())
 	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.inviteCommand(), a.drainCommand(),
-		a.trustCommand(), a.operatorCommand(), a.denyCommand())
+		a.trustCommand(), a.operatorCommand(), a.denyCommand(), a.tokenCommand())
 	add("work", a.simCommand())
 	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),
 		a.versionCommand(), a.completionCommand())

@@ -35,6 +35,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&tasks, "tasks", false, "all tasks")
 	a.jsonFlag(cmd)
+	a.tokenFlag(cmd)
 	return cmd
 }
 

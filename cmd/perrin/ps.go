@@ -14,10 +14,12 @@ func (a *app) psCommand() *cobra.Command {
 	var all bool
 	var labels []string
 	cmd := &cobra.Command{
-		Use:     "ps [-a] [--label NAME=VALUE]",
-		Short:   "List workloads",
-		Long:    "List the workloads that have not ended, or with -a all that the mesh remembers, the newest first.",
-		Example: examples("perrin ps", "perrin ps -a --label project=cats", "perrin ps -a --json"),
+		Use:   "ps [-a] [--label NAME=VALUE]",
+		Short: "List workloads",
+		Long: `List your workloads that have not ended, or with -a all that the mesh remembers, the
+newest first. With --token, list those of the owner who made the token, as far as it
+is for them.`,
+		Example: examples("perrin ps", "perrin ps -a --label project=cats", "perrin ps -a --json", "perrin ps --token attic.token"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			want, err := pairs("label", labels)
@@ -36,6 +38,7 @@ func (a *app) psCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that have ended")
 	cmd.Flags().StringArrayVarP(&labels, "label", "l", nil, "only those with this label; repeatable")
+	a.tokenFlag(cmd)
 	a.jsonFlag(cmd)
 	return cmd
 }

@@ -35,6 +35,7 @@ to stderr goes to stderr. With -f it waits for more until the end.`,
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "wait for more until the end")
 	cmd.Flags().Int64Var(&task, "task", -1, "one task, by its number")
 	cmd.Flags().BoolVar(&stderr, "stderr", false, "print stderr, to stdout, and nothing else")
+	a.tokenFlag(cmd)
 	return cmd
 }
 
@@ -89,6 +90,7 @@ it gives up with 124, and the workloads go on.`,
 	}
 	cmd.Flags().StringVar(&timeout, "timeout", "", "how long to wait (default: as long as it takes)")
 	a.jsonFlag(cmd)
+	a.tokenFlag(cmd)
 	return cmd
 }
 
@@ -190,6 +192,7 @@ func (a *app) stopCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until nothing runs any more")
+	a.tokenFlag(cmd)
 	return cmd
 }
 

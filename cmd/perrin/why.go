@@ -43,6 +43,7 @@ no slot it shows the last auction.`,
 	}
 	cmd.Flags().Int64Var(&task, "task", -1, "one task, by its number")
 	a.jsonFlag(cmd)
+	a.tokenFlag(cmd)
 	return cmd
 }
 

@@ -27,6 +27,7 @@ const (
 	Internal     Kind = "internal"     // the answering side failed; its log says how
 	Expired      Kind = "expired"      // a certificate, token or lease that is over
 	Unauthorized Kind = "unauthorized" // not admitted, or without the right
+	NotYours     Kind = "not-yours"    // a workload of somebody else, and no token for it
 	Unavailable  Kind = "unavailable"  // not reached, or no answer in time
 	Exists       Kind = "exists"       // it is there already
 )
@@ -37,7 +38,7 @@ func (k Kind) Error() string { return string(k) }
 func (k Kind) known() bool {
 	switch k {
 	case NoSpace, NotLeader, Refused, NotFound, Busy, Full, TooLarge, Malformed, Version, Internal,
-		Expired, Unauthorized, Unavailable, Exists:
+		Expired, Unauthorized, NotYours, Unavailable, Exists:
 		return true
 	}
 	return false

@@ -301,6 +301,8 @@ type QueryMsg struct {
 	TimeoutMs int64             `cbor:"8,keyasint"`
 	All       bool              `cbor:"9,keyasint"`
 	Labels    map[string]string `cbor:"10,keyasint,omitempty" max:"64"`
+	// Token lets the asker do it though it is neither the workload's home nor its owner's.
+	Token []workload.Signed `cbor:"11,keyasint,omitempty" max:"8"`
 }
 
 // QueryAnswer carries the JSON of a type of node/api.
@@ -313,6 +315,8 @@ type QueryAnswer struct {
 type StopMsg struct {
 	ID    workload.ID     `cbor:"1,keyasint"`
 	Order workload.Signed `cbor:"2,keyasint"` // of ID's 24 bytes; zero when the asker leaves it at being Home
+	// Token lets the asker do it though it is neither the workload's home nor its owner's.
+	Token []workload.Signed `cbor:"3,keyasint,omitempty" max:"8"`
 }
 
 // AttachMsg opens an Attach stream; frames follow in both directions.
@@ -321,6 +325,8 @@ type AttachMsg struct {
 	Task     uint32      `cbor:"2,keyasint"`
 	Follow   bool        `cbor:"3,keyasint"`
 	Stdin    bool        `cbor:"4,keyasint"`
+	// Token lets the asker do it though it is neither the workload's home nor its owner's.
+	Token []workload.Signed `cbor:"5,keyasint,omitempty" max:"8"`
 }
 
 // OfferAnswer answers OfferMsg: the leader's with what it knows of the cell.
@@ -332,10 +338,15 @@ type OfferAnswer struct {
 type LiveMsg struct {
 	Workload workload.ID `cbor:"1,keyasint"`
 	Task     uint32      `cbor:"2,keyasint"`
+	// Token lets the asker do it though it is neither the workload's home nor its owner's.
+	Token []workload.Signed `cbor:"3,keyasint,omitempty" max:"8"`
 }
 
-// PictureMsg asks a node for the picture of its machine, a Picture.
-type PictureMsg struct{}
+// PictureMsg asks a node for the picture of its machine, a Picture. Whose work runs
+// there it tells of the workloads that Token is for.
+type PictureMsg struct {
+	Token []workload.Signed `cbor:"1,keyasint,omitempty" max:"8"`
+}
 
 // Live answers LiveMsg.
 type Live struct {

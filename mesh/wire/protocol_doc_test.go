@@ -25,7 +25,7 @@ const (
 
 // sources are the folders whose structs with cbor tags cross the wire or are
 // signed, and whose constants Proto* are protocols.
-var sources = []string{".", "..", "../admission", "../directory", "../gossip", "../../workload"}
+var sources = []string{".", "..", "../admission", "../directory", "../gossip", "../../workload", "../../workload/rights"}
 
 // notOnTheWire are structs with cbor tags that are only stored, with the reason.
 var notOnTheWire = map[string]string{
@@ -34,6 +34,7 @@ var notOnTheWire = map[string]string{
 	"Appraisal":       "what the local API answers",
 	"Trust":           "part of Appraisal",
 	"Measurement":     "part of Appraisal",
+	"TokenLink":       "a link of a token as the ledger keeps it",
 }
 
 type field struct{ name, key, kind, bound, comment string }

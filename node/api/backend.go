@@ -64,6 +64,7 @@ type Backend interface {
 	Attach(ctx context.Context, id workload.ID, opt AttachOptions) error
 
 	TrustBackend
+	TokenBackend
 	Invite(ctx context.Context, uses int, ttl time.Duration) (*Invitation, error)
 	// Drain stops taking work, hands leadership over and waits for what runs.
 	Drain(ctx context.Context) error

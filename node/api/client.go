@@ -86,6 +86,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	for name, values := range header {
 		req.Header[name] = values
 	}
+	carryToken(req)
 	resp, err := c.patient(ctx, req)
 	if err != nil {
 		return nil, c.lost(ctx, err)

@@ -163,7 +163,7 @@ func (c *Client) Attach(ctx context.Context, id workload.ID, opt AttachOptions) 
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	r, err := upgrade(conn, of(id, "/attach")+"?"+url.Values{
+	r, err := upgrade(ctx, conn, of(id, "/attach")+"?"+url.Values{
 		"task": {strconv.FormatUint(uint64(opt.Task), 10)}, "follow": {flag(opt.Follow)}, "stdin": {flag(opt.Stdin != nil)},
 	}.Encode())
 	if err != nil {
@@ -196,9 +196,9 @@ func (c *Client) attachError(ctx context.Context, err error) error {
 // localError is a failure to write what arrived, as opposed to one of the daemon.
 type localError struct{ error }
 
-func upgrade(conn net.Conn, target string) (*bufio.Reader, error) {
+func upgrade(ctx context.Context, conn net.Conn, target string) (*bufio.Reader, error) {
 	_, err := io.WriteString(conn, "POST "+target+" HTTP/1.1\r\nHost: perrin\r\nConnection: Upgrade\r\nUpgrade: "+
-		attachProtocol+"\r\nContent-Length: 0\r\n\r\n")
+		attachProtocol+"\r\n"+tokenLine(ctx)+"Content-Length: 0\r\n\r\n")
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,7 @@ func (s *Server) routes() {
 	s.answer("POST /v1/invitations", s.invite)
 	s.answer("POST /v1/drain", s.drain)
 	s.trustRoutes()
+	s.tokenRoutes()
 	s.handle("GET /metrics", s.metrics)
 	s.answer("/", func(r *http.Request) (any, error) {
 		return nil, Errorf(NotFound, "this daemon's API has no %s %.100q", r.Method, r.URL.Path)
@@ -95,6 +96,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
+	r, err = takeToken(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/perrin-mesh/perrin/consensus/cell"
+	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
 )
@@ -33,6 +34,7 @@ type Options struct {
 	Nodes    int      // 1 to MaxNodes
 	CellSize int      // members of a cell at most
 	Cores    int      // declared by each node; 0 is 1
+	Owners   bool     // each node has an owner of its own; otherwise all have the same
 	Memory   int64    // declared by each node in bytes; 0 is 1 GiB
 	Data     string   // an existing folder, which Stop leaves in place
 	Hide     string   // a folder that the daemons are not to see; "" is none
@@ -198,10 +200,26 @@ func (m *Mesh) newToken(ctx context.Context, uses int) error {
 }
 
 func (m *Mesh) join(ctx context.Context, member *Member) error {
+	if err := m.shareOwner(member); err != nil {
+		return err
+	}
 	if _, err := node.Join(ctx, member.Data, member.Name, m.token); err != nil {
 		return fmt.Errorf("%s: %w", member.Name, err)
 	}
 	return nil
+}
+
+// shareOwner gives a member the founder's owner key: whoever starts the mesh owns
+// what is submitted on any node of it.
+func (m *Mesh) shareOwner(member *Member) error {
+	if m.opt.Owners {
+		return nil
+	}
+	key, err := admission.LoadKey(filepath.Join(m.Members[0].Data, "keys"), "owner")
+	if err != nil {
+		return err
+	}
+	return admission.SaveKey(filepath.Join(member.Data, "keys"), "owner", key)
 }
 
 // launch starts a daemon as a process of its own.

@@ -9,6 +9,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -37,11 +38,11 @@ func TestADeposedLeaderSaysNothing(t *testing.T) {
 	from := workload.PeerID{9}
 	asks := map[string]func(*Leader) error{
 		"inspect": func(l *Leader) error {
-			_, err := l.HandleQuery(t.Context(), &wire.QueryMsg{Op: QueryInspect})
+			_, err := l.HandleQuery(t.Context(), from, &wire.QueryMsg{Op: QueryInspect})
 			return err
 		},
 		"wait": func(l *Leader) error {
-			_, err := l.HandleQuery(t.Context(), &wire.QueryMsg{Op: QueryWait})
+			_, err := l.HandleQuery(t.Context(), from, &wire.QueryMsg{Op: QueryWait})
 			return err
 		},
 		"stop": func(l *Leader) error { return l.HandleStop(t.Context(), from, &wire.StopMsg{}) },
@@ -77,11 +78,11 @@ func TestAnEndNeedsNoMajority(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := New(t.Context(), Config{Cell: &aCell{state: state, deposed: true}, Caller: &duel{}, Log: slog.New(slog.DiscardHandler)})
-	w, err := l.awaited(t.Context(), &wire.QueryMsg{Op: QueryWait, ID: duelID(stopped), Since: api.UntilEnd, TimeoutMs: 60_000})
+	w, err := l.awaited(t.Context(), l.asker(fuzzpeers.ID(asHome), nil), &wire.QueryMsg{Op: QueryWait, ID: duelID(stopped), Since: api.UntilEnd, TimeoutMs: 60_000})
 	if err != nil || w.Phase != workload.Stopped {
 		t.Errorf("of one that has ended: %+v, %v", w, err)
 	}
-	if _, err = l.awaited(t.Context(), &wire.QueryMsg{Op: QueryWait, ID: duelID(runs), TimeoutMs: 1}); !errors.Is(err, wire.NotLeader) {
+	if _, err = l.awaited(t.Context(), l.asker(fuzzpeers.ID(asHome), nil), &wire.QueryMsg{Op: QueryWait, ID: duelID(runs), TimeoutMs: 1}); !errors.Is(err, wire.NotLeader) {
 		t.Errorf("of one that runs: %v", err)
 	}
 }

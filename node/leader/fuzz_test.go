@@ -92,9 +92,7 @@ func fuzzHandlers() []fuzzpeers.Handler[*Leader] {
 		fuzzpeers.Handle(wire.ProtoDone, nil, quiet((*Leader).HandleDone)),
 		fuzzpeers.Handle(wire.ProtoRenew, nil, (*Leader).HandleRenew),
 		fuzzpeers.Handle(wire.ProtoStop, goodStop, quiet((*Leader).HandleStop)),
-		fuzzpeers.Handle(wire.ProtoQuery, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
-			return l.HandleQuery(ctx, m)
-		}),
+		fuzzpeers.Handle(wire.ProtoQuery, nil, (*Leader).HandleQuery),
 		fuzzpeers.Handle(wire.ProtoSuited, nil, func(l *Leader, ctx context.Context, _ workload.PeerID, m *wire.SuitedMsg) (*wire.SuitedOffers, error) {
 			_, err := l.HandleSuited(ctx, m)
 			return &wire.SuitedOffers{}, err

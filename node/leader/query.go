@@ -13,6 +13,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // The queries that a leader answers, and what each answer is the JSON of.
@@ -37,44 +38,38 @@ const maxListed = 1000
 // SegmentPage is how many segments one answer holds.
 const SegmentPage = 256
 
-// HandleQuery answers from the ledger and the desk. What it says of the ledger is
-// no older than the question, so that nobody who reads twice, wherever, goes back.
-func (l *Leader) HandleQuery(ctx context.Context, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
-	v, err := l.query(ctx, m)
-	if err != nil {
-		return nil, err
-	}
+func answerOf(op string, v any) (*wire.QueryAnswer, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("query %s: %w", m.Op, err)
+		return nil, fmt.Errorf("query %s: %w", op, err)
 	}
 	return &wire.QueryAnswer{JSON: b}, nil
 }
 
-func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
+func (l *Leader) query(ctx context.Context, a asker, m *wire.QueryMsg) (any, error) {
 	switch m.Op {
 	case QueryOffers: // hints
 		return l.Offers(ctx)
 	case QueryWait:
-		return l.awaited(ctx, m)
+		return l.awaited(ctx, a, m)
 	}
 	if err := l.confirm(ctx); err != nil {
 		return nil, err
 	}
 	switch m.Op {
 	case QueryInspect:
-		return l.inspect(m.ID)
+		return l.inspect(a, m.ID)
 	case QueryList:
-		return l.list(m), nil
+		return l.list(a, m)
 	case QueryResolve:
-		return l.resolve(m.Text)
+		return l.resolve(a, m.Text)
 	case QueryWhy:
-		return l.why(ctx, m.ID, m.Task)
+		return l.why(ctx, a, m.ID, m.Task)
 	case QueryPlaces:
-		return l.places(m)
+		return l.places(a, m)
 	case QuerySegments:
 		var segments []ledger.Segment
-		err := l.withWorkload(m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
+		err := l.withReadable(a, m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
 		from := min(int(m.From), len(segments))
 		return segments[from:min(from+SegmentPage, len(segments))], err
 	case QueryReceipt:
@@ -93,17 +88,20 @@ func (l *Leader) query(ctx context.Context, m *wire.QueryMsg) (any, error) {
 
 // awaited answers when a workload has changed, or ended. That one has ended, and
 // holds no slot, is true for ever and whoever leads: nobody need confirm it.
-func (l *Leader) awaited(ctx context.Context, m *wire.QueryMsg) (*api.Workload, error) {
+func (l *Leader) awaited(ctx context.Context, a asker, m *wire.QueryMsg) (*api.Workload, error) {
 	if _, known := l.phase(m.ID); known {
+		if err := l.may(a, rights.Observe, m.ID); err != nil {
+			return nil, err
+		}
 		l.await(ctx, m.ID, m.Since, time.Duration(m.TimeoutMs)*time.Millisecond)
-		if w, err := l.inspect(m.ID); err == nil && w.Phase.Ended() && len(w.Slots) == 0 {
+		if w, err := l.inspect(a, m.ID); err == nil && w.Phase.Ended() && len(w.Slots) == 0 {
 			return w, nil
 		}
 	}
 	if err := l.confirm(ctx); err != nil {
 		return nil, err
 	}
-	return l.inspect(m.ID)
+	return l.inspect(a, m.ID)
 }
 
 func (l *Leader) phase(id workload.ID) (phase workload.Phase, known bool) {
@@ -111,8 +109,8 @@ func (l *Leader) phase(id workload.ID) (phase workload.Phase, known bool) {
 	return phase, known
 }
 
-func (l *Leader) inspect(id workload.ID) (w *api.Workload, err error) {
-	err = l.withWorkload(id, func(s *ledger.State, v *ledger.View) { w = l.view(s, v) })
+func (l *Leader) inspect(a asker, id workload.ID) (w *api.Workload, err error) {
+	err = l.withReadable(a, id, func(s *ledger.State, v *ledger.View) { w = l.view(s, v) })
 	return w, err
 }
 
@@ -185,10 +183,17 @@ func exitCode(segments []ledger.Segment, phase workload.Phase) (*int, string) {
 	return &code, ""
 }
 
-func (l *Leader) list(m *wire.QueryMsg) []api.Workload {
+func (l *Leader) list(a asker, m *wire.QueryMsg) ([]api.Workload, error) {
+	listed, err := a.lists()
+	if err != nil {
+		return nil, err
+	}
 	out := []api.Workload{}
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for v := range s.List(ledger.Filter{Labels: m.Labels, Live: !m.All}) {
+			if !listed(&v) {
+				continue
+			}
 			w := l.view(s, &v)
 			w.Spec, w.Slots = nil, nil
 			if len(out) == maxListed {
@@ -197,18 +202,25 @@ func (l *Leader) list(m *wire.QueryMsg) []api.Workload {
 			out = append(out, *w)
 		}
 	})
-	return out
+	return out, nil
 }
 
-// resolve finds a workload by the beginning of its ID or by its name. A name that one
-// alone has says enough.
-func (l *Leader) resolve(text string) (workload.ID, error) {
+// resolve finds one of the asker's workloads by the beginning of its ID or by its
+// name. A name that one alone has says enough.
+func (l *Leader) resolve(a asker, text string) (workload.ID, error) {
 	if id, err := workload.ParseID(text); err == nil {
-		return id, l.withWorkload(id, func(*ledger.State, *ledger.View) {})
+		return id, l.withReadable(a, id, func(*ledger.State, *ledger.View) {})
+	}
+	listed, err := a.lists()
+	if err != nil {
+		return workload.ID{}, err
 	}
 	var found, named []workload.ID
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		for v := range s.List(ledger.Filter{}) {
+			if !listed(&v) {
+				continue
+			}
 			if v.Spec.Name == text {
 				named = append(named, v.ID)
 			}
@@ -222,7 +234,7 @@ func (l *Leader) resolve(text string) (workload.ID, error) {
 	}
 	switch len(found) {
 	case 0:
-		return workload.ID{}, wire.Errorf(wire.NotFound, "no workload whose ID begins with, or whose name is, %q", text)
+		return workload.ID{}, wire.Errorf(wire.NotFound, "no workload of yours whose ID begins with, or whose name is, %q", text)
 	case 1:
 		return found[0], nil
 	}
@@ -256,8 +268,8 @@ type Place struct {
 	Name  string          `json:"name"`
 }
 
-func (l *Leader) places(m *wire.QueryMsg) (out []Place, err error) {
-	err = l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
+func (l *Leader) places(a asker, m *wire.QueryMsg) (out []Place, err error) {
+	err = l.withReadable(a, m.ID, func(s *ledger.State, v *ledger.View) {
 		end := min(uint64(m.From)+uint64(min(m.Count, maxListed)), uint64(v.Tasks.Total))
 		for i := uint64(m.From); i < end; i++ {
 			t, _ := s.Task(m.ID, uint32(i))
@@ -285,13 +297,13 @@ func phaseOf(state ledger.TaskState) workload.Phase {
 }
 
 // why explains a workload, with the last auction of one that still wants slots.
-func (l *Leader) why(ctx context.Context, id workload.ID, task *uint32) (*api.Why, error) {
+func (l *Leader) why(ctx context.Context, a asker, id workload.ID, task *uint32) (*api.Why, error) {
 	var out *api.Why
 	round, err := ask(ctx, l, func(int64) *scheduler.Round { return l.desk.Last(id) })
 	if err != nil {
 		return nil, err
 	}
-	err = l.withWorkload(id, func(s *ledger.State, v *ledger.View) {
+	err = l.withReadable(a, id, func(s *ledger.State, v *ledger.View) {
 		w, ok := s.Why(id)
 		if task != nil {
 			w, ok = s.WhyTask(id, *task)

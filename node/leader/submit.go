@@ -11,6 +11,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // Blobs keeps blobs on a majority of the cell's voters.
@@ -59,6 +60,11 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 	if spec.Mesh != l.cfg.Mesh {
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
+	for _, dep := range spec.After { // its outputs become this one's inputs
+		if err := l.mayFollow(from, m.Spec.By, dep.Workload); err != nil {
+			return nil, err
+		}
+	}
 	id := IDOf(l.cfg.Cell.ID(), m.Spec)
 	if known, ok := l.known(m.Spec, &spec); ok {
 		if err := l.seeThrough(ctx, known, m); err != nil {
@@ -84,6 +90,18 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 	}
 	l.count(func(s *Stats) { s.Submitted++ })
 	return &wire.Submitted{ID: res.ID, Held: held}, nil
+}
+
+// mayFollow refuses to hand the outputs of a workload to another owner's. One that
+// is not known, the ledger refuses.
+func (l *Leader) mayFollow(from, owner workload.PeerID, dep workload.ID) error {
+	var refused error
+	_ = l.withOutline(dep, func(_ *ledger.State, v *ledger.View, _ int) {
+		if v.Owner != owner && v.Home != from {
+			refused = wire.Errorf(wire.NotYours, "workload %s is not yours", dep.Short())
+		}
+	})
+	return refused
 }
 
 // seeThrough does for a workload that was accepted before what the submission
@@ -196,6 +214,9 @@ func (l *Leader) mayStop(ctx context.Context, by workload.PeerID, m *wire.StopMs
 	})
 	if err != nil { // a deposed leader may not know of it
 		return cmp.Or(l.confirm(ctx), err)
+	}
+	if refused != nil && len(m.Token) > 0 {
+		return l.may(l.asker(by, m.Token), rights.Operate, m.ID)
 	}
 	return refused
 }

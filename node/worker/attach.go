@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/tenancy"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // Frames of an Attach stream: a kind, the length as four bytes, big-endian,
@@ -57,6 +60,10 @@ func (w *Worker) HandleAttach(from workload.PeerID, m *wire.AttachMsg, stream io
 		out.fail(wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task))
 		return
 	}
+	if err := w.mayRead(from, m.Token, a.s); err != nil {
+		out.fail(wire.FromError(err))
+		return
+	}
 	if a.s.spec.Sealed() && from != a.s.home {
 		out.fail(wire.Errorf(wire.Unauthorized, "the work is sealed: only the node it was submitted on sees its output"))
 		return
@@ -76,6 +83,12 @@ func (w *Worker) HandleAttach(from workload.PeerID, m *wire.AttachMsg, stream io
 	both.Go(func() { out.copy(FrameStderr, a.stderr, m.Follow) })
 	both.Wait()
 	out.write(FrameEnd, nil)
+}
+
+// mayRead refuses whoever has no right to what a slot's workload prints or publishes.
+func (w *Worker) mayRead(from workload.PeerID, token []workload.Signed, s *slot) error {
+	judge := tenancy.Judge{Mesh: s.spec.Mesh, Memo: w.cfg.Memo}
+	return judge.May(from, token, rights.Observe, tenancy.Workload{ID: s.key.Workload, Owner: s.owner, Home: s.home}, time.Now())
 }
 
 func (w *Worker) find(id workload.ID, task uint32) *attempt {

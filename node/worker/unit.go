@@ -156,6 +156,9 @@ func (w *Worker) HandleLive(_ context.Context, from workload.PeerID, m *wire.Liv
 	if a == nil {
 		return nil, wire.Errorf(wire.NotFound, "task %d does not run here now", m.Task)
 	}
+	if err := w.mayRead(from, m.Token, a.s); err != nil {
+		return nil, err
+	}
 	return &wire.Live{Outputs: a.published()}, nil
 }
 
