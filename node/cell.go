@@ -17,9 +17,11 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/node/tenancy"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // rules are what the ledger needs of packages that it does not import.
@@ -31,6 +33,16 @@ func rules(memo *workload.Memo) ledger.Rules {
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
 		Charge:     pricing.Charge,
 		OpenCert:   openCert,
+		OpenToken: func(mesh workload.MeshID, token []workload.Signed, holder workload.PeerID, at int64) (workload.PeerID, []workload.TokenLink, error) {
+			g, err := tenancy.Judge{Mesh: mesh, Memo: memo}.Open(token)
+			if err == nil {
+				err = g.Allows(holder, rights.Submit, at)
+			}
+			if err != nil {
+				return workload.PeerID{}, nil, err
+			}
+			return g.Subject, g.Bounds, nil
+		},
 	}
 }
 

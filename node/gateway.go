@@ -74,7 +74,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 		return nil, err
 	}
 	defer k.Close()
-	msg, err := n.submission(&spec)
+	msg, err := n.submission(&spec, api.TokenOf(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -132,9 +132,9 @@ const maxSpec = consensus.MaxEntry - 4096
 
 // submission gathers what goes to the leader: the signed spec, and the blobs
 // that are small enough to ride along.
-func (n *Node) submission(spec *workload.Spec) (*wire.Submit, error) {
+func (n *Node) submission(spec *workload.Spec, token []workload.Signed) (*wire.Submit, error) {
 	refs := n.needs(spec)
-	msg := &wire.Submit{Home: n.self, Blobs: refs}
+	msg := &wire.Submit{Home: n.self, Blobs: refs, Token: token}
 	raw := wire.MustMarshal(spec)
 	if len(raw) > maxSpec {
 		return nil, &api.Error{Kind: "too-large", Message: fmt.Sprintf("the spec is %d bytes, at most %d", len(raw), maxSpec), Hint: "move long argument lists or inputs into files"}
@@ -300,7 +300,7 @@ func apiError(err error) error {
 func hintOf(k wire.Kind) string {
 	switch k {
 	case wire.NotFound:
-		return "`perrin ps -a` lists the workloads of the cell"
+		return "`perrin ps -a` lists your workloads"
 	case wire.Exists:
 		return "`perrin ps -a` shows their IDs"
 	case wire.Unauthorized:

@@ -106,6 +106,16 @@ func Init(data, name string) (*Founded, error) {
 	return settle(dir, key, bundle, name, &home{Founder: true})
 }
 
+// ShareOwner gives a data folder that belongs to no mesh yet the owner's key of
+// another, so that one person owns what is submitted on either node.
+func ShareOwner(from, to string) error {
+	key, err := admission.LoadKey(keysDir(from), keyOwner)
+	if err != nil {
+		return err
+	}
+	return admission.SaveKey(keysDir(to), keyOwner, key)
+}
+
 // Join enters the mesh of an invitation's token. opts are Given.Mesh, where the
 // node is to have one.
 func Join(ctx context.Context, data, name, token string, opts ...mesh.Option) (*Founded, error) {

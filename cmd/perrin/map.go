@@ -58,6 +58,7 @@ is 0 when all succeeded and 1 otherwise. Flags stand before PROGRAM.`,
 	cmd.Flags().Uint32Var(&f.maxParallel, "max-parallel", 0, "tasks at once; 0 is as many as there are")
 	a.jsonFlag(cmd)
 	cmd.Flags().SetInterspersed(false)
+	a.tokenFlag(cmd)
 	return cmd
 }
 

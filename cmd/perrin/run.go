@@ -58,6 +58,7 @@ program runs on a mesh of one node inside this command.`,
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "stream stdin even from a terminal")
 	cmd.Flags().BoolVar(&a.json, "json", false, "with --detach: print JSON")
 	cmd.Flags().SetInterspersed(false)
+	a.tokenFlag(cmd)
 	return cmd
 }
 

@@ -38,6 +38,7 @@ when one of several workloads is refused, those submitted before it are stopped.
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the file; - is stdin")
 	a.jsonFlag(cmd)
+	a.tokenFlag(cmd)
 	return cmd
 }
 

@@ -39,7 +39,7 @@ func (s *State) quota(c *Quota) *Reject {
 // time than the spec's timeout.
 func (s *State) charge(l *load, sl *slot, wallMs int64, tasks uint32) int64 {
 	wallMs = min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)))
-	owner, earner := s.account(l.owner()), s.account(sl.Node)
+	owner, earner := s.account(l.payer()), s.account(sl.Node)
 	cost := max(0, min(s.rules.Charge(sl.Rate, wallMs), maxCharge))
 	cost = min(cost, math.MaxInt64-owner.Spent, math.MaxInt64-earner.Earned)
 	owner.Spent += cost

@@ -65,6 +65,9 @@ type Accept struct {
 	Spec workload.Signed `cbor:"2,keyasint"`
 	Held bool            `cbor:"3,keyasint"` // program and inputs lie on a majority of the voters
 	Home workload.PeerID `cbor:"4,keyasint"` // the node it was submitted from, where the rest lies
+
+	// Token is the token that it is submitted under, which Home holds.
+	Token []workload.Signed `cbor:"5,keyasint,omitempty" max:"8"`
 }
 
 // Award gives slots of a lot to nodes. It carries every input of the clearing,

@@ -15,6 +15,7 @@ type View struct {
 	ID         workload.ID     `json:"id"`
 	Seq        uint64          `json:"seq"`
 	Owner      workload.PeerID `json:"owner"`
+	Payer      workload.PeerID `json:"payer"` // the owner, or who made the token that it was submitted under
 	Spec       *workload.Spec  `json:"spec"`
 	Signed     workload.Signed `json:"-"`
 	Phase      workload.Phase  `json:"phase"`
@@ -86,7 +87,7 @@ func (s *State) Phase(id workload.ID) (workload.Phase, bool) {
 
 func (l *load) outline() View {
 	return View{
-		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Spec: l.Spec, Signed: l.Signed, Phase: l.Phase, Reason: l.Reason,
+		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Payer: l.payer(), Spec: l.Spec, Signed: l.Signed, Phase: l.Phase, Reason: l.Reason,
 		Held: l.Held, Home: l.Home, Generation: l.Generation, Accepted: l.Accepted, Started: l.Started, Ended: l.Ended,
 		Tasks: l.counts(), Wanted: l.wanted(),
 		Segments: len(l.Segments), Cost: l.Cost, Retries: l.Retries, Lost: l.LostTasks,

@@ -30,7 +30,8 @@ const (
 	ClockAhead      Code = "clock-ahead"      // signed more than MaxAhead after the ledger's time
 	BadSignature    Code = "bad-signature"    // a statement does not carry its author's signature
 	BadSpec         Code = "bad-spec"         // the spec does not decode or validate
-	OverQuota       Code = "over-quota"       // the owner has spent what it may
+	BadToken        Code = "bad-token"        // the token does not verify, has ended, or is not for the node
+	OverQuota       Code = "over-quota"       // the owner has spent what it may, or the token allows less
 	Full            Code = "full"             // the ledger holds as many as it may
 	AfterFailed     Code = "after-failed"     // a workload to wait for has ended without success
 	WaitingFor      Code = "waiting-for"      // the workload waits for others

@@ -44,6 +44,7 @@ type Snapshot struct {
 	Records  []Record        `cbor:"18,keyasint,omitempty" max:"200000"`
 	Tombs    []Tomb          `cbor:"19,keyasint,omitempty" max:"65536"` // by EndSeq
 	Certs    []Cert          `cbor:"20,keyasint,omitempty" max:"16384"` // by node, then as they were shown
+	Tokens   []TokenUse      `cbor:"21,keyasint,omitempty" max:"65536"`
 }
 
 // Lease is a node's epoch in a snapshot. Its slots stand with their workloads.
@@ -58,7 +59,7 @@ func (s *State) Snapshot() *Snapshot {
 		Version: SnapshotVersion, Founded: s.founded, Mesh: s.mesh, Cell: s.cell, Epoch: s.epoch, MaxSize: uint32(s.maxSize),
 		Index: s.index, Head: s.head, Time: s.time, NextSeq: s.nextSeq, NextEnd: s.nextEnd, Floor: s.floor,
 		Applied: s.applied, Rejects: s.rejectCounts(), Members: s.Members(), Accounts: s.Accounts(),
-		Records: make([]Record, 0, len(s.loads)),
+		Tokens: s.tokenUses(), Records: make([]Record, 0, len(s.loads)),
 	}
 	for _, peer := range sortedPeers(maps.Keys(s.nodes)) {
 		snap.Leases = append(snap.Leases, Lease{peer, s.nodes[peer].epoch})
@@ -110,6 +111,9 @@ func Restore(rules Rules, snap *Snapshot) (*State, error) {
 		s.certs[c.Node] = append(s.certs[c.Node], c)
 	}
 	s.certCount = len(snap.Certs)
+	for _, u := range snap.Tokens {
+		s.tokens[u.ID] = &tokenUse{TokenUse: u}
+	}
 	for _, lease := range snap.Leases {
 		s.nodes[lease.Node] = &node{epoch: lease.Epoch, slots: map[slotKey]*load{}}
 	}

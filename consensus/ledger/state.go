@@ -27,6 +27,10 @@ type Rules struct {
 	// ReadSpec decodes the payload of a spec that was accepted before, without
 	// looking at its signature again. Without it OpenSpec does.
 	ReadSpec func(payload []byte) (workload.Spec, error)
+	// OpenToken verifies a token of a mesh for submitting, in the hand of a node at
+	// a time in ms, and returns who pays and what its links bound. Without it a
+	// workload under a token is rejected.
+	OpenToken func(mesh workload.MeshID, token []workload.Signed, holder workload.PeerID, at int64) (payer workload.PeerID, links []workload.TokenLink, err error)
 	// OpenBid decodes a bid that Replay has accepted, for Why. Without it Why
 	// shows who bid, not what.
 	OpenBid func(workload.Signed) (workload.Bid, error)
@@ -56,6 +60,7 @@ type State struct {
 	members  map[workload.PeerID]*Member
 	nodes    map[workload.PeerID]*node
 	accounts map[workload.PeerID]*Account
+	tokens   map[workload.Digest]*tokenUse
 	loads    map[workload.ID]*load
 	tombs    map[workload.ID]*Tomb
 	certs    map[workload.PeerID][]Cert // in the order in which they were shown
@@ -89,6 +94,7 @@ func New(rules Rules) *State {
 		members:  map[workload.PeerID]*Member{},
 		nodes:    map[workload.PeerID]*node{},
 		accounts: map[workload.PeerID]*Account{},
+		tokens:   map[workload.Digest]*tokenUse{},
 		loads:    map[workload.ID]*load{},
 		tombs:    map[workload.ID]*Tomb{},
 		certs:    map[workload.PeerID][]Cert{},

@@ -33,11 +33,17 @@ func (s *State) accept(e *entry, c *Accept) *Reject {
 	if rej := s.acceptable(e, c, &spec); rej != nil {
 		return rej
 	}
+	token, rej := s.underToken(e, c, &spec)
+	if rej != nil {
+		return rej
+	}
 	l, rej := s.newLoad(e, c, &spec)
 	if rej != nil {
 		return rej
 	}
+	l.Token = token
 	s.account(c.Spec.By)
+	s.account(l.payer())
 	s.nextSeq++
 	s.insert(l)
 	e.res.ID = l.ID
@@ -116,6 +122,7 @@ func (s *State) insert(l *load) {
 		return
 	}
 	s.live++
+	s.claim(l, 1)
 	for _, id := range l.after() {
 		dep := s.loads[id]
 		dep.pins++

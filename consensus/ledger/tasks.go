@@ -144,7 +144,11 @@ func (s *State) close(e *entry, c *Close) *Reject {
 	l.countClose(sl, x, c.Usage.WallMs, e.res.Charged)
 	l.keepSegment(e, sl, c, x)
 	l.noteClose(e, sl, c, x)
+	over := s.spend(l, e.res.Charged)
 	s.afterTasks(e, l, sl)
+	if over != "" && !l.Phase.Ended() {
+		s.end(e, l, workload.Stopped, over)
+	}
 	return nil
 }
 

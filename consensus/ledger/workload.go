@@ -41,6 +41,7 @@ type Record struct {
 	LostTasks  uint64               `cbor:"27,keyasint"`           // attempts that went down with their node
 	KeptRetry  uint32               `cbor:"28,keyasint"`           // ranges in the segments' Retried
 	Dropped    uint32               `cbor:"29,keyasint,omitempty"` // auctions that gave slots and are not kept
+	Token      *LoadToken           `cbor:"30,keyasint,omitempty"`
 }
 
 // Slot is one live slot of a workload.
@@ -271,6 +272,7 @@ func (s *State) endOne(e *entry, l *load, phase workload.Phase, reason string) {
 	l.Reason, l.Ended, l.EndSeq = reason, e.at, s.nextEnd
 	s.nextEnd++
 	s.live--
+	s.claim(l, -1)
 	s.ended.add(l.EndSeq, l)
 	s.unwait(l)
 	for _, sl := range l.sortedSlots() {

@@ -55,6 +55,8 @@ type Submit struct {
 	Home   workload.PeerID `cbor:"2,keyasint"` // where the blobs that do not ride along lie
 	Blobs  []workload.Ref  `cbor:"3,keyasint" max:"65536"`
 	Inline []Inline        `cbor:"4,keyasint,omitempty" max:"256"`
+
+	Token []workload.Signed `cbor:"5,keyasint,omitempty" max:"8"` // for `submit`, of who is to pay; none for the owner's own
 }
 
 // Submitted answers Submit once the workload is committed.
@@ -134,6 +136,7 @@ type AwardMsg struct {
 	GrantMs  int64              `cbor:"9,keyasint"`          // of the first lease, which counts from when the bid was sent
 	Home     workload.PeerID    `cbor:"10,keyasint"`         // the node it was submitted on: only that one feeds its stdin
 	Last     bool               `cbor:"11,keyasint"`         // no task is open beside these: there is nothing to TAKE
+	Payer    workload.PeerID    `cbor:"12,keyasint"`         // who may read it beside its owner: the one that pays
 }
 
 // AfterOutputs are the segments of a workload that this one comes after.

@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/perrin-mesh/perrin/consensus/cell"
-	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node"
 	"github.com/perrin-mesh/perrin/node/api"
 )
@@ -215,11 +214,7 @@ func (m *Mesh) shareOwner(member *Member) error {
 	if m.opt.Owners {
 		return nil
 	}
-	key, err := admission.LoadKey(filepath.Join(m.Members[0].Data, "keys"), "owner")
-	if err != nil {
-		return err
-	}
-	return admission.SaveKey(filepath.Join(member.Data, "keys"), "owner", key)
+	return node.ShareOwner(m.Members[0].Data, member.Data)
 }
 
 // launch starts a daemon as a process of its own.

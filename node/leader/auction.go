@@ -230,7 +230,7 @@ func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index 
 	var spec workload.Signed
 	err := l.withOutline(id, func(s *ledger.State, v *ledger.View, _ int) {
 		spec = v.Signed
-		msg.Home, msg.Last = v.Home, v.Tasks.Open == 0
+		msg.Home, msg.Payer, msg.Last = v.Home, v.Payer, v.Tasks.Open == 0
 		msg.Holders = holders(l.cfg.Cell.Voters(), v.Home)
 		msg.After = afterOutputs(s, v, l.cfg.Cell.Voters())
 	})

@@ -27,7 +27,7 @@ func (l *Leader) asker(from workload.PeerID, token []workload.Signed) asker {
 func (l *Leader) may(a asker, c rights.Capability, id workload.ID) error {
 	var w tenancy.Workload
 	err := l.withOutline(id, func(_ *ledger.State, v *ledger.View, _ int) {
-		w = tenancy.Workload{ID: v.ID, Owner: v.Owner, Home: v.Home}
+		w = tenancy.Workload{ID: v.ID, Owner: v.Owner, Payer: v.Payer, Home: v.Home}
 	})
 	if err != nil {
 		return err
@@ -45,7 +45,9 @@ func (a asker) lists() (func(v *ledger.View) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(v *ledger.View) bool { return v.Home == a.from || g.Covers(v.Owner, v.ID) }, nil
+	return func(v *ledger.View) bool {
+		return v.Home == a.from || g.Covers(v.Owner, v.ID) || g.Covers(v.Payer, v.ID)
+	}, nil
 }
 
 // withReadable is withWorkload for who may read it.

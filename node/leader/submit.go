@@ -79,7 +79,7 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 			return nil, err
 		}
 	}
-	res, err := l.propose(ctx, &ledger.Command{Accept: &ledger.Accept{ID: id, Spec: m.Spec, Held: held, Home: m.Home}})
+	res, err := l.propose(ctx, &ledger.Command{Accept: &ledger.Accept{ID: id, Spec: m.Spec, Held: held, Home: m.Home, Token: m.Token}})
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (l *Leader) HandleStop(ctx context.Context, by workload.PeerID, m *wire.Sto
 func (l *Leader) mayStop(ctx context.Context, by workload.PeerID, m *wire.StopMsg) error {
 	var refused error
 	err := l.withWorkload(m.ID, func(s *ledger.State, v *ledger.View) {
-		if by != v.Home && !orderedBy(v.Owner, m) {
+		if by != v.Home && !orderedBy(v.Owner, m) && !orderedBy(v.Payer, m) {
 			refused = wire.Errorf(wire.Unauthorized, "%s was submitted on %s: only that node, or one with its owner's key, stops it", m.ID.Short(), l.people(s).name(v.Home))
 		}
 	})

@@ -24,6 +24,7 @@ type Judge struct {
 type Workload struct {
 	ID    workload.ID
 	Owner workload.PeerID // the key that its spec counts for
+	Payer workload.PeerID // the owner, or who made the token that it was submitted under
 	Home  workload.PeerID // the node that it was submitted on
 }
 
@@ -57,7 +58,7 @@ func (j Judge) May(from workload.PeerID, token []workload.Signed, c rights.Capab
 		if err != nil {
 			return err
 		}
-		if g.Covers(w.Owner, w.ID) {
+		if g.Covers(w.Owner, w.ID) || g.Covers(w.Payer, w.ID) {
 			return nil
 		}
 	}

@@ -151,7 +151,7 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, signed wor
 	key := slotKey{Workload: award.Workload, Slot: a.Slot}
 	ctx, cancel := context.WithCancel(w.ctx)
 	s := &slot{
-		w: w, key: key, cell: award.Cell, spec: spec, owner: signed.By, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
+		w: w, key: key, cell: award.Cell, spec: spec, owner: signed.By, payer: award.Payer, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), nodes: w.cfg.Alloc.Bind(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,

@@ -24,6 +24,7 @@ type slot struct {
 	spec    *workload.Spec
 	signed  workload.Signed // the spec, of sealed work
 	owner   workload.PeerID
+	payer   workload.PeerID
 	rate    int64
 	after   []wire.AfterOutputs
 	holders []workload.PeerID

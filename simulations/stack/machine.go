@@ -86,8 +86,12 @@ func (x *Machine) found() error {
 // answer, or was asked by too many at once.
 const joinEvery = 500 * time.Millisecond
 
-// join asks the mesh of a token to let this machine's node in, until ctx ends.
+// join asks the mesh of a token to let this machine's node in, until ctx ends. All
+// machines of a mesh have one owner.
 func (x *Machine) join(ctx context.Context, token string) error {
+	if err := node.ShareOwner(x.mesh.Machines[0].data, x.data); err != nil {
+		return err
+	}
 	for {
 		f, err := node.Join(ctx, x.data, x.Name, token, x.network())
 		if err == nil {
