@@ -83,6 +83,43 @@ func (m *testMesh) tenants() {
 	if err := owner.Stop(within(t, time.Minute), w.ID); err != nil {
 		t.Error(err)
 	}
+	m.submitsForAnother(spec)
+}
+
+// submitsForAnother: a node submits at another owner's cost, within what the token
+// allows, and the other one sees and stops it.
+func (m *testMesh) submitsForAnother(spec workload.Spec) {
+	t := m.t
+	owner, guest := m.client(2), m.client(3)
+	made, err := owner.MakeToken(within(t, time.Minute), api.TokenOrder{To: m.Members[3].Name, May: []rights.Capability{rights.Submit, rights.Operate},
+		Limits: workload.TokenLimits{MaxPrice: 1_000_000, CPUs: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := rights.Parse(made.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := api.WithToken(within(t, 2*time.Minute), token)
+	if _, err := guest.Submit(with, spec); api.KindOf(err) != api.Refused || !strings.Contains(err.Error(), "max-price") {
+		t.Errorf("a workload without a price under a token with one: %v", err)
+	}
+	spec.Name, spec.MaxPrice = "theirs", 1_000_000
+	w, err := guest.Submit(with, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.Submit(with, spec); api.KindOf(err) != api.Refused || !strings.Contains(err.Error(), "cpus") {
+		t.Errorf("more CPUs than the token allows: %v", err)
+	}
+	if _, err := m.client(1).Submit(api.WithToken(within(t, time.Minute), token), spec); api.KindOf(err) != api.Refused {
+		t.Errorf("a token submits from another node: %v", err)
+	}
+	poll(t, time.Minute, "who pays sees it run", func(ctx context.Context) (*api.Workload, error) { return owner.Inspect(ctx, w.ID) },
+		func(w *api.Workload) bool { return w.Phase == workload.Running })
+	if err := owner.Stop(within(t, time.Minute), w.ID); err != nil {
+		t.Errorf("who pays stops it: %v", err)
+	}
 }
 
 // secondOperator: what the first operator's node could do, the second can too.

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) receiptCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "receipt ID", Short: "Write the signed receipt of a workload that has ended",
 		Long: `Write the receipt of a workload to stdout: the owner's signed spec, each auction
 with its bids, who ran what under which fence and isolation, what it used, what
@@ -41,6 +41,8 @@ It is a DSSE envelope around an in-toto statement (docs/receipts.md), which
 			})
 		},
 	}
+	a.tokenFlag(cmd)
+	return cmd
 }
 
 func (a *app) verifyCommand() *cobra.Command {

@@ -73,9 +73,9 @@ func (l *Leader) query(ctx context.Context, a asker, m *wire.QueryMsg) (any, err
 		from := min(int(m.From), len(segments))
 		return segments[from:min(from+SegmentPage, len(segments))], err
 	case QueryReceipt:
-		return l.receiptParts(m.ID)
+		return l.receiptParts(a, m.ID)
 	case QueryParts:
-		return l.receiptSegments(m)
+		return l.receiptSegments(a, m)
 	case QueryHolder:
 		return l.holder(m)
 	case QueryStats:

@@ -8,6 +8,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/receipt"
+	"github.com/perrin-mesh/perrin/workload/rights"
 )
 
 // ReceiptParts is what a leader gives for a receipt, beside the segments.
@@ -17,7 +18,10 @@ type ReceiptParts struct {
 }
 
 // receiptParts answers QueryReceipt.
-func (l *Leader) receiptParts(id workload.ID) (*ReceiptParts, error) {
+func (l *Leader) receiptParts(a asker, id workload.ID) (*ReceiptParts, error) {
+	if err := l.may(a, rights.Observe, id); err != nil {
+		return nil, err
+	}
 	rec, _, err := RecordOf(l.cfg.Cell, id, l.cfg.Cell.Voters())
 	if err != nil {
 		return nil, err
@@ -40,7 +44,10 @@ func (l *Leader) receiptParts(id workload.ID) (*ReceiptParts, error) {
 }
 
 // receiptSegments answers QueryParts.
-func (l *Leader) receiptSegments(m *wire.QueryMsg) ([]receipt.Segment, error) {
+func (l *Leader) receiptSegments(a asker, m *wire.QueryMsg) ([]receipt.Segment, error) {
+	if err := l.may(a, rights.Observe, m.ID); err != nil {
+		return nil, err
+	}
 	_, segments, err := RecordOf(l.cfg.Cell, m.ID, nil)
 	from := min(int(m.From), len(segments))
 	return segments[from:min(from+SegmentPage, len(segments))], err
