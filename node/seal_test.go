@@ -20,6 +20,7 @@ import (
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/worker"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/rights"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/seal"
 )
@@ -89,7 +90,13 @@ func (s *secretive) put(t *testing.T, b api.Backend) {
 // ended waits for a workload and returns it with its one task.
 func ended(t *testing.T, b api.Backend, id workload.ID) (*api.Workload, api.Task) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	return endedUnder(t.Context(), t, b, id)
+}
+
+// endedUnder is ended with what ctx carries.
+func endedUnder(ctx context.Context, t *testing.T, b api.Backend, id workload.ID) (*api.Workload, api.Task) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for since := uint64(0); ; {
 		w, err := b.Wait(ctx, id, since, 10*time.Second)
@@ -292,6 +299,14 @@ func TestSealedWorkOutlivesItsOwner(t *testing.T) {
 	if at < 3 {
 		t.Fatalf("it runs on node %d", at)
 	}
+	made, err := owner.Backend().MakeToken(t.Context(), api.TokenOrder{To: helpers[0].self.String(), May: []rights.Capability{rights.Observe}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := rights.Parse(made.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c.stop[0]()
 	b := c.nodes[1].Backend()
 	until(t, "the cell has other voters", func() bool {
@@ -299,7 +314,7 @@ func TestSealedWorkOutlivesItsOwner(t *testing.T) {
 		return err == nil && len(st.Cells) == 1 && len(st.Cells[0].Voters) == 3 && !slices.Contains(st.Cells[0].Voters, owner.self)
 	})
 	c.stop[at]()
-	w, task := ended(t, b, sub.ID)
+	w, task := endedUnder(api.WithToken(t.Context(), token), t, b, sub.ID)
 	if next := c.nodes[7-at]; w.Phase != workload.Succeeded || task.Result.Attempt < 2 || task.Node != next.self {
 		t.Fatalf("%s on %s, want %s: %+v", w.Phase, task.Node.Short(), next.self.Short(), task.Result)
 	}

@@ -16,6 +16,7 @@ var fuzzedElsewhere = map[string]string{
 	"workload/specfile/document": "workload/specfile has FuzzParse",
 	"workload/unit/unitclient":   "it reads answers through unitwire, which has FuzzExchange, into plain structs",
 	"node/api/apitest":           "a fake for tests",
+	"node/tenancy":               "it opens tokens through workload/rights, which has FuzzToken",
 	"workload/oci/ocitest":       "it reads what it wrote",
 	"node/fuzzpeers":             "what the fuzz targets of leader and worker read",
 	"examples/...":               "what a user could write",
