@@ -57,6 +57,9 @@ func (m *testMesh) tenants() {
 	if list, err := guest.List(within(t, time.Minute), true, nil); err != nil || len(list) != 0 {
 		t.Errorf("a list shows somebody else's workload: %v, %v", list, err)
 	}
+	if err := guest.Stop(within(t, time.Minute), w.ID); api.KindOf(err) != api.Unauthorized {
+		t.Errorf("somebody else's workload is stopped: %v", err)
+	}
 	made, err := owner.MakeToken(within(t, time.Minute), api.TokenOrder{To: m.Members[3].Name, May: []rights.Capability{rights.Observe}})
 	if err != nil {
 		t.Fatal(err)
