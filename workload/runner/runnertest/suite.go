@@ -391,7 +391,7 @@ func usage(t *testing.T, k Kit) {
 	a := s.Attempt("spin")
 	a.Timeout = 500 * time.Millisecond
 	u := s.Run(a).Usage
-	if u.CPUMs < 100 || u.CPUMs > 5000 || u.WallMs < 450 {
+	if u.CPUMs < 20 || u.CPUMs > 5000 || u.WallMs < 450 { // a busy machine gives it a small share
 		t.Errorf("spinning for half a second used %+v", u)
 	}
 	if u := s.Do("alloc", "40").OK(t).Usage; u.PeakMem < 40<<20 || u.PeakMem > 256<<20 {
