@@ -38,7 +38,7 @@ type tokenFlags struct {
 func (f *tokenFlags) add(cmd *cobra.Command, may, lasts string) {
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.to, "to", "", "the node it is for: its name while it is connected, or its identity (`perrin trust status` there)")
+	fl.StringVar(&f.to, "to", "", "the node it is for: its name while it is connected, or its identity, which perrin trust status shows there")
 	fl.StringVar(&f.may, "may", "", "observe (list, read, follow), operate (stop) and submit, with commas between"+may)
 	fl.StringArrayVar(&f.only, "only", nil, "for this workload alone; repeatable (default: all of yours, now and later)")
 	fl.Int64Var(&f.maxPrice, "max-price", 0, "of what is submitted: micro-credits a second at most for each slot")
@@ -200,7 +200,7 @@ func (a *app) readToken(name string) (string, error) {
 // tokenFlag adds --token, under which the command's requests then go.
 func (a *app) tokenFlag(cmd *cobra.Command) {
 	var name string
-	cmd.Flags().StringVar(&name, "token", "", "file with a token of the owner's, for what is not yours (`perrin token --help`)")
+	cmd.Flags().StringVar(&name, "token", "", "file with a token of the owner's, for what is not yours: perrin token --help")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if name == "" {
 			return nil
