@@ -89,8 +89,9 @@ type book struct {
 	shelf  *shelf // where results lie that rode in the log
 	log    *slog.Logger
 
-	mu    sync.RWMutex
+	mu    sync.RWMutex // guards what follows
 	state *ledger.State
+	heads heads // of the chain
 }
 
 func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf) *book {
@@ -127,6 +128,9 @@ func (b *book) apply(index uint64, cmd *ledger.Command, data []byte) ledger.Resu
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	res := b.state.Apply(index, cmd, data)
+	if at, head := b.state.Head(); at == index {
+		b.heads.push(at, head)
+	}
 	if cmd != nil && cmd.Close != nil && res.Reject == nil {
 		b.shelf.put(cmd.Close)
 	}
@@ -160,7 +164,10 @@ func (b *book) Restore(r io.Reader) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state = state
+	b.state, b.heads = state, nil
+	if at, head := state.Head(); at > 0 {
+		b.heads.push(at, head)
+	}
 	return nil
 }
 

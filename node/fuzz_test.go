@@ -97,6 +97,7 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
+		wire.ProtoAudit:    {wire.AuditMsg{Cell: cell, At: []uint64{1, 2, 1 << 60}}},
 		wire.ProtoWitness:  {wire.WitnessMsg{Workload: id, Voters: []workload.PeerID{n.self}, Statement: small.Digest}},
 		wire.ProtoUnseal:   {wire.UnsealMsg{Ref: ref, Spec: signed, Public: make([]byte, seal.PublicSize)}, sealedRequest(owner, spec, cell, n.self)},
 		wire.ProtoShare:    {wire.ShareMsg{Spec: signed, ID: id, Share: make([]byte, seal.ShareSize)}},

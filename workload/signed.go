@@ -22,6 +22,7 @@ const (
 	DomainDigest Domain = "perrin/digest/1"
 	DomainRenew  Domain = "perrin/renew/1"
 	DomainStop   Domain = "perrin/stop/1"
+	DomainMark   Domain = "perrin/mark/1" // of a voter, about the head of its cell's chain
 	// DomainCharter and DomainDeny are what the root and its operators say of the mesh.
 	DomainCharter Domain = "perrin/charter/1"
 	DomainDeny    Domain = "perrin/deny/1"

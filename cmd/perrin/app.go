@@ -211,7 +211,7 @@ func (a *app) addVerbs(root *cobra.Command) {
 	add("work", a.runCommand(), a.mapCommand(), a.submitCommand(), a.psCommand(), a.inspectCommand(), a.logsCommand(),
 		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand(),
 		a.receiptCommand(), a.verifyCommand())
-	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.inviteCommand(), a.drainCommand(),
+	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.auditCommand(), a.inviteCommand(), a.drainCommand(),
 		a.trustCommand(), a.operatorCommand(), a.denyCommand(), a.tokenCommand())
 	add("work", a.simCommand())
 	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),

@@ -24,6 +24,7 @@ var bounded = map[string]bool{
 	"workload": false, "workload/blob": false, "node/attestor": true, "mesh/attest": false, "mesh/admission": false, "workload/sandbox": false,
 	"workload/oci/image": true, "workload/oci/unpack": true, "workload/oci/unpack/unpacker": true, "workload/oci/source": true, "workload/vm": true, "workload/oci": true,
 	"workload/receipt": true, "workload/rights": true,
+	"node/notary": true,
 }
 
 // notBounds are constants that are named like a bound and bound nothing that

@@ -57,6 +57,9 @@ type Backend interface {
 	Stop(ctx context.Context, id workload.ID) error
 	// Receipt makes the receipt of a workload that has ended: a file for receipt.Verify.
 	Receipt(ctx context.Context, id workload.ID) ([]byte, error)
+	// Audit has the voters of a cell, or with zero of the node's own, sign the heads of
+	// their chains, and walks the chain where the node has the log.
+	Audit(ctx context.Context, cell workload.CellID) (*Audit, error)
 
 	// Attach connects to the one task of an interactive workload, or follows
 	// any task's output: it blocks until the attempt ended for good, copying

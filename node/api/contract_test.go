@@ -126,6 +126,7 @@ func TestClientAnswersAsTheBackendDoes(t *testing.T) {
 		"why":             func(b api.Backend) (any, error) { return b.Why(ctx, id, nil) },
 		"why task":        func(b api.Backend) (any, error) { return b.Why(ctx, id, new(uint32)) },
 		"receipt":         func(b api.Backend) (any, error) { return b.Receipt(ctx, id) },
+		"audit":           func(b api.Backend) (any, error) { return b.Audit(ctx, id.Cell) },
 		"stop none":       func(b api.Backend) (any, error) { return nil, b.Stop(ctx, missing) },
 		"invite":          func(b api.Backend) (any, error) { return b.Invite(ctx, 2, time.Hour) },
 		"invite bad":      func(b api.Backend) (any, error) { return b.Invite(ctx, 0, time.Hour) },

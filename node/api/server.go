@@ -76,6 +76,7 @@ func (s *Server) routes() {
 	s.answer("GET /v1/workloads/{id}/tasks", s.tasks)
 	s.answer("GET /v1/workloads/{id}/why", s.why)
 	s.handle("GET /v1/workloads/{id}/receipt", s.receipt)
+	s.answer("GET /v1/audit", s.audit)
 	s.answer("POST /v1/workloads/{id}/stop", s.stop)
 	s.handle("POST /v1/workloads/{id}/attach", s.attach)
 	s.answer("POST /v1/invitations", s.invite)

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/notary"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+func (a *app) auditCommand() *cobra.Command {
+	var save, root string
+	var against []string
+	var offline bool
+	cmd := &cobra.Command{
+		Use: "audit [CELL]", Short: "Check the history of a cell, and that its voters tell the same one",
+		Long: `Have every voter of a cell sign the head of its hash chain at some entries, and
+compare. On a server of the cell, also compute the chain from the log and clear
+every award in it again. Without CELL, audit this node's own.
+
+It finds: a voter that signs two histories (equivocation), voters that tell
+different ones (fork), awards that do not replay (bad-award), and a log that does
+not give the chain (gap).
+
+--save keeps the signed marks in a proof file. --against reads such files and
+counts them with what is found now: a voter that signs another past than last
+week is caught. With --offline nothing is asked; the files are checked alone.
+
+Returns 0 when a majority signed one history, 1 when something is wrong, 6 when
+nothing is, and too few voters answered.`,
+		Example: examples("perrin audit", "perrin audit --save today.json", "perrin audit --against monday.json --json",
+			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW…"),
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var cell workload.CellID
+			var key workload.PeerID
+			if err := peerFlag("--root", root, &key); err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				if err := cell.UnmarshalText([]byte(args[0])); err != nil {
+					return usagef("`perrin status` names this node's cell", "%w", err)
+				}
+			}
+			r := &auditReport{}
+			proofs, err := readProofs(against)
+			switch {
+			case err != nil:
+				return err
+			case offline && (len(proofs) == 0 || len(args) == 1 || save != ""):
+				return usagef("see `perrin audit --help`", "--offline: want --against FILE, and neither CELL nor --save")
+			case !offline:
+				if proofs, err = a.auditOnline(cmd, r, cell, save, proofs); err != nil {
+					return err
+				}
+				if r.Gathered != nil && key.IsZero() {
+					key = r.Gathered.Root
+				}
+			}
+			if r.Audited, err = notary.CheckProof(proofs, key); err != nil {
+				return usagef("give proof files of one cell", "%w", err)
+			}
+			if err := show(a, r, a.printAudit); err != nil {
+				return err
+			}
+			return r.verdict()
+		},
+	}
+	cmd.Flags().StringVar(&save, "save", "", "write the signed marks to this new file")
+	cmd.Flags().StringArrayVar(&against, "against", nil, "a proof file of before; may be given again")
+	cmd.Flags().BoolVar(&offline, "offline", false, "check the proof files alone")
+	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key; without it the daemon's, or with --offline whichever the proof leads to")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// auditReport is what perrin audit prints.
+type auditReport struct {
+	*notary.Audited
+	Gathered *api.Audit `json:"gathered,omitempty"` // not with --offline
+}
+
+// verdict is the exit code.
+func (r *auditReport) verdict() error {
+	_, whole := r.Countersigned()
+	switch {
+	case len(r.Findings) > 0 || r.Gathered != nil && len(r.Gathered.Faults) > 0:
+		return outcome(exitFailure)
+	case !whole:
+		return outcome(exitUnchecked)
+	}
+	return nil
+}
+
+// auditOnline asks the daemon, and adds what it gathered to the proofs.
+func (a *app) auditOnline(cmd *cobra.Command, r *auditReport, cell workload.CellID, save string, proofs []*notary.Proof) ([]*notary.Proof, error) {
+	err := a.withBackend(func(b *backend) (err error) {
+		r.Gathered, err = b.Audit(cmd.Context(), cell)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := notary.ReadProof(r.Gathered.Proof)
+	if err != nil {
+		return nil, err
+	}
+	if save != "" {
+		if err := writeNew(save, r.Gathered.Proof); err != nil {
+			return nil, usagef("name a new file with --save", "--save %s: %w", save, plain(err))
+		}
+	}
+	r.Gathered.Proof = nil // it is printed as what it proves
+	return append(proofs, p), nil
+}
+
+func writeNew(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+func readProofs(names []string) (out []*notary.Proof, err error) {
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usagef("`perrin audit --save FILE` writes one", "--against %s: %w", name, plain(err))
+		}
+		raw, err := io.ReadAll(io.LimitReader(f, notary.MaxProof+1))
+		f.Close()
+		if err != nil {
+			return nil, failf("", "--against %s: %w", name, plain(err))
+		}
+		p, err := notary.ReadProof(raw)
+		if err != nil {
+			return nil, failf("`perrin audit --save FILE` writes one", "--against %s: %w", name, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (a *app) printAudit(r *auditReport) error {
+	var out strings.Builder
+	fmt.Fprintf(&out, "cell %s, below the root %s\n", r.Cell, r.Root)
+	if g := r.Gathered; g != nil {
+		if g.Walked {
+			fmt.Fprintf(&out, "  %s of the log, from %d to %d, give the chain; %s cleared again\n",
+				terminal.Plural(g.Entries, "command"), g.From, g.To, terminal.Plural(g.Awards, "award"))
+		} else {
+			fmt.Fprintln(&out, "  this node has no log of the cell: the voters' marks are compared, no award is cleared again")
+		}
+		for _, fault := range g.Faults {
+			fmt.Fprintf(&out, "  FAIL  %-12s  %s\n", notary.Gap, terminal.Clean(fault, 300))
+		}
+		for _, silent := range g.Silent {
+			fmt.Fprintf(&out, "  ?     voter %s did not answer\n", silent.Short())
+		}
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(&out, "  FAIL  %-12s  entry %d: %s\n", f.Kind, f.Index, terminal.Clean(f.Detail, 300))
+	}
+	if c, ok := r.Countersigned(); ok {
+		fmt.Fprintf(&out, "  ok    %d of %d voters signed %s at entry %d\n", len(c.Signed), r.Voters, c.Head.Short(), c.Index)
+	} else {
+		fmt.Fprintf(&out, "  ?     no entry has the marks of a majority of the %d voters\n", r.Voters)
+	}
+	switch r.verdict() {
+	case nil:
+		fmt.Fprintln(&out, "one history, and nothing wrong in it")
+	case outcome(exitUnchecked):
+		fmt.Fprintln(&out, "nothing is wrong, but too few voters could be compared")
+	default:
+		fmt.Fprintln(&out, "somebody in this cell lies, or its disk does")
+	}
+	_, err := io.WriteString(a.stdout, out.String())
+	return err
+}

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Audit is what a node gathered about the history of a cell. What it proves is in
+// Proof; the rest is the node's own word.
+type Audit struct {
+	Cell    workload.CellID   `json:"cell"`
+	Root    workload.PeerID   `json:"root"`
+	Walked  bool              `json:"walked"` // the node has the log, and computed the chain from it
+	From    uint64            `json:"from"`   // the first entry of that
+	To      uint64            `json:"to"`
+	Entries int               `json:"entries"` // commands
+	Awards  int               `json:"awards"`  // those among them, each cleared again
+	Faults  []string          `json:"faults"`  // where the log does not give the chain
+	Silent  []workload.PeerID `json:"silent"`  // voters that did not answer
+	Proof   json.RawMessage   `json:"proof"`   // a notary.Proof
+}
+
+// Audit implements Backend.
+func (c *Client) Audit(ctx context.Context, cell workload.CellID) (*Audit, error) {
+	query := url.Values{}
+	if cell != (workload.CellID{}) {
+		query.Set("cell", cell.String())
+	}
+	out := new(Audit)
+	if err := c.call(ctx, http.MethodGet, "/v1/audit", query, nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Server) audit(r *http.Request) (any, error) {
+	var cell workload.CellID
+	if text := r.URL.Query().Get("cell"); text != "" {
+		if err := cell.UnmarshalText([]byte(text)); err != nil {
+			return nil, Errorf(Invalid, "%s", err.Error())
+		}
+	}
+	return s.backend.Audit(r.Context(), cell)
+}

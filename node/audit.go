@@ -1,0 +1,130 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/notary"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// Bounds of an audit: the marks that each voter is asked for, how long, and the bad
+// entries that one proof shows.
+const (
+	maxMarks      = 64
+	maxBadEntries = 16
+	auditFor      = 5 * time.Second
+)
+
+// handleAudit signs heads of this server's chain. A head tells nothing of what is in
+// the ledger.
+func (n *Node) handleAudit(_ context.Context, _ workload.PeerID, m *wire.AuditMsg) (*wire.AuditAnswer, error) {
+	c := n.currentCell()
+	if c == nil || c.id != m.Cell || !slices.Contains(c.Voters(), n.self) {
+		return nil, wire.Errorf(wire.Refused, "this node does not vote in cell %s", m.Cell)
+	}
+	return &wire.AuditAnswer{Marks: n.marks(m.Cell, m.At), Certificates: n.host.Shown(n.self)}, nil
+}
+
+// Audit implements api.Backend.
+func (g gateway) Audit(ctx context.Context, cell workload.CellID) (*api.Audit, error) {
+	n := g.n
+	if cell == (workload.CellID{}) {
+		cell = n.homeCell()
+	}
+	view, ok := n.viewFor(cell)
+	if !ok {
+		return nil, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("cell %s is not known here", cell), Hint: "`perrin status` names this node's cell"}
+	}
+	out := &api.Audit{Cell: cell, Root: n.id.bundle.Root, Faults: []string{}, Silent: []workload.PeerID{}}
+	proof := notary.Proof{Type: notary.ProofType, Cell: cell, Voters: peersOf(view.Voters)}
+	at := n.walk(cell, out, &proof)
+	n.gatherMarks(ctx, &proof, at, out)
+	if len(at) == 0 { // no log here: compare what the voters said last
+		n.gatherMarks(ctx, &proof, newest(&proof), out)
+	}
+	raw, err := json.Marshal(&proof)
+	out.Proof = raw
+	return out, err
+}
+
+// walk computes this server's chain from its log, replays the awards in it, and
+// returns the entries that the voters are asked about.
+func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (at []uint64) {
+	c := n.currentCell()
+	if c == nil || c.id != cell {
+		return nil
+	}
+	c.mu.RLock()
+	chain := c.heads.last()
+	c.mu.RUnlock()
+	if len(chain) == 0 {
+		return nil
+	}
+	out.Walked, out.From, out.To = true, chain[0].index, chain[len(chain)-1].index
+	for i := 1; i < len(chain); i++ {
+		data, err := c.group.Command(chain[i].index)
+		if err != nil { // compacted: a snapshot stands for it
+			out.From = chain[i].index
+			continue
+		}
+		e := notary.Entry{Index: chain[i].index, Before: chain[i-1].head, Data: data}
+		if e.After() != chain[i].head {
+			out.Faults = append(out.Faults, fmt.Sprintf("entry %d of this node's log does not give the head of the chain", e.Index))
+		}
+		out.Entries++
+		award, err := notary.BadCommand(n.memo, data)
+		out.Awards += award
+		if err != nil && len(proof.Entries) < maxBadEntries {
+			proof.Entries = append(proof.Entries, e)
+			at = append(at, e.Index)
+		}
+	}
+	for step := max(1, len(chain)/(maxMarks-maxBadEntries)); len(chain) > 0; chain = chain[:max(0, len(chain)-step)] {
+		if len(at) < maxMarks {
+			at = append(at, chain[len(chain)-1].index)
+		}
+	}
+	return at
+}
+
+// gatherMarks asks every voter for its marks at some entries.
+func (n *Node) gatherMarks(ctx context.Context, proof *notary.Proof, at []uint64, out *api.Audit) {
+	ctx, cancel := context.WithTimeout(ctx, auditFor)
+	defer cancel()
+	answers := make([]wire.AuditAnswer, len(proof.Voters))
+	errs := make([]error, len(proof.Voters))
+	var asked sync.WaitGroup
+	for i, voter := range proof.Voters {
+		asked.Go(func() {
+			errs[i] = (caller{n}).Call(ctx, voter, wire.ProtoAudit, &wire.AuditMsg{Cell: proof.Cell, At: at}, &answers[i])
+		})
+	}
+	asked.Wait()
+	out.Silent = out.Silent[:0]
+	for i, voter := range proof.Voters {
+		if errs[i] != nil {
+			out.Silent = append(out.Silent, voter)
+			continue
+		}
+		proof.Marks = append(proof.Marks, answers[i].Marks...)
+		proof.Certificates = append(proof.Certificates, answers[i].Certificates)
+	}
+}
+
+// newest are the entries of the marks of a proof.
+func newest(p *notary.Proof) (at []uint64) {
+	for _, s := range p.Marks[:min(len(p.Marks), maxMarks)] {
+		var m wire.Mark
+		if wire.Unmarshal(s.Payload, &m) == nil {
+			at = append(at, m.Index)
+		}
+	}
+	return at
+}

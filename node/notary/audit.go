@@ -1,0 +1,281 @@
+package notary
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// ProofType is what a proof file says that it is.
+const ProofType = "https://github.com/perrin-mesh/perrin/audit/v1"
+
+// Bounds of proof files: bytes of one, marks and entries of all that are read together.
+const (
+	MaxProof   = 64 << 20
+	maxMarks   = 65_536
+	maxEntries = 4096
+)
+
+// ErrProof is returned for what is no proof file.
+var ErrProof = errors.New("not a proof file")
+
+// Proof is what an audit keeps: signed marks, whole entries that are in question, and
+// the certificates of who signed.
+type Proof struct {
+	Type         string            `json:"type"`
+	Cell         workload.CellID   `json:"cell"`
+	Voters       []workload.PeerID `json:"voters"` // as the one who audited knew them
+	Marks        []workload.Signed `json:"marks"`  // of wire.Mark
+	Entries      []Entry           `json:"entries,omitempty"`
+	Certificates [][]byte          `json:"certificates"`
+}
+
+// Entry is an entry of a cell's log with the head of the chain before it.
+type Entry struct {
+	Index  uint64          `json:"index"`
+	Before workload.Digest `json:"before"`
+	Data   []byte          `json:"data"`
+}
+
+// After is the head of the chain after the entry, as ledger.State.Apply makes it.
+func (e *Entry) After() workload.Digest {
+	h := sha256.New()
+	h.Write(e.Before[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, e.Index))
+	h.Write(e.Data)
+	return workload.Digest(h.Sum(nil))
+}
+
+// FindingKind is what an audit found.
+type FindingKind string
+
+// What is found. Equivocation is proved by the marks alone; so is a bad award by its
+// entry and a mark after it. A fork proves that one of two voters is wrong.
+const (
+	Equivocation FindingKind = "equivocation" // one voter signed two heads at one entry
+	Fork         FindingKind = "fork"         // two voters signed different heads at one entry
+	BadAward     FindingKind = "bad-award"    // the log holds an award that does not replay
+	Gap          FindingKind = "gap"          // the log does not give the chain
+	BadProof     FindingKind = "bad-proof"    // something in the proof does not verify
+)
+
+// Finding is one thing that is wrong, and who is to be asked about it.
+type Finding struct {
+	Kind   FindingKind       `json:"kind"`
+	Index  uint64            `json:"index"`
+	Nodes  []workload.PeerID `json:"nodes,omitempty"`
+	Detail string            `json:"detail"`
+}
+
+// Checkpoint is an entry at which voters signed the same head.
+type Checkpoint struct {
+	Index  uint64            `json:"index"`
+	Head   workload.Digest   `json:"head"`
+	Signed []workload.PeerID `json:"signed"`
+}
+
+// Audited is what CheckProof found.
+type Audited struct {
+	Cell        workload.CellID `json:"cell"`
+	Root        workload.PeerID `json:"root"`
+	Voters      int             `json:"voters"`
+	Checkpoints []Checkpoint    `json:"checkpoints"` // by index
+	Findings    []Finding       `json:"findings"`
+}
+
+// Countersigned is the newest checkpoint that a majority of the voters signed; false
+// when there is none.
+func (a *Audited) Countersigned() (Checkpoint, bool) {
+	for _, c := range slices.Backward(a.Checkpoints) {
+		if len(c.Signed)*2 > a.Voters {
+			return c, true
+		}
+	}
+	return Checkpoint{}, false
+}
+
+// ReadProof decodes a proof file.
+func ReadProof(raw []byte) (*Proof, error) {
+	var p Proof
+	if len(raw) > MaxProof {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrProof, len(raw), MaxProof)
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, fmt.Errorf("%w: %.200s", ErrProof, err.Error())
+	}
+	if p.Type != ProofType {
+		return nil, fmt.Errorf("%w: type %.80q, want %q", ErrProof, p.Type, ProofType)
+	}
+	return &p, nil
+}
+
+// signedMark is a mark whose signature and signer's certificate hold.
+type signedMark struct {
+	wire.Mark
+	by workload.PeerID
+}
+
+// CheckProof checks one or more proofs of one cell together: what a voter signed last
+// week counts against what it signs today. root may be zero: then the proofs' own has
+// to be one. The error says that they do not belong together.
+func CheckProof(proofs []*Proof, root workload.PeerID) (*Audited, error) {
+	a := &Audited{Findings: []Finding{}, Root: root}
+	voters := map[workload.PeerID]bool{}
+	var marks []signedMark
+	entries := 0
+	for i, p := range proofs {
+		if i > 0 && p.Cell != a.Cell {
+			return nil, fmt.Errorf("%w: of cells %s and %s", ErrProof, a.Cell, p.Cell)
+		}
+		a.Cell = p.Cell
+		entries += len(p.Entries)
+		if len(marks)+len(p.Marks) > maxMarks || entries > maxEntries {
+			return nil, fmt.Errorf("%w: over %d marks or %d entries", ErrProof, maxMarks, maxEntries)
+		}
+		for _, v := range p.Voters {
+			voters[v] = true
+		}
+		marks = append(marks, a.open(p)...)
+	}
+	a.Voters = len(voters)
+	a.compare(marks)
+	for _, p := range proofs {
+		for i := range p.Entries {
+			a.judge(&p.Entries[i], marks)
+		}
+	}
+	return a, nil
+}
+
+func (a *Audited) add(kind FindingKind, index uint64, nodes []workload.PeerID, format string, args ...any) {
+	a.Findings = append(a.Findings, Finding{kind, index, nodes, fmt.Sprintf(format, args...)})
+}
+
+// open verifies the marks of a proof and who signed them.
+func (a *Audited) open(p *Proof) (out []signedMark) {
+	known := map[workload.PeerID]bool{}
+	for i, raw := range p.Certificates {
+		c, err := admission.OpenChain(raw)
+		switch {
+		case err != nil:
+			a.add(BadProof, 0, nil, "certificate %d: %v", i, err)
+		case !a.Root.IsZero() && c.Root != a.Root:
+			a.add(BadProof, 0, nil, "certificate %d: its root is %s, not %s", i, c.Root, a.Root)
+		default:
+			a.Root, known[c.Node] = c.Root, true
+		}
+	}
+	for i, s := range p.Marks {
+		var m wire.Mark
+		err := s.Verify(workload.DomainMark)
+		if err == nil {
+			err = wire.Unmarshal(s.Payload, &m)
+		}
+		switch {
+		case err != nil:
+			a.add(BadProof, 0, []workload.PeerID{s.By}, "mark %d: %v", i, err)
+		case m.Cell != p.Cell:
+			a.add(BadProof, m.Index, []workload.PeerID{s.By}, "mark %d: of another cell", i)
+		case !known[s.By]:
+			a.add(BadProof, m.Index, []workload.PeerID{s.By}, "mark %d: no certificate of %s", i, s.By.Short())
+		default:
+			out = append(out, signedMark{m, s.By})
+		}
+	}
+	return out
+}
+
+// compare finds who signed different heads at one entry.
+func (a *Audited) compare(marks []signedMark) {
+	slices.SortStableFunc(marks, func(x, y signedMark) int { return cmp.Compare(x.Index, y.Index) })
+	for len(marks) > 0 {
+		n := 1
+		for n < len(marks) && marks[n].Index == marks[0].Index {
+			n++
+		}
+		a.compareAt(marks[:n])
+		marks = marks[n:]
+	}
+}
+
+func (a *Audited) compareAt(marks []signedMark) {
+	said := map[workload.PeerID]workload.Digest{}
+	var heads []Checkpoint
+	for _, m := range marks {
+		if before, ok := said[m.by]; ok && before != m.Head {
+			a.add(Equivocation, m.Index, []workload.PeerID{m.by}, "%s signed %s and %s", m.by.Short(), before.Short(), m.Head.Short())
+			continue
+		} else if ok {
+			continue
+		}
+		said[m.by] = m.Head
+		i := slices.IndexFunc(heads, func(c Checkpoint) bool { return c.Head == m.Head })
+		if i < 0 {
+			heads, i = append(heads, Checkpoint{Index: m.Index, Head: m.Head}), len(heads)
+		}
+		heads[i].Signed = append(heads[i].Signed, m.by)
+	}
+	for _, c := range heads[1:] {
+		a.add(Fork, c.Index, slices.Concat(heads[0].Signed, c.Signed), "%d voters signed %s, %d signed %s",
+			len(heads[0].Signed), heads[0].Head.Short(), len(c.Signed), c.Head.Short())
+	}
+	slices.SortStableFunc(heads, func(x, y Checkpoint) int { return cmp.Compare(len(y.Signed), len(x.Signed)) })
+	a.Checkpoints = append(a.Checkpoints, heads[0])
+}
+
+// judge says what is wrong with an entry that voters have signed for.
+func (a *Audited) judge(e *Entry, marks []signedMark) {
+	var signed []workload.PeerID
+	for _, m := range marks {
+		if m.Index == e.Index && m.Head == e.After() {
+			signed = append(signed, m.by)
+		}
+	}
+	_, err := BadCommand(nil, e.Data)
+	who := leaderOf(e.Data)
+	switch {
+	case len(signed) == 0:
+		a.add(BadProof, e.Index, nil, "no mark is about this entry")
+	case err == nil:
+		a.add(BadProof, e.Index, nil, "nothing is wrong with this entry")
+	default:
+		a.add(BadAward, e.Index, []workload.PeerID{who}, "proposed as by %s, in the log that %d voters signed: %v", who.Short(), len(signed), err)
+	}
+}
+
+// leaderOf is the leader that a command names; zero when it is none.
+func leaderOf(data []byte) workload.PeerID {
+	var c ledger.Command
+	if wire.Unmarshal(data, &c) != nil {
+		return workload.PeerID{}
+	}
+	return c.Leader
+}
+
+// BadCommand returns how many awards a command holds, and why no honest leader
+// proposes it: an award that does not replay. memo may be nil.
+func BadCommand(memo *workload.Memo, data []byte) (awards int, err error) {
+	var c ledger.Command
+	if err := wire.Unmarshal(data, &c); err != nil || c.Award == nil {
+		return 0, nil
+	}
+	w := c.Award
+	err = scheduler.Replay(&scheduler.Award{
+		Auction: w.Auction, Wanted: w.Wanted, MaxPrice: w.MaxPrice, Bids: w.Bids, Scores: w.Scores, Slots: w.Slots,
+	}, func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }, scheduler.Clear)
+	if err != nil {
+		return 1, fmt.Errorf("award of %s: %w", w.Workload.Short(), err)
+	}
+	return 1, nil
+}
