@@ -10,9 +10,9 @@
 //
 // What is signed by whom: the owner signed the spec; each bidder its bid; each
 // worker, for each segment, its fence and the root of what it returned; the
-// nodes that ran the work and the voters of the cell, each against its own copy
-// of the ledger, the whole statement. What only the leader knew (scores, its
-// time) is in the statement, so that the clearing can be replayed.
+// voters of the cell, each against its own copy of the ledger, the whole
+// statement. What only the leader knew (scores, its time) is in the statement, so
+// that the clearing can be replayed.
 //
 // The package is pure: no clock, no I/O, no goroutine. Encodings, clearing and
 // tariff come in as Rules.
