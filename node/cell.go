@@ -59,7 +59,7 @@ func openCert(raw []byte) (ledger.Cert, error) {
 func replay(memo *workload.Memo, a *ledger.Award) error {
 	open := func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }
 	return scheduler.Replay(&scheduler.Award{
-		Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
+		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
 	}, open, scheduler.Clear)
 }
 

@@ -13,7 +13,7 @@ type Clearing func(wanted uint32, maxPrice int64, bids []workload.Bid, scores []
 // Replay clears again and returns an error unless an award is what comes out. It is
 // pure: every replica does it before it applies the award, and whoever has the award
 // can. open reads a bid that is signed, and refuses it when the signature is not its
-// node's. Workload and Declines of a do not count.
+// node's. Declines of a do not count.
 func Replay(a *Award, open func(workload.Signed) (workload.Bid, error), clearing Clearing) error {
 	if len(a.Scores) != len(a.Bids) {
 		return fmt.Errorf("%d bids, %d scores", len(a.Bids), len(a.Scores))
@@ -26,6 +26,9 @@ func Replay(a *Award, open func(workload.Signed) (workload.Bid, error), clearing
 		}
 		if bid.Auction != a.Auction {
 			return errors.New("a bid is for another auction")
+		}
+		if bid.Workload != a.Workload {
+			return errors.New("a bid is for another workload")
 		}
 		bids[i] = bid
 	}

@@ -72,14 +72,15 @@ type Call struct {
 // the bid was sent. Asks[i] is the price of the i-th slot in micro-credits per
 // slot-second and never falls.
 type Bid struct {
-	Auction AuctionID `cbor:"1,keyasint" json:"-"`
-	Node    PeerID    `cbor:"2,keyasint" json:"node"`
-	Asks    []int64   `cbor:"3,keyasint" json:"asks" max:"4096"`
-	StartMs int64     `cbor:"4,keyasint" json:"start_ms"` // earliest start after an award
-	HoldMs  int64     `cbor:"5,keyasint" json:"hold_ms"`
-	HasMs   int64     `cbor:"6,keyasint" json:"lease_ms"`                  // the first lease counts from when the bid was sent and lasts this long
-	Data    int64     `cbor:"7,keyasint" json:"data"`                      // bytes the node would have to fetch
-	Speed   int64     `cbor:"8,keyasint,omitempty" json:"speed,omitempty"` // of the slowest core in it, permille of the machine's fastest; 0 is 1000
+	Auction  AuctionID `cbor:"1,keyasint" json:"-"`
+	Node     PeerID    `cbor:"2,keyasint" json:"node"`
+	Asks     []int64   `cbor:"3,keyasint" json:"asks" max:"4096"`
+	StartMs  int64     `cbor:"4,keyasint" json:"start_ms"` // earliest start after an award
+	HoldMs   int64     `cbor:"5,keyasint" json:"hold_ms"`
+	HasMs    int64     `cbor:"6,keyasint" json:"lease_ms"`                  // the first lease counts from when the bid was sent and lasts this long
+	Data     int64     `cbor:"7,keyasint" json:"data"`                      // bytes the node would have to fetch
+	Speed    int64     `cbor:"8,keyasint,omitempty" json:"speed,omitempty"` // of the slowest core in it, permille of the machine's fastest; 0 is 1000
+	Workload ID        `cbor:"9,keyasint" json:"-"`                         // that was called for: a bid for one is none for another
 }
 
 // Code is why a node did not bid or the leader did not ask it. The list is

@@ -47,23 +47,32 @@ It is a DSSE envelope around an in-toto statement (docs/receipts.md), which
 
 func (a *app) verifyCommand() *cobra.Command {
 	var root, owner string
+	var voters []string
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Check a receipt, offline",
 		Long: `Check a receipt: each signature, certificate and digest, and each auction, which
-is cleared again from its bids. Nothing but the file is needed, and the root key
-of the mesh, which ` + "`perrin trust status`" + ` prints there.
+is cleared again from its bids. Nothing but the file is needed, the root key of
+the mesh, which ` + "`perrin trust status`" + ` prints on any of its nodes, and who the
+voters of the workload's cell are, which ` + "`perrin status --json`" + ` lists there:
+without that, one node that knows the spec could have made the whole tale up.
 
 Each link of the chain is printed with ok, or with FAIL and the exact reason, or
 with ? where something that it needs is not at hand. FILE may be - for stdin.
 
 Returns 0 when every link holds, 1 when one fails or the file is no receipt, 6
 when none fails and one could not be checked.`,
-		Example: examples("perrin verify r.json --root 12D3KooW…", "perrin verify r.json --root 12D3KooW… --owner 12D3KooW…", "perrin verify r.json --json"),
+		Example: examples("perrin verify r.json --root 12D3KooW…", "perrin verify r.json --root 12D3KooW… --voters 12D3KooW…,12D3KooW…,12D3KooW… --owner 12D3KooW…", "perrin verify r.json --json"),
 		Args:    exactly(1, "one FILE, or -"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var opt receipt.Options
 			if err := errors.Join(peerFlag("--root", root, &opt.Root), peerFlag("--owner", owner, &opt.Owner)); err != nil {
 				return err
+			}
+			for _, v := range voters {
+				opt.Voters = append(opt.Voters, workload.PeerID{})
+				if err := peerFlag("--voters", v, &opt.Voters[len(opt.Voters)-1]); err != nil {
+					return err
+				}
 			}
 			raw, err := a.readReceipt(args[0])
 			if err != nil {
@@ -79,7 +88,8 @@ when none fails and one could not be checked.`,
 			return checked(report.Status())
 		},
 	}
-	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key, as `perrin trust status` prints it")
+	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key, as perrin trust status prints it")
+	cmd.Flags().StringSliceVar(&voters, "voters", nil, "who may have been voters of the cell, with commas")
 	cmd.Flags().StringVar(&owner, "owner", "", "whose workload it has to be")
 	a.jsonFlag(cmd)
 	return cmd

@@ -45,7 +45,7 @@ func (l *Leader) call(out *scheduler.CallOut) {
 		l.feed(scheduler.Input{Decline: &d})
 	case answer.Bid != nil:
 		bid, err := OpenBid(l.cfg.Memo, *answer.Bid)
-		if err != nil || bid.Node != out.Node || bid.Auction != out.Call.Auction {
+		if err != nil || bid.Node != out.Node || bid.Auction != out.Call.Auction || bid.Workload != out.Call.Workload {
 			decline(workload.Refused, "its bid is not valid")
 			return
 		}

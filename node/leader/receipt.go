@@ -22,7 +22,7 @@ func (l *Leader) receiptParts(a asker, id workload.ID) (*ReceiptParts, error) {
 	if err := l.may(a, rights.Observe, id); err != nil {
 		return nil, err
 	}
-	rec, _, err := RecordOf(l.cfg.Cell, id, l.cfg.Cell.Voters())
+	rec, segments, err := RecordOf(l.cfg.Cell, id, l.cfg.Cell.Voters())
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +32,9 @@ func (l *Leader) receiptParts(a asker, id workload.ID) (*ReceiptParts, error) {
 		for _, b := range rec.Awards[i].Bids {
 			who = append(who, b.By)
 		}
+	}
+	for i := range segments {
+		who = append(who, segments[i].Node)
 	}
 	slices.SortFunc(who, byKey)
 	who = slices.Compact(who)

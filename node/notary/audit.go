@@ -272,7 +272,7 @@ func BadCommand(memo *workload.Memo, data []byte) (awards int, err error) {
 	}
 	w := c.Award
 	err = scheduler.Replay(&scheduler.Award{
-		Auction: w.Auction, Wanted: w.Wanted, MaxPrice: w.MaxPrice, Bids: w.Bids, Scores: w.Scores, Slots: w.Slots,
+		Workload: w.Workload, Auction: w.Auction, Wanted: w.Wanted, MaxPrice: w.MaxPrice, Bids: w.Bids, Scores: w.Scores, Slots: w.Slots,
 	}, func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }, scheduler.Clear)
 	if err != nil {
 		return 1, fmt.Errorf("award of %s: %w", w.Workload.Short(), err)

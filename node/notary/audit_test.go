@@ -100,7 +100,7 @@ func TestMaliciousLeader(t *testing.T) {
 	for name, change := range map[string]func(*ledger.Award){
 		"drops the bid that sets the price": func(a *ledger.Award) { a.Bids, a.Scores = a.Bids[:2], a.Scores[:2] },
 		"forges a bid": func(a *ledger.Award) {
-			forged := workload.Bid{Auction: a.Auction, Node: m.id(2), Asks: []int64{2_000_000}}
+			forged := workload.Bid{Auction: a.Auction, Workload: a.Workload, Node: m.id(2), Asks: []int64{2_000_000}}
 			a.Bids[2] = workload.Sign(workload.DomainBid, wire.MustMarshal(&forged), m.nodes[0])
 		},
 		"awards to a friend":    func(a *ledger.Award) { a.Slots[0].Node = m.id(2) },

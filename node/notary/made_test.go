@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func (m *made) awards(at time.Time) {
 	a := receipt.Award{Auction: receipt.Auction{1, 2, 3}, At: at.UnixMilli() + 10, Index: 9, Wanted: 2, Granted: 2, First: 1}
 	var bids []workload.Bid
 	for i := range m.nodes {
-		bid := workload.Bid{Auction: workload.AuctionID(a.Auction), Node: m.id(i), Asks: []int64{1_000_000 + int64(i)*10_000}, HoldMs: 2000, HasMs: 9000}
+		bid := workload.Bid{Auction: workload.AuctionID(a.Auction), Workload: m.rec.Workload, Node: m.id(i), Asks: []int64{1_000_000 + int64(i)*10_000}, HoldMs: 2000, HasMs: 9000}
 		bids = append(bids, bid)
 		a.Bids = append(a.Bids, workload.Sign(workload.DomainBid, wire.MustMarshal(&bid), m.nodes[i]))
 		a.Scores = append(a.Scores, workload.Score{RTTMicros: 100, RiskPPM: 1000})
@@ -127,7 +128,7 @@ func (m *made) file() *receipt.Receipt {
 }
 
 func (m *made) options() receipt.Options {
-	return receipt.Options{Root: meshtest.IDOf(m.mesh.Root), Owner: meshtest.IDOf(m.owner)}
+	return receipt.Options{Root: meshtest.IDOf(m.mesh.Root), Owner: meshtest.IDOf(m.owner), Voters: slices.Clone(m.rec.Voters)}
 }
 
 // verified checks a file; an error of the form fails the test.

@@ -27,9 +27,9 @@ func Rules(memo *workload.Memo) *receipt.Rules {
 		OpenCert:   openCert,
 		MeshOf:     admission.MeshOf,
 		Charge:     pricing.Charge,
-		Replay: func(a *receipt.Award) error {
+		Replay: func(id workload.ID, a *receipt.Award) error {
 			return scheduler.Replay(&scheduler.Award{
-				Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+				Workload: id, Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 				Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
 			}, openBid, scheduler.Clear)
 		},

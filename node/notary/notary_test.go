@@ -81,7 +81,6 @@ func TestChangesByOneWhoCannotSign(t *testing.T) {
 		"no majority":                      {func(f *receipt.Receipt) { f.Signatures = f.Signatures[:1] }, "cell's record"},
 		"one voter twice":                  {func(f *receipt.Receipt) { f.Signatures[1] = f.Signatures[0] }, "envelope"},
 		"another receipt's signature":      {func(f *receipt.Receipt) { f.Signatures[0] = other.file().Signatures[0] }, "envelope"},
-		"a certificate missing":            {func(f *receipt.Receipt) { f.Certificates = f.Certificates[1:] }, "certificates"},
 		"a certificate of another mesh":    {func(f *receipt.Receipt) { f.Certificates[0] = other.certs[0] }, "certificates"},
 		"a segment missing":                {func(f *receipt.Receipt) { f.Segments = f.Segments[1:] }, "envelope"},
 		"segments in another order":        {func(f *receipt.Receipt) { slices.Reverse(f.Segments) }, "envelope"},
@@ -198,19 +197,61 @@ func TestReceiptOfARealMesh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, err := workload.ParsePeerID("12D3KooWNQzXumZrnxtrpY315hGSfQywhbaP5mumjUy8HjwymZEJ")
+	opt := receipt.Options{Root: key(t, "12D3KooWG3AePW7bui1M7LTZsbNUTdDAPryPFHp8HysT4ufnrXBZ")}
+	for _, voter := range []string{
+		"12D3KooWQkmW5gc1VuQe7HKFCoCHP1xsdN6iGPwbdj2e64tZjkxC", "12D3KooWESo8E7xPqu7ctDtHoLNvwj2VCy2E64yD9LBpDh2A31ny",
+		"12D3KooWRwTpyecVm3Cg3gcKvZ5MHwheLXBLsUZeKg28JBtM4Ed6",
+	} {
+		opt.Voters = append(opt.Voters, key(t, voter))
+	}
+	if r := verified(t, raw, opt); r.Status() != receipt.Holds {
+		t.Errorf("%+v", r.Links)
+	}
+}
+
+func key(t *testing.T, text string) workload.PeerID {
+	t.Helper()
+	id, err := workload.ParsePeerID(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := verified(t, raw, receipt.Options{Root: root}); r.Status() != receipt.Holds {
-		t.Errorf("%+v", r.Links)
+	return id
+}
+
+// TestWhatIsNotThereIsUnchecked: what is left out of a file makes a link unchecked;
+// a stranger's word for who the voters were is no better.
+func TestWhatIsNotThereIsUnchecked(t *testing.T) {
+	m := make3(t, 4, 2, time.Now())
+	for name, tt := range map[string]struct {
+		change func(*receipt.Receipt, *receipt.Options)
+		status receipt.Status // of all: the subjects are no longer the outputs when results are missing
+		links  []string       // unchecked
+	}{
+		"a certificate":      {func(f *receipt.Receipt, _ *receipt.Options) { f.Certificates = f.Certificates[1:] }, receipt.Unchecked, []string{"certificates"}},
+		"results":            {func(f *receipt.Receipt, _ *receipt.Options) { f.Segments[0].Results = nil }, receipt.Fails, []string{"isolation", "usage", "price"}},
+		"who the voters are": {func(_ *receipt.Receipt, o *receipt.Options) { o.Voters = nil }, receipt.Unchecked, []string{"cell's record"}},
+		"a voter":            {func(_ *receipt.Receipt, o *receipt.Options) { o.Voters = o.Voters[1:] }, receipt.Fails, nil},
+	} {
+		f, opt := m.file(), m.options()
+		f.Certificates, f.Segments = slices.Clone(f.Certificates), slices.Clone(f.Segments)
+		tt.change(f, &opt)
+		r := verified(t, f.Encode(), opt)
+		var links []string
+		for _, l := range r.Links {
+			if l.Status == receipt.Unchecked {
+				links = append(links, l.Name)
+			}
+		}
+		if r.Status() != tt.status || !slices.Equal(links, tt.links) {
+			t.Errorf("without %s: %s, %q; want %q", name, r.Status(), links, tt.links)
+		}
 	}
 }
 
 // TestTenThousandTasks prints how long their receipt takes.
 func TestTenThousandTasks(t *testing.T) {
 	if testing.Short() {
-		t.Skip("signs 1,000 segments")
+		t.Skip("too long for a short run: 1,000 signed segments")
 	}
 	m := make3(t, 10_000, 10, time.Now())
 	raw := m.file().Encode()

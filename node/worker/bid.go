@@ -78,7 +78,7 @@ func (w *Worker) bid(call *workload.Call) (*workload.Bid, []workload.Reason) {
 	w.answered[call.Auction] = now + answeredFor + w.cfg.Lease.TTL
 	w.bids[call.Auction] = &openBid{call: *call, asks: curve[:got], sent: now, expires: now + hold}
 	bid := &workload.Bid{
-		Auction: call.Auction, Node: w.cfg.Self, Asks: curve[:got],
+		Auction: call.Auction, Workload: call.Workload, Node: w.cfg.Self, Asks: curve[:got],
 		HoldMs: hold, HasMs: w.cfg.Lease.TTL,
 	}
 	if speed := w.cfg.Alloc.Speed(capacity.HoldID(call.Auction)); speed < 1000 {

@@ -93,7 +93,7 @@ func (m msgKind) String() string { return msgNames[m] }
 // a workload of one task and no inputs, with 20 bytes of framing. A test holds
 // these figures to the product's encodings.
 var msgBytes = [msgKinds]int64{
-	msgSubmit: 472, msgAck: 53, msgCall: 190, msgBid: 199, msgDecline: 157, msgRelease: 40, msgAward: 913, msgRefused: 38,
+	msgSubmit: 472, msgAck: 53, msgCall: 190, msgBid: 229, msgDecline: 157, msgRelease: 40, msgAward: 913, msgRefused: 38,
 	msgTake: 69, msgTaken: 32, msgClose: 461, msgClosed: 24, msgDone: 67, msgDoneAck: 21, msgRenew: 110, msgRenewed: 29,
 	msgOffer: 314, msgSuited: 97, msgSuitedAnswer: 1193, msgDisclaim: 74, msgDisclaimed: 27, msgRaft: 700,
 	msgSteal: 21, msgStolen: 210,

@@ -76,7 +76,7 @@ func TestOutsideToolsReadIt(t *testing.T) {
 	if statement.Type != "https://in-toto.io/Statement/v1" || statement.PredicateType != PredicateType {
 		t.Errorf("%+v", statement)
 	}
-	stdout := workload.DigestOf([]byte("in2\n")).Hex() // `cat in2` is task 1
+	stdout := workload.DigestOf([]byte("two")).Hex() // `cat 2` is task 1
 	for _, s := range statement.Subject {
 		if s.Name == "task/1/1/stdout" && s.Digest["sha256"] == stdout {
 			return

@@ -20,6 +20,7 @@ type Result struct {
 	Stdout    workload.Ref   `json:"stdout"`
 	Stderr    workload.Ref   `json:"stderr"`
 	Outputs   []Output       `json:"outputs,omitempty"`
+	Sealed    workload.Ref   `json:"sealed,omitzero"` // what else is sealed for the owner
 }
 
 // Output is one file that a task left.
@@ -34,6 +35,7 @@ func ResultOf(r *workload.TaskResult) Result {
 	out := Result{
 		Task: r.Index, Attempt: r.Attempt, Exit: r.Exit, Code: r.Code, Isolation: r.Wall, Started: r.Started, Usage: r.Usage,
 		Stdout: named(r.Stdout.Blob, r.Stdout.Data), Stderr: named(r.Stderr.Blob, r.Stderr.Data),
+		Sealed: named(workload.Ref{}, r.Sealed),
 	}
 	for _, o := range r.Outputs {
 		out.Outputs = append(out.Outputs, Output{Path: o.Path, Blob: named(o.Blob, o.Data), Exec: o.Exec})

@@ -21,7 +21,7 @@ type Rules struct {
 	// MeshOf is the name of the mesh of a root key.
 	MeshOf func(root workload.PeerID) workload.MeshID
 	// Replay clears an auction again, and says how its award differs.
-	Replay func(*Award) error
+	Replay func(workload.ID, *Award) error
 	// Charge is the price of ms at a rate.
 	Charge func(rate, ms int64) int64
 }

@@ -54,8 +54,9 @@ func (r *Report) Status() Status {
 
 // Options are what the one who checks knows by other ways. Zero is unknown.
 type Options struct {
-	Root  workload.PeerID // of the mesh
-	Owner workload.PeerID // of the workload
+	Root   workload.PeerID   // of the mesh
+	Owner  workload.PeerID   // of the workload
+	Voters []workload.PeerID // who may have been voters of the cell
 }
 
 // check is one run of Verify.
@@ -247,7 +248,7 @@ func (c *check) allCertified() error {
 func (c *check) certified(node workload.PeerID, from, to int64) error {
 	list := c.certs[node]
 	if len(list) == 0 {
-		return fmt.Errorf("no certificate of %s", node.Short())
+		return lacking("no certificate of %s is with it", node.Short())
 	}
 	ended := int64(math.MinInt64) // the last one that had, by then
 	for _, cert := range list {

@@ -21,7 +21,7 @@ func (c *check) bids() (string, error) {
 
 func (c *check) openBids(i int) ([]workload.Bid, error) {
 	a := &c.rec.Awards[i]
-	out := make([]workload.Bid, len(a.Bids))
+	out, seen := make([]workload.Bid, len(a.Bids)), map[workload.PeerID]bool{}
 	for j, signed := range a.Bids {
 		bid, err := c.rules.OpenBid(signed)
 		if err != nil {
@@ -30,6 +30,13 @@ func (c *check) openBids(i int) ([]workload.Bid, error) {
 		if bid.Auction != workload.AuctionID(a.Auction) {
 			return nil, fmt.Errorf("award %d, bid %d: made for another auction", i, j)
 		}
+		if bid.Workload != c.rec.Workload {
+			return nil, fmt.Errorf("award %d, bid %d: made for another workload", i, j)
+		}
+		if seen[signed.By] {
+			return nil, fmt.Errorf("award %d, bid %d: %s bids twice", i, j, signed.By.Short())
+		}
+		seen[signed.By] = true
 		out[j] = bid
 	}
 	return out, nil
@@ -52,7 +59,7 @@ func (c *check) clearing() (string, error) {
 			return "", fmt.Errorf("award %d: its auction is there twice", i)
 		}
 		seen[a.Auction] = true
-		if err := c.rules.Replay(a); err != nil {
+		if err := c.rules.Replay(c.rec.Workload, a); err != nil {
 			return "", fmt.Errorf("award %d: %w", i, err)
 		}
 	}
@@ -152,6 +159,15 @@ func (c *check) cell() (string, error) {
 	}
 	if len(agree)*2 <= len(c.rec.Voters) {
 		return "", fmt.Errorf("%d of the cell's %d voters signed it, which is no majority", len(agree), len(c.rec.Voters))
+	}
+	for _, v := range c.rec.Voters {
+		switch {
+		case len(c.opt.Voters) == 0:
+			return "", lacking("%d of %s made the same record: %s; that these were the cell's voters is the file's own word: give --voters",
+				len(agree), counted(len(c.rec.Voters), "voter"), c.names(agree))
+		case !slices.Contains(c.opt.Voters, v):
+			return "", fmt.Errorf("%s is named as a voter, and is none of those that you gave", v)
+		}
 	}
 	return fmt.Sprintf("%d of the cell's %s made the same record from their own ledgers: %s", len(agree), counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
 }

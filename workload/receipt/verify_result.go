@@ -1,9 +1,11 @@
 package receipt
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -116,20 +118,26 @@ func (c *check) isolation() (string, error) {
 		}
 	}
 	if bare > 0 {
-		return "", lacking("%d segments have no results with them", bare)
+		return "", c.stripped(bare)
 	}
-	detail := "nothing ran"
+	var ran []string
 	for _, wall := range want {
 		if n := walls[wall]; n > 0 {
-			detail = fmt.Sprintf("%s: %s", wall, counted(n, "attempt"))
+			ran = append(ran, fmt.Sprintf("%s: %s", wall, counted(n, "attempt")))
 		}
 	}
-	return detail, nil
+	return cmp.Or(strings.Join(ran, ", "), "nothing ran"), nil
+}
+
+// stripped says that what would be held against the record is not in the file.
+func (c *check) stripped(bare int) error {
+	return lacking("%d of %d segments have no results with them", bare, len(c.file.Segments))
 }
 
 // usage: what the ledger counted is the sum of what the results used.
 func (c *check) usage() (string, error) {
 	var all workload.Usage
+	bare := 0
 	for i := range c.file.Segments {
 		g := &c.file.Segments[i]
 		var u workload.Usage
@@ -139,13 +147,18 @@ func (c *check) usage() (string, error) {
 			u.CPUMs += max(r.CPUMs, 0)
 			u.PeakMem = max(u.PeakMem, r.PeakMem)
 		}
-		if len(g.Results) > 0 && u != g.Usage {
+		if len(g.Results) == 0 {
+			bare++
+		} else if u != g.Usage {
 			return "", fmt.Errorf("segment %d: the results used %d ms, %d ms of CPU and %d bytes, the record has %d, %d and %d", i,
 				u.WallMs, u.CPUMs, u.PeakMem, g.Usage.WallMs, g.Usage.CPUMs, g.Usage.PeakMem)
 		}
 		all.WallMs += g.Usage.WallMs
 		all.CPUMs += g.Usage.CPUMs
 		all.PeakMem = max(all.PeakMem, g.Usage.PeakMem)
+	}
+	if bare > 0 {
+		return "", c.stripped(bare)
 	}
 	return fmt.Sprintf("%d ms, %d ms of CPU, at most %d bytes of memory, by the nodes' own word", all.WallMs, all.CPUMs, all.PeakMem), nil
 }
@@ -185,12 +198,15 @@ func (c *check) price() (string, error) {
 		return "", c.specErr
 	}
 	var sum int64
+	bare := 0
 	for i := range c.file.Segments {
 		g := &c.file.Segments[i]
 		if c.spec.MaxPrice > 0 && g.Rate > c.spec.MaxPrice {
 			return "", fmt.Errorf("segment %d: at a rate of %d, the owner's limit is %d", i, g.Rate, c.spec.MaxPrice)
 		}
-		if want, ok := c.cost(g); ok && g.Cost != want {
+		if want, ok := c.cost(g); !ok {
+			bare++
+		} else if g.Cost != want {
 			return "", fmt.Errorf("segment %d: it cost %d, the tariff gives %d", i, g.Cost, want)
 		}
 		if g.Cost < 0 || sum > math.MaxInt64-g.Cost {
@@ -205,6 +221,9 @@ func (c *check) price() (string, error) {
 		return "", fmt.Errorf("the segments cost %d, the record says %d", sum, c.rec.Cost)
 	case sum < c.rec.Cost:
 		return "", lacking("%d of %d micro-credits are for attempts that were tried again, whose results are not kept", c.rec.Cost-sum, c.rec.Cost)
+	}
+	if bare > 0 {
+		return "", c.stripped(bare)
 	}
 	return fmt.Sprintf("%d micro-credits, as the tariff gives for the awarded rates", sum), nil
 }
@@ -268,8 +287,13 @@ func (g *Segment) sorted() error {
 			return x.From <= r.Task && r.Task < x.End() && x.Attempt == r.Attempt
 		})
 	}
+	seen := map[[2]uint32]bool{}
 	for j := range g.Results {
 		r := &g.Results[j]
+		if seen[[2]uint32{r.Task, r.Attempt}] {
+			return fmt.Errorf("attempt %d of task %d has two results", r.Attempt, r.Task)
+		}
+		seen[[2]uint32{r.Task, r.Attempt}] = true
 		switch {
 		case r.ok() && in(g.Done, r):
 			done++
