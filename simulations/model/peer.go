@@ -108,8 +108,10 @@ func (w *World) allocator(p *peer) *capacity.Allocator {
 }
 
 func (w *World) free(p *peer) workload.Capacity {
-	if p.alloc == nil {
-		return w.park(p).Total
+	if p.alloc == nil { // as a new one would say
+		all := w.park(p).Total
+		all.Spare = all.Threads
+		return all
 	}
 	return p.alloc.Available()
 }

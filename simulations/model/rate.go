@@ -198,7 +198,6 @@ func (w *World) giveWay(e *event) {
 		s.running, s.rate = false, 0
 		w.ended1(s)
 		s.batch = s.batch[:len(s.batch)-1]
-		s.wall += s.ran
 	}
 	s.queue, s.asking, s.last = nil, false, true
 	w.finishSlot(e.a, e.b)
