@@ -52,7 +52,6 @@ type Fake struct {
 	blobs    map[workload.Digest][]byte
 	work     map[workload.ID]*job
 	order    []workload.ID
-	drained  bool
 	trust    trust
 	closed   chan struct{}
 }
@@ -317,17 +316,7 @@ func (f *Fake) Invite(_ context.Context, uses int, ttl time.Duration) (*api.Invi
 }
 
 // Drain implements api.Backend.
-func (f *Fake) Drain(context.Context) error {
-	f.change(func() { f.drained = true })
-	return nil
-}
-
-// Drained reports whether Drain was called.
-func (f *Fake) Drained() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.drained
-}
+func (f *Fake) Drain(context.Context) error { return nil }
 
 // Metrics implements api.Backend.
 func (f *Fake) Metrics(w io.Writer) error {
