@@ -39,7 +39,7 @@ gives an ID before a majority has the workload.
 
 Exit codes: 0 when every invariant held, 1 when one did not.`,
 		Example: examples("perrin sim fuzz churn --tries 200", "perrin sim fuzz scenario.yaml --seed 7 --for 10m --tries 100000",
-			"perrin sim fuzz churn --plant lease-ignored --out found.yaml && perrin sim run found.yaml"),
+			"perrin sim fuzz churn --plant lease-ignored --out found.yaml; perrin sim fuzz found.yaml --tries 0 --plant lease-ignored"),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.simFuzz(cmd, args[0], &f) },
 	}
@@ -83,8 +83,7 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 	if err != nil {
 		return err
 	}
-	workers := max(f.Workers, 1)
-	if err := fits(s, workers); err != nil {
+	if err := fits(s, f.AtOnce()); err != nil {
 		return err
 	}
 	root, err := scenario.ReadTree(name, text)
@@ -115,6 +114,9 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 func (a *app) printFuzz(out *fuzz.Outcome, s *scenario.Scenario) error {
 	fmt.Fprintf(a.stdout, "%s of %s: %s events, %s simulated\n", tries(out.Tries), terminal.Clean(s.Name, 60), terminal.Count(int64(out.Events)),
 		terminal.Duration(time.Duration(out.Simulated)))
+	if out.Skipped > 0 {
+		fmt.Fprintf(a.stdout, "%s skipped: with what was drawn the scenario is none\n", tries(out.Skipped))
+	}
 	if out.Stopped {
 		fmt.Fprintln(a.stdout, "the time was over before all tries were made")
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
@@ -32,8 +33,8 @@ func Draw(root *document.Node, base *scenario.Scenario, seed uint64, try int) (*
 	if d.one(3) {
 		add("churn", d.churn())
 	}
-	if d.one(4) {
-		add("attackers", fmt.Sprintf("[{does: %s, share: %d%%}]", d.pick("refuse", "fail", "vanish", "withhold", "oversell", "overcharge"), 1+d.IntN(40)))
+	if left := d.honest(); d.one(4) && left > 0 {
+		add("attackers", fmt.Sprintf("[{does: %s, share: %d%%}]", d.attack(), 1+d.IntN(min(left, 40))))
 	}
 	if d.one(4) {
 		add("cells", "{keep: 0, at_once: 0}")
@@ -58,6 +59,31 @@ func Draw(root *document.Node, base *scenario.Scenario, seed uint64, try int) (*
 		return d.withWork(out)
 	}
 	return out, nil
+}
+
+// honest is how many percent of the peers are no attackers yet.
+func (d *drawer) honest() int {
+	left := int64(100)
+	for _, a := range d.base.Attackers {
+		left -= (a.Share + 9999) / 10_000
+	}
+	return int(left)
+}
+
+// attack is what drawn attackers do. Cores that no allocator takes are not claimed.
+func (d *drawer) attack() string {
+	does := d.pick("refuse", "fail", "vanish", "withhold", "oversell", "overcharge")
+	if does != scenario.Oversells {
+		return does
+	}
+	claims := 4
+	for i := range d.base.Machines {
+		claims = min(claims, workload.MaxCPUs/d.base.Machines[i].Cores)
+	}
+	if claims < 2 {
+		return scenario.Refuses
+	}
+	return fmt.Sprintf("%s, claims: %d", does, claims)
 }
 
 // one happens once in n times.

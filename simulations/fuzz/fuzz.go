@@ -27,6 +27,15 @@ type Options struct {
 	Progress func(Progress)
 }
 
+// AtOnce is how many tries are made at once.
+func (o *Options) AtOnce() int {
+	n := o.Workers
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	return min(n, o.Tries+1)
+}
+
 // Progress is how far a search is.
 type Progress struct {
 	Tries     int // that are over
@@ -55,6 +64,7 @@ type Failure struct {
 type Outcome struct {
 	Tries     int      `json:"tries"` // with the scenario as it is
 	Events    uint64   `json:"events"`
+	Skipped   int      `json:"skipped"` // of Tries: what was drawn is no scenario
 	Simulated int64    `json:"simulated_ns"`
 	Stopped   bool     `json:"out_of_time"` // before all tries were made
 	Failure   *Failure `json:"failure"`     // null when every invariant held
@@ -69,6 +79,7 @@ const (
 // verdict is what one run came to.
 type verdict struct {
 	failure   *Failure
+	skipped   bool // it was not run
 	events    uint64
 	simulated int64
 }
@@ -126,9 +137,7 @@ func Run(ctx context.Context, root *document.Node, o Options) (*Outcome, error) 
 	if err != nil {
 		return nil, err
 	}
-	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
+	o.Workers = o.AtOnce()
 	limited, cancel := within(ctx, o.For)
 	defer cancel()
 	out := &Outcome{}
@@ -190,6 +199,9 @@ func one(ctx context.Context, root *document.Node, base *scenario.Scenario, o Op
 	if err != nil {
 		return verdict{}, fmt.Errorf("try %d: %w", try, err)
 	}
+	if _, err := scenario.ParseTree("drawn", drawn); err != nil {
+		return verdict{skipped: true}, nil // it has more of something than a scenario may
+	}
 	v, err := judge(ctx, drawn, o.Plant)
 	if err != nil || v.failure == nil {
 		return v, err
@@ -206,6 +218,9 @@ func (o *Outcome) take(verdicts []verdict, first int) {
 	for i := range verdicts {
 		v := &verdicts[i]
 		o.Tries++
+		if v.skipped {
+			o.Skipped++
+		}
 		o.Events += v.events
 		o.Simulated += v.simulated
 		if v.failure != nil {

@@ -60,6 +60,48 @@ func TestEveryTryIsAScenario(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatFitsIsDrawn has a base that is full of attackers and of cores: no
+// try may stop the search.
+func TestOnlyWhatFitsIsDrawn(t *testing.T) {
+	for _, text := range []string{
+		base + "attackers: [{does: refuse, share: 60%}, {does: fail, share: 39.5%}]\n",
+		base + "attackers: [{does: refuse, share: 70%}]\n",
+		strings.Replace(base, "cores: 2", "cores: 1500", 1), strings.Replace(base, "cores: 2", "cores: 4096", 1),
+	} {
+		root := tree(t, text)
+		s, err := scenario.ParseTree("a.yaml", root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		more := 0
+		for try := range 200 {
+			drawn, err := Draw(root, s, 5, try)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := scenario.ParseTree("b.yaml", drawn)
+			if err != nil {
+				t.Fatalf("try %d: %v\n%s", try, err, scenario.Format(drawn))
+			}
+			if len(got.Attackers) > len(s.Attackers) {
+				more++
+			}
+		}
+		if full := len(s.Attackers) == 2; full == (more > 0) {
+			t.Errorf("%d tries have attackers more:\n%s", more, text)
+		}
+	}
+}
+
+// TestWhatIsNoScenarioIsSkipped has as many faults as a scenario may.
+func TestWhatIsNoScenarioIsSkipped(t *testing.T) {
+	text := base + "faults:\n" + strings.Repeat("  - {at: 28s, loss: 1%}\n", 1024)
+	out, err := Run(context.Background(), tree(t, strings.Replace(text, "duration: 30s", "duration: 29500ms", 1)), Options{Seed: 1, Tries: 6, Workers: 2})
+	if err != nil || out.Tries != 7 || out.Skipped != 6 || out.Failure != nil {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // TestInvariantsHold is a short search: the product must not fail it.
 func TestInvariantsHold(t *testing.T) {
 	tries := 12

@@ -73,7 +73,7 @@ func axesOf(names []string, cells []cell) []axisOf {
 	return out
 }
 
-// table lists figures of every cell.
+// cellTable lists figures of every cell.
 func cellTable(axes []axisOf, cells []cell, figures []string) Figure {
 	f := Figure{Title: "Cells", Open: len(cells) <= 60,
 		Note: "A cell is one combination of the values. Means over its replications, with half of the 95 % confidence interval."}
@@ -117,8 +117,8 @@ const (
 	heatAbove = 12.0
 )
 
-// heatOf arranges a figure of the cells that keep fits; false when fewer than two
-// values of an axis are among them.
+// heatOf arranges a figure of the cells by their values of two axes. Where no cell
+// has both values the interval is of nothing.
 func heatOf(figure string, rows, cols axisOf, cells []cell) heat {
 	h := heat{title: figure, rows: rows, cols: cols}
 	for _, r := range rows.values {
