@@ -15,9 +15,8 @@ const million = 1_000_000
 
 // weather is what faults do to links now.
 type weather struct {
-	index map[string]int32 // of each region
-	cuts  []uint16         // how many parts each region from each, from x regions + to
-	loss  []int64          // ppm of packets lost beside the network's, of each region
+	cuts []uint16 // how many parts each region from each, from x regions + to
+	loss []int64  // ppm of packets lost beside the network's, of each region
 }
 
 // scheduleFaults pushes the beginnings and ends of faults.
@@ -26,10 +25,7 @@ func (w *World) scheduleFaults() {
 		return
 	}
 	n := len(w.sc.Network.Regions)
-	w.weather = &weather{index: map[string]int32{}, cuts: make([]uint16, n*n), loss: make([]int64, n)}
-	for i := range w.sc.Network.Regions {
-		w.weather.index[w.sc.Network.Regions[i].Name] = int32(i)
-	}
+	w.weather = &weather{cuts: make([]uint16, n*n), loss: make([]int64, n)}
 	for i := range w.sc.Faults {
 		f := &w.sc.Faults[i]
 		w.push(f.At, event{kind: faultBegins, a: int32(i)})

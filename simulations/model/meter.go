@@ -24,7 +24,8 @@ type meter struct {
 	sentMsgs, sentBytes, placedInTime                                    uint64 // whoever they are for
 	ack, placement, waiting, start, slowdown, rate                       stats.Histogram
 	premium                                                              stats.Histogram // of what is paid over the ask, permille
-	paidMs, paidSum, stolen                                              float64
+	paidMs                                                               float64
+	paidSum, stolen                                                      int64 // micro-credits
 
 	used, upThreads int64
 	lent            int64   // threads whose idle time is used now
@@ -150,9 +151,9 @@ func (w *World) starting(l *load) {
 
 func (w *World) pays(l *load, by *peer, charge, wallMs int64) {
 	if w.counts(l.arrived) {
-		w.paidSum += float64(charge)
+		w.paidSum += charge
 		if by.attack > 0 {
-			w.stolen += float64(charge)
+			w.stolen += charge
 		}
 		w.paidMs += float64(wallMs)
 	}

@@ -51,7 +51,7 @@ func (w *World) figures() []Figure {
 	add("price_mean", "µcr/slot-s", w.rate.Mean())
 	add("price_p99", "µcr/slot-s", w.rate.Quantile(0.99))
 	add("premium", "%", w.premium.Mean()/10)
-	add("paid", "µcr/s", per(w.paidSum*1000, w.paidMs))
+	add("paid", "µcr/s", per(float64(w.paidSum)*1000, w.paidMs))
 	add("utilisation", "%", per(100*w.usedTime, w.upTime))
 	add("messages", "a placement", per(float64(w.sentMsgs), float64(w.placedInTime)))
 	add("bytes", "a placement", per(float64(w.sentBytes), float64(w.placedInTime)))
@@ -71,6 +71,6 @@ func (w *World) figures() []Figure {
 	add("lent", "% of all threads", per(100*w.lentTime, w.upTime))
 	add("preempted", "in all", float64(w.preempted))
 	add("to_attackers", "% of slots", per(100*float64(w.attacked), float64(w.placements)))
-	add("paid_to_attackers", "% of all paid", per(100*w.stolen, w.paidSum))
+	add("paid_to_attackers", "% of all paid", per(100*float64(w.stolen), float64(w.paidSum)))
 	return out
 }

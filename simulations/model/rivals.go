@@ -26,7 +26,18 @@ func (w *World) Waiting(i int) int { return len(w.peers[i].queue) }
 
 // Service implements policy.Oracle.
 func (w *World) Service(lot *deskLot) int64 {
-	return int64(w.sc.Workloads[w.loads[w.loadOf(lot.Workload)].stream].Service.Mean())
+	return w.expected(w.loadOf(lot.Workload))
+}
+
+// expected is how long a workload's tasks take on a reference core, in ns: of a
+// trace what its row says, else the mean of its stream.
+func (w *World) expected(load int32) int64 {
+	l := &w.loads[load]
+	s := &w.sc.Workloads[l.stream]
+	if len(s.Arrivals) > 0 {
+		return s.Arrivals[l.who].Service
+	}
+	return int64(s.Service.Mean())
 }
 
 // How Hawk steals: a node without work asks up to so many others, one by one.
@@ -89,7 +100,7 @@ func (w *World) giveAway(p *peer) (out []message) {
 }
 
 func (w *World) isLong(load int32) bool {
-	return int64(w.sc.Workloads[w.loads[load].stream].Service.Mean()) >= w.sc.Policy.Cutoff
+	return w.expected(load) >= w.sc.Policy.Cutoff
 }
 
 var _ policy.Oracle = (*World)(nil)

@@ -27,6 +27,7 @@ type slot struct {
 	task    uint32
 	running bool
 	started int64 // ns, of the task that runs
+	late    bool  // its timeout ends it, not its program
 	last    bool
 	asking  bool   // a TAKE is on its way
 	ending  bool   // nothing is left to run
@@ -35,8 +36,9 @@ type slot struct {
 	took    int64  // us a task, a moving average
 	takes   uint32 // TAKEs so far
 
-	batch []workload.Range // results to report
-	wall  int64            // ns, of batch
+	batch []workload.Range    // results to report: tasks that succeeded,
+	lost  []ledger.FailedTask // and tasks that did not end within the timeout
+	wall  int64               // ns, of both
 	count int
 	since int64
 	sent  []*report // not answered yet, in order
@@ -120,6 +122,9 @@ func (w *World) slotEvent(e *event) {
 	case taskEnd:
 		if !w.shares || s.running && s.ends == w.now {
 			w.taskEnds(e.a, e.b)
+		} else if s.running && s.started+w.timeout(s) == w.now {
+			s.late = true
+			w.taskEnds(e.a, e.b)
 		}
 	case retry:
 		w.again(e.a, e.b)
@@ -158,17 +163,27 @@ func (w *World) run(on, i int32) {
 	if r.Count == 0 {
 		s.queue = s.queue[1:]
 	}
-	s.running, s.started = true, w.now
+	s.running, s.started, s.late = true, w.now, false
 	w.began(s)
 	s.batch = append(s.batch, workload.Range{From: s.task, Count: 1, Attempt: attempt})
 	takes := slowed(w.service(s.load, s.task)*1000/p.speed, p.slow)
 	if w.shares {
 		s.left, s.since1, s.rate, s.ran = min(takes, maxService), w.now, 0, 0
+		if at := w.now + w.timeout(s); at <= w.sc.Duration {
+			w.push(at, event{kind: taskEnd, a: on, b: i, c: s.gen})
+		}
 		w.rerate(on)
 		return
 	}
+	if limit := w.timeout(s); takes > limit {
+		takes, s.late = limit, true
+	}
 	w.push(w.now+takes, event{kind: taskEnd, a: on, b: i, c: s.gen})
 }
+
+// timeout is how long an attempt of a slot may take, in ns: as in the product the
+// time that passes, whatever else its node does meanwhile.
+func (w *World) timeout(s *slot) int64 { return w.sc.Workloads[w.loads[s.load].stream].Timeout }
 
 // service is how long a task takes on a reference core: the same whoever runs it.
 func (w *World) service(load int32, task uint32) int64 {
@@ -203,7 +218,10 @@ func (w *World) taskEnds(on, i int32) {
 	}
 	s.count++
 	s.wall += took
-	if n := len(s.batch); n > 1 && s.batch[n-2].End() == s.batch[n-1].From && s.batch[n-2].Attempt == s.batch[n-1].Attempt {
+	if n := len(s.batch); s.late {
+		s.lost = append(s.lost, ledger.FailedTask{Index: s.task, Attempt: s.batch[n-1].Attempt, Exit: workload.TimedOut})
+		s.batch = s.batch[:n-1]
+	} else if n > 1 && s.batch[n-2].End() == s.batch[n-1].From && s.batch[n-2].Attempt == s.batch[n-1].Attempt {
 		s.batch[n-2].Count++
 		s.batch = s.batch[:n-1]
 	}
@@ -221,8 +239,8 @@ func (w *World) flush(on, i int32) {
 		return
 	}
 	s.seq++
-	r := &report{seq: s.seq, fence: s.fence, slot: s.id, done: s.batch, wall: w.wallOf(&w.peers[on], (s.wall+millisecond-1)/millisecond, s.count, s.load), freed: s.freeq}
-	s.batch, s.wall, s.count = nil, 0, 0
+	r := &report{seq: s.seq, fence: s.fence, slot: s.id, done: s.batch, failed: s.lost, wall: w.wallOf(&w.peers[on], (s.wall+millisecond-1)/millisecond, s.count, s.load), freed: s.freeq}
+	s.batch, s.lost, s.wall, s.count = nil, nil, 0, 0
 	s.sent = append(s.sent, r)
 	w.leaves = max(w.now, w.leaves) + w.sc.Costs.Sign
 	w.tell(on, i, message{kind: msgClose, seq: r.seq, body: r})

@@ -49,6 +49,7 @@ type Peer struct {
 	Number  int32             `json:"peer"`
 	Region  string            `json:"region"`
 	Machine string            `json:"machine"`
+	Attacks string            `json:"attacks"` // the name of the attackers that it is one of; "" is none
 	Up      bool              `json:"up"`
 	Starts  int32             `json:"starts"` // from 1
 	Cell    int32             `json:"cell"`
@@ -99,6 +100,9 @@ func (w *World) Peer(n int) (Peer, bool) {
 		Number: int32(n), Region: w.sc.Network.Regions[p.region].Name, Machine: w.sc.Machines[p.class].Name, Up: p.up, Starts: p.boot,
 		Cell: p.cell, Leads: c.leader == int32(n), Term: c.term, Leader: c.leader, Speed: p.speed, Asks: p.asks, Free: w.free(p),
 		BusyNs: max(0, p.busy-w.now),
+	}
+	if p.attack > 0 {
+		v.Attacks = w.sc.Attackers[p.attack-1].Name
 	}
 	for _, voter := range c.voters {
 		v.Voter = v.Voter || voter == int32(n)
