@@ -70,9 +70,9 @@ func (a *app) simRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run SCENARIO", Short: "Run a scenario and measure",
 		Long: `Run every replication of a scenario, a YAML file or one of the gallery, and print
-each figure with its 95 % confidence interval over the replications. Interval and
-figures, the time series, the scenario and a manifest go to a folder: the seeds
-and the trace hashes in the manifest let somebody else check the run.`,
+each figure with its 95 % confidence interval over the replications. The figures
+with their intervals, the time series, the scenario and a manifest go to a folder:
+the seeds and the trace hashes in the manifest let somebody else check the run.`,
 		Example: examples("perrin sim run quickstart",
 			"perrin sim run scenario.yaml --seed 7 --out results",
 			"perrin sim run price --policy random --replications 10 --json"),

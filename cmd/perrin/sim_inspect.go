@@ -217,6 +217,9 @@ func (a *app) printPeer(p *inspect.Peer) error {
 	}
 	fmt.Fprintf(a.stdout, "peer %d at %.6f s %s, its start number %d; %s (%s), %.2f x the reference core\n", p.Number, float64(p.AtNs)/1e9, state, p.Starts,
 		terminal.Clean(p.Region, 40), terminal.Clean(p.Machine, 40), float64(p.Speed)/1000)
+	if p.Attacks != "" {
+		fmt.Fprintf(a.stdout, "one of the attackers %s\n", terminal.Clean(p.Attacks, 40))
+	}
 	role := "a member"
 	if p.Voter {
 		role = "a voter"

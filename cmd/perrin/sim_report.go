@@ -12,6 +12,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/simulations/report"
+	"github.com/perrin-mesh/perrin/simulations/sweep"
 )
 
 func (a *app) simReportCommand() *cobra.Command {
@@ -38,12 +39,15 @@ The file is report.html in the (first) folder. It is written anew each time.`,
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write; - is standard output (default report.html in the folder)")
-	cmd.Flags().StringArrayVar(&figures, "figure", nil, "figure to show of each cell of a sweep, again for more")
+	cmd.Flags().StringArrayVar(&figures, "figure", nil, "of a sweep: figure to show of each cell, again for more")
 	a.jsonFlag(cmd)
 	return cmd
 }
 
 func (a *app) simReport(dirs []string, out string, figures []string) error {
+	if err := a.checkReport(dirs, out, figures); err != nil {
+		return err
+	}
 	var r *report.Report
 	var err error
 	if len(dirs) == 2 {
@@ -71,6 +75,26 @@ func (a *app) simReport(dirs []string, out string, figures []string) error {
 		_, err := fmt.Fprintf(a.stdout, "%s: %s\n", out, terminal.Plural(len(r.Figures), "figure"))
 		return err
 	})
+}
+
+// checkReport refuses flags that would do nothing. A folder that is not a sweep's
+// may be no folder at all: then its own error says so.
+func (a *app) checkReport(dirs []string, out string, figures []string) error {
+	if a.json && out == "-" {
+		return usagef("give --out a file, or leave --json out", "--json and --out -: standard output takes one of the two")
+	}
+	if len(figures) == 0 {
+		return nil
+	}
+	if len(dirs) == 2 {
+		return usagef("leave it out: a comparison has all figures", "--figure: it chooses figures of a sweep, not of two runs")
+	}
+	if _, err := sweep.ReadIndex(dirs[0]); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(dirs[0]); err == nil {
+			return usagef("leave it out: a run's report has all figures", "--figure: it chooses figures of a sweep, and %s is not one", dirs[0])
+		}
+	}
+	return nil
 }
 
 // folderFailure words what can be wrong with a folder of the simulator.

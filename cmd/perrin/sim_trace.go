@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/trace"
 )
@@ -60,7 +61,7 @@ func (a *app) simTrace(file string, o trace.Options) error {
 		return &failure{err: fmt.Errorf("%s: %w", file, err), code: exitUsage, hint: "`perrin sim trace --help` says what the formats have"}
 	}
 	last := rows[len(rows)-1].At
-	a.note("%d workloads within %.1f s", len(rows), float64(last)/1e9)
+	a.note("%s within %.1f s", terminal.Plural(len(rows), "workload"), float64(last)/1e9)
 	_, err = a.stdout.Write(trace.Workloads("trace", rows))
 	return err
 }
