@@ -52,5 +52,5 @@ func arrival(text string) (a Arrival, ok bool) {
 		}
 	}
 	a.At, a.Tasks, a.Service = int64(at), tasks, int64(service)
-	return a, err == nil && err2 == nil && err3 == nil && a.At >= 0 && a.At <= 24*365*hour*10 && tasks >= 1 && tasks <= MaxTasks && a.Service > 0 && a.Service <= 24*365*hour
+	return a, err == nil && err2 == nil && err3 == nil && a.At >= 0 && a.At <= MaxAt && tasks >= 1 && tasks <= MaxTasks && a.Service > 0 && a.Service <= MaxService
 }

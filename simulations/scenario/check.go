@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
@@ -51,6 +52,10 @@ func (r *reader) check(root *document.Node, s *Scenario) {
 	r.checkMatrix(at("network"), &s.Network)
 	for i := range s.Workloads {
 		r.checkRuns(root.Get("workloads").Items[i].Pos, s, &s.Workloads[i])
+		r.checkTimes(root.Get("workloads").Items[i], s.Duration, &s.Workloads[i])
+	}
+	if churn := root.Get("churn"); churn != nil && churn.Get("absence") != nil && churn.Get("session") == nil {
+		r.fail(churn.Get("absence").Pos, "write session: as well, or leave it out: departures have back:", "churn.absence: without a session nobody leaves by chance")
 	}
 	for i, d := range s.Churn.Departures {
 		if d.At >= s.Duration {
@@ -94,6 +99,20 @@ func (r *reader) checkRuns(pos document.Pos, s *Scenario, w *Workloads) {
 		}
 	}
 	r.fail(pos, "make the shape smaller or a machine larger", "workloads: no machine is large enough for %s", w.Name)
+}
+
+// checkTimes refuses work that would come when the run is over.
+func (r *reader) checkTimes(n *document.Node, end int64, w *Workloads) {
+	for i, b := range w.Bursts {
+		if b.At >= end {
+			r.fail(n.Get("bursts").Items[i].Pos, "make the duration longer, or leave it out", "workloads.bursts: number %d is after the end", i+1)
+		}
+	}
+	if k := len(w.Arrivals); k > 0 && w.Arrivals[k-1].At >= end {
+		first := slices.IndexFunc(w.Arrivals, func(a Arrival) bool { return a.At >= end })
+		r.fail(n.Get("arrivals").Items[first].Pos, fmt.Sprintf("make the duration longer than %g s, or take fewer rows", float64(w.Arrivals[k-1].At)/1e9),
+			"workloads.arrivals: number %d of %d comes after the end", first+1, k)
+	}
 }
 
 func (m *Machine) fits(shape workload.Resources) bool {

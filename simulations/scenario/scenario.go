@@ -132,6 +132,13 @@ const (
 	MaxTasks    = 10_000
 )
 
+// MaxAt bounds when a row of a trace comes after its beginning, and MaxService how
+// long each of its tasks takes, both in ns.
+const (
+	MaxAt      = 10 * 365 * 24 * hour
+	MaxService = 365 * 24 * hour
+)
+
 // MaxReplications bounds the replications of a study.
 const MaxReplications = 1000
 

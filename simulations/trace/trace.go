@@ -17,8 +17,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // The formats.
@@ -101,6 +103,9 @@ func arrivals(rows []row, speed float64) ([]scenario.Arrival, error) {
 		if at > maxTime {
 			return nil, fmt.Errorf("line %d: it comes more than ten years after the first", r.line)
 		}
+		if r.service*1e9 > float64(scenario.MaxService) {
+			return nil, fmt.Errorf("line %d: a task takes %g s, a scenario's at most %d s, a year", r.line, r.service, scenario.MaxService/1e9)
+		}
 		out[i] = scenario.Arrival{
 			At: int64(math.Round(at/1e3)) * 1e3, Service: max(int64(math.Round(r.service*1e6))*1e3, 1e3), Tasks: int(r.tasks), Owner: owners[r.owner],
 		}
@@ -108,7 +113,7 @@ func arrivals(rows []row, speed float64) ([]scenario.Arrival, error) {
 	return out, nil
 }
 
-const maxTime = 10 * 365 * 24 * 3600 * 1e9 // ns
+const maxTime = float64(scenario.MaxAt) // ns
 
 // columns says which column has what; "" is none. A trace without the start of its
 // workloads has their ends.
@@ -228,14 +233,33 @@ func readSWF(in io.Reader) ([]row, error) {
 	return rows, s.Err()
 }
 
-// Workloads writes arrivals as the workloads of a scenario.
+// Workloads writes arrivals as the workloads of a scenario. Their timeout is long
+// enough for the longest of them on a machine of a quarter of the reference's
+// speed, as far as the product allows.
 func Workloads(name string, rows []scenario.Arrival) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "workloads:\n  - name: %s\n    arrivals: # at, tasks, service of each, owner\n", strconv.Quote(name))
+	fmt.Fprintf(&b, "workloads:\n  - name: %s\n", strconv.Quote(name))
+	if limit := timeout(rows); limit > 0 {
+		fmt.Fprintf(&b, "    timeout: %s\n", short(limit))
+	}
+	b.WriteString("    arrivals: # at, tasks, service of each, owner\n")
 	for _, r := range rows {
 		fmt.Fprintf(&b, "      - %s %d %s %d\n", short(r.At), r.Tasks, short(r.Service), r.Owner)
 	}
 	return []byte(b.String())
+}
+
+// timeout is in whole hours of ns; 0 when the default is enough.
+func timeout(rows []scenario.Arrival) int64 {
+	var longest int64
+	for _, r := range rows {
+		longest = max(longest, r.Service)
+	}
+	if 4*longest <= workload.DefaultSpec().Timeout*int64(time.Millisecond) {
+		return 0
+	}
+	hour := int64(time.Hour)
+	return min((4*longest+hour-1)/hour*hour, int64(workload.MaxTimeout))
 }
 
 // short writes whole us as a duration.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 )
@@ -55,6 +56,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"at_s,service_s\n2,1\n1,1\n":         "line 3: it came 1 s before the one above: sort the trace by time",
 		"at_s,service_s,tasks\n2,1,0\n":      "line 2: tasks: want 1 to 10000",
 		"at_s,service_s\n0,1\n900000000,1\n": "line 3",
+		"at_s,service_s\n0,1\n1,40000000\n":  "line 3: a task takes 4e+07 s, a scenario's at most 31536000 s",
 	} {
 		if _, err := Read(strings.NewReader(text), Options{Format: CSV, Most: 10, Speed: 1}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %s", text, err, want)
@@ -81,6 +83,23 @@ func TestWhatIsWrittenReadsBack(t *testing.T) {
 	}
 }
 
+// TestLongTasksHaveTheTime wants a timeout where tasks need more than the default's
+// 10 minutes, and none that the product refuses.
+func TestLongTasksHaveTheTime(t *testing.T) {
+	const second, hour = int64(1e9), 3600 * int64(1e9)
+	for service, want := range map[int64]string{
+		150 * second: "", 151 * second: "timeout: 3600s\n", hour: "timeout: 14400s\n", 300 * 24 * hour: "timeout: 2592000s\n",
+	} {
+		text := string(Workloads("t", []scenario.Arrival{{Tasks: 1, Service: second}, {Tasks: 1, Service: service}}))
+		if want == "" && strings.Contains(text, "timeout") || !strings.Contains(text, want) {
+			t.Errorf("tasks of %d s:\n%s", service/second, text)
+		}
+		if _, err := scenario.Parse("a.yaml", []byte("duration: 10s\npeers: 10\nmachines: [{cores: 4}]\n"+text)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // FuzzRead wants what is read to be arrivals that a scenario takes.
 func FuzzRead(f *testing.F) {
 	f.Add("at_s,service_s\n1,2\n3,4\n", 0)
@@ -92,10 +111,10 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		rows, err := Read(strings.NewReader(text), Options{Format: Formats[format], Most: 50, Speed: 2})
-		if err != nil {
+		if err != nil || rows[len(rows)-1].At >= int64(365*24*time.Hour) { // longer than a scenario
 			return
 		}
-		whole := append([]byte("duration: 10s\npeers: 10\nmachines: [{cores: 4}]\n"), Workloads("t", rows)...)
+		whole := append([]byte("duration: 8760h\ninterval: 24h\npeers: 10\nmachines: [{cores: 4}]\n"), Workloads("t", rows)...)
 		if s, err := scenario.Parse("a.yaml", whole); err != nil || len(s.Workloads[0].Arrivals) != len(rows) {
 			t.Errorf("%q becomes %v\n%s", text, err, whole)
 		}
