@@ -66,7 +66,7 @@ var wrong = []struct{ from, to, want, hint string }{
 	{"clients: 5, think", "poisson: 5/s, think", "only clients think", ""},
 	{"at: 5s", "at: 50s", "number 1 is after the end", ""},
 	{"share: 30%, ", "", "churn.departures: share is missing", ""},
-	{"session: {weibull: {scale: 1h, shape: 0.6}}, ", "", "churn.absence: without a session nobody leaves", "write session:"},
+	{"session: {weibull: {scale: 1h, shape: 0.6}}, ", "", "churn.absence: without a session nobody leaves", "write session: as well, or leave it out: departures have back:"},
 	{"{poisson: 90/m, ", "{poisson: 90/m, bursts: [{at: 1s, for: 1s, times: 2}, {at: 20s, for: 1s, times: 2}], ", "workloads.bursts: number 2 is after the end", ""},
 	{"{clients: 5, think: {exponential: 2s}, tasks: 10, service: 1s}", "{arrivals: [0s 1 1s, 20s 1 1s, 30s 1 1s]}",
 		"workloads.arrivals: number 2 of 3 comes after the end", "make the duration longer than 30 s, or take fewer rows"},
