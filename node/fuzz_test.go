@@ -99,7 +99,7 @@ func realRequests(n *Node) map[string][]any {
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
 		wire.ProtoAudit:    {wire.AuditMsg{Cell: cell, At: []uint64{1, 2, 1 << 60}}},
 		wire.ProtoWitness:  {wire.WitnessMsg{Workload: id, Voters: []workload.PeerID{n.self}, Statement: small.Digest}},
-		wire.ProtoUnseal:   {wire.UnsealMsg{Ref: ref, Spec: signed, Public: make([]byte, seal.PublicSize)}, sealedRequest(owner, spec, cell, n.self)},
+		wire.ProtoUnseal:   {wire.UnsealMsg{Ref: ref, Spec: signed, Public: make([]byte, seal.PublicSize)}, sealedRequest(owner, spec, cell, n.self, n.self)},
 		wire.ProtoShare:    {wire.ShareMsg{Spec: signed, ID: id, Share: make([]byte, seal.ShareSize)}},
 		wire.ProtoOperator: {wire.OperatorMsg{}, wire.OperatorMsg{Rotate: true}, wire.OperatorMsg{Cert: &signed}},
 
@@ -111,10 +111,10 @@ func realRequests(n *Node) map[string][]any {
 }
 
 // sealedRequest asks for the key of sealed work that no cell knows.
-func sealedRequest(owner ed25519.PrivateKey, spec workload.Spec, cell workload.CellID, helper workload.PeerID) wire.UnsealMsg {
+func sealedRequest(owner ed25519.PrivateKey, spec workload.Spec, cell workload.CellID, home, helper workload.PeerID) wire.UnsealMsg {
 	body := workload.Ref{Digest: workload.DigestOf([]byte("sealed")), Size: 6}
 	spec = spec.Public()
-	spec.Seal = &workload.Seal{Salt: make([]byte, seal.SaltSize), Check: make([]byte, seal.CheckSize), Body: body, Need: 1, Helpers: []workload.PeerID{helper}}
+	spec.Seal = &workload.Seal{Salt: make([]byte, seal.SaltSize), Check: make([]byte, seal.CheckSize), Body: body, Need: 1, Helpers: []workload.PeerID{helper}, Cell: cell, Home: home}
 	signed := workload.Sign(workload.DomainSpec, wire.MustMarshal(spec), owner)
 	return wire.UnsealMsg{Ref: wire.SlotRef{Workload: leader.IDOf(cell, signed), Slot: 1}, Spec: signed, Public: make([]byte, seal.PublicSize)}
 }

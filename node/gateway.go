@@ -69,7 +69,8 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if spec.Sealed() {
 		return nil, &api.Error{Kind: "invalid", Message: "seal.body: it is this node that seals the spec"}
 	}
-	k, err := n.hideSpec(&spec)
+	cell := n.homeCell()
+	k, err := n.hideSpec(&spec, cell)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	}
 	ctx, cancel := context.WithTimeout(ctx, submitWithin(leader.Total(msg.Blobs)))
 	defer cancel()
-	id := leader.IDOf(n.homeCell(), msg.Spec)
+	id := leader.IDOf(cell, msg.Spec)
 	if k != nil {
 		if err := n.giveShares(ctx, id, msg.Spec, spec.Seal, k); err != nil {
 			return nil, err
@@ -93,7 +94,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	}
 	var answer wire.Submitted
 	full := time.Now().Add(fullPatience)
-	err = n.callUntil(ctx, n.homeCell(), wire.ProtoSubmit, msg, &answer, func(err error) bool {
+	err = n.callUntil(ctx, cell, wire.ProtoSubmit, msg, &answer, func(err error) bool {
 		return errors.Is(err, wire.NoSpace) && time.Now().After(full)
 	})
 	if err != nil {

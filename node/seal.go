@@ -25,7 +25,9 @@ func (n *Node) contentKey(salt []byte) (*seal.Key, error) {
 	return seal.Derive(secret, salt)
 }
 
-// sealedSpec opens the owner's spec that somebody shows, of a sealed workload.
+// sealedSpec opens the owner's spec that somebody shows, of a sealed workload. It
+// is one for this mesh and for the cell that the ID names: the owner signed both,
+// or anybody could have a cell of his own say that a slot of it is his.
 func (n *Node) sealedSpec(id workload.ID, signed workload.Signed) (*workload.Spec, error) {
 	spec, err := leader.OpenSpec(n.memo, signed)
 	switch {
@@ -35,6 +37,10 @@ func (n *Node) sealedSpec(id workload.ID, signed workload.Signed) (*workload.Spe
 		return nil, wire.Errorf(wire.Unauthorized, "the spec is not that of workload %s", id.Short())
 	case !spec.Sealed():
 		return nil, wire.Errorf(wire.Refused, "workload %s is not sealed", id.Short())
+	case spec.Mesh != n.host.Mesh():
+		return nil, wire.Errorf(wire.Unauthorized, "the spec was signed for another mesh")
+	case id.Cell != spec.Seal.Cell:
+		return nil, wire.Errorf(wire.Unauthorized, "the spec was signed for cell %s, not for %s", spec.Seal.Cell, id.Cell)
 	}
 	return &spec, nil
 }
@@ -47,8 +53,8 @@ func (n *Node) handleUnseal(ctx context.Context, from workload.PeerID, m *wire.U
 	if err != nil {
 		return nil, err
 	}
-	id, ok := n.host.Admitted(from)
-	if !ok || time.Now().After(id.NotAfter.Add(clockLeeway)) {
+	id, ok := n.host.Admitted(from) // until its certificate ends, with the leeway for clocks
+	if !ok {
 		return nil, wire.Errorf(wire.Unauthorized, "node %s has no certificate that stands", from.Short())
 	}
 	if err := n.awarded(ctx, from, m.Ref); err != nil {
@@ -57,7 +63,7 @@ func (n *Node) handleUnseal(ctx context.Context, from workload.PeerID, m *wire.U
 	if err := n.proved(ctx, from, spec, m); err != nil {
 		return nil, err
 	}
-	owns := m.Spec.By == idOf(n.id.owner)
+	owns := n.self == spec.Seal.Home && m.Spec.By == idOf(n.id.owner) // the same owner's other nodes may be helpers
 	b := bindingOf(m.Ref, n.self, from, !owns)
 	wrapped, err := n.release(spec, m.Public, b, owns)
 	if err != nil {
@@ -66,10 +72,6 @@ func (n *Node) handleUnseal(ctx context.Context, from workload.PeerID, m *wire.U
 	n.log.Info("key of sealed work released", "workload", m.Ref.Workload.Short(), "slot", m.Ref.Slot, "to", id.Name)
 	return &wire.Unsealed{Wrapped: wrapped}, nil
 }
-
-// clockLeeway is how far the clocks of two machines may be apart when a
-// certificate is judged, as at admission.
-const clockLeeway = 2 * time.Hour
 
 func bindingOf(ref wire.SlotRef, from, to workload.PeerID, share bool) *seal.Binding {
 	return &seal.Binding{Workload: ref.Workload, Slot: ref.Slot, Fence: ref.Fence, From: from, To: to, Share: share}
@@ -100,8 +102,13 @@ func (n *Node) proved(ctx context.Context, node workload.PeerID, spec *workload.
 	return nil
 }
 
-// awarded asks the workload's cell whether a slot is committed to a node.
+// awarded asks the workload's cell whether a slot is committed to a node. It has
+// to be this node's cell: who leads another it knows from digests and records
+// that any member can publish.
 func (n *Node) awarded(ctx context.Context, node workload.PeerID, ref wire.SlotRef) error {
+	if home := n.homeCell(); ref.Workload.Cell != home {
+		return wire.Errorf(wire.Refused, "node %s is in cell %s and cannot tell who holds a slot in cell %s", n.name, home, ref.Workload.Cell)
+	}
 	var slot leader.Holder
 	m := &wire.QueryMsg{Op: leader.QueryHolder, ID: ref.Workload, From: uint32(ref.Slot)}
 	if err := n.query(ctx, ref.Workload.Cell, m, &slot); err != nil {
@@ -154,9 +161,9 @@ func (g gateway) PutSealed(ctx context.Context, salt []byte, r io.Reader) (workl
 	return g.PutBlob(ctx, sealed)
 }
 
-// hideSpec turns a spec whose contents are sealed into its public form, whose
-// body is stored. The caller closes the key, which is nil for other specs.
-func (n *Node) hideSpec(spec *workload.Spec) (*seal.Key, error) {
+// hideSpec turns a spec whose contents are sealed into its public form for a
+// cell, whose body is stored. The caller closes the key, which is nil for other specs.
+func (n *Node) hideSpec(spec *workload.Spec, cell workload.CellID) (*seal.Key, error) {
 	if spec.Seal == nil {
 		return nil, nil
 	}
@@ -166,6 +173,7 @@ func (n *Node) hideSpec(spec *workload.Spec) (*seal.Key, error) {
 	}
 	public, body, err := worker.HideSpec(spec, k)
 	if err == nil {
+		public.Seal.Cell, public.Seal.Home = cell, n.self
 		public.Seal.Blobs, err = n.sealedNeeds(spec, k)
 	}
 	if err == nil {

@@ -61,7 +61,7 @@ type unsealer struct{ n *Node }
 
 // Unseal implements worker.Unsealer. It asks the owner's node, and the helpers
 // when that one is not to be reached, again and again for a minute.
-func (u unsealer) Unseal(ctx context.Context, home workload.PeerID, signed workload.Signed, ref wire.SlotRef) (*seal.Key, error) {
+func (u unsealer) Unseal(ctx context.Context, signed workload.Signed, ref wire.SlotRef) (*seal.Key, error) {
 	spec, err := u.n.sealedSpec(ref.Workload, signed)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (u unsealer) Unseal(ctx context.Context, home workload.PeerID, signed workl
 	ctx, cancel := context.WithTimeout(ctx, unsealPatience)
 	defer cancel()
 	for {
-		k, err := ask.owner(ctx, home)
+		k, err := ask.owner(ctx)
 		if err != nil && errors.Is(err, wire.Unavailable) && spec.Seal.Need > 0 {
 			k, err = ask.helpers(ctx)
 		}
@@ -110,8 +110,8 @@ func (a *asking) of(ctx context.Context, peer workload.PeerID, share bool) ([]by
 	return answer.Wrapped, b, err
 }
 
-func (a *asking) owner(ctx context.Context, home workload.PeerID) (*seal.Key, error) {
-	wrapped, b, err := a.of(ctx, home, false)
+func (a *asking) owner(ctx context.Context) (*seal.Key, error) {
+	wrapped, b, err := a.of(ctx, a.spec.Seal.Home, false)
 	if err != nil {
 		return nil, err
 	}

@@ -17,45 +17,45 @@ import (
 type vault struct {
 	mu     sync.Mutex
 	shares map[workload.ID]*heldShare
-	order  []workload.ID // of their coming
-	owned  map[workload.PeerID]int
+	order  []workload.ID           // of their coming
+	given  map[workload.PeerID]int // how many by whom
 }
 
-// heldShare is a share and whose work it is of.
+// heldShare is a share and the node that gave it.
 type heldShare struct {
 	*seal.Share
-	owner workload.PeerID
+	from workload.PeerID
 }
 
 // maxShares bounds the shares that a node keeps, each in a locked page of memory.
 const maxShares = 1024
 
-// put keeps the share of a workload, unless it has one: its owner gives it before
-// anybody else sees the spec, and who comes later must not replace it. With too
-// many the oldest of the owner with the most goes.
-func (v *vault) put(id workload.ID, owner workload.PeerID, s *seal.Share) bool {
+// put keeps the share of a workload that a node gives, unless it has one. With too
+// many the oldest of the node that gave the most goes: nodes are admitted, while
+// keys of owners are for everybody to make.
+func (v *vault) put(id workload.ID, from workload.PeerID, s *seal.Share) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.shares == nil {
-		v.shares, v.owned = map[workload.ID]*heldShare{}, map[workload.PeerID]int{}
+		v.shares, v.given = map[workload.ID]*heldShare{}, map[workload.PeerID]int{}
 	}
 	if _, known := v.shares[id]; known {
 		return false
 	}
-	v.shares[id] = &heldShare{s, owner}
+	v.shares[id] = &heldShare{s, from}
 	v.order = append(v.order, id)
-	v.owned[owner]++
+	v.given[from]++
 	if len(v.order) > maxShares {
 		v.drop(v.greediest())
 	}
 	return true
 }
 
-// greediest returns where, in order, the oldest share of an owner with the most is.
+// greediest returns where, in order, the oldest share of the node that gave the most is.
 func (v *vault) greediest() (at int) {
 	most := 0
 	for i, id := range v.order {
-		if n := v.owned[v.shares[id].owner]; n > most {
+		if n := v.given[v.shares[id].from]; n > most {
 			at, most = i, n
 		}
 	}
@@ -68,8 +68,8 @@ func (v *vault) drop(at int) {
 	s.Close()
 	delete(v.shares, id)
 	v.order = slices.Delete(v.order, at, at+1)
-	if v.owned[s.owner]--; v.owned[s.owner] == 0 {
-		delete(v.owned, s.owner)
+	if v.given[s.from]--; v.given[s.from] == 0 {
+		delete(v.given, s.from)
 	}
 }
 
@@ -92,24 +92,31 @@ func (v *vault) close() {
 	for _, s := range v.shares {
 		s.Close()
 	}
-	v.shares, v.order, v.owned = nil, nil, nil
+	v.shares, v.order, v.given = nil, nil, nil
 }
 
-// handleShare keeps a share for an owner whose spec lists this node.
+// handleShare keeps a share for an owner whose spec lists this node. Only the node
+// that the owner signed gives it, and only of work in this node's cell: of other
+// cells it cannot tell who holds a slot.
 func (n *Node) handleShare(_ context.Context, from workload.PeerID, m *wire.ShareMsg) (*wire.Ack, error) {
 	defer clear(m.Share)
 	spec, err := n.sealedSpec(m.ID, m.Spec)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(spec.Seal.Helpers, n.self) {
+	switch home := n.homeCell(); {
+	case from != spec.Seal.Home:
+		return nil, wire.Errorf(wire.Unauthorized, "the spec was sealed on node %s: only that one gives shares of its key", spec.Seal.Home.Short())
+	case !slices.Contains(spec.Seal.Helpers, n.self):
 		return nil, wire.Errorf(wire.Refused, "the spec does not name this node as a helper")
+	case spec.Seal.Cell != home:
+		return nil, wire.Errorf(wire.Refused, "node %s is in cell %s and cannot tell who holds a slot in cell %s", n.name, home, spec.Seal.Cell)
 	}
 	share, err := seal.ParseShare(m.Share)
 	if err != nil {
 		return nil, wire.Errorf(wire.Malformed, "%v", err)
 	}
-	if !n.vault.put(m.ID, m.Spec.By, share) {
+	if !n.vault.put(m.ID, from, share) {
 		share.Close()
 		return nil, wire.Errorf(wire.Exists, "this node keeps a share of %s already", m.ID.Short())
 	}
@@ -137,7 +144,7 @@ func (n *Node) giveShares(ctx context.Context, id workload.ID, signed workload.S
 		cancel()
 		clear(raw)
 		if err != nil {
-			return &api.Error{Kind: api.Unavailable, Message: fmt.Sprintf("helper %s did not take its share: %v", h.Short(), err), Hint: "name other helpers; `perrin nodes` shows who is there"}
+			return &api.Error{Kind: api.Unavailable, Message: fmt.Sprintf("helper %s did not take its share: %v", h.Short(), err), Hint: "name other helpers of this cell; `perrin nodes` shows who is there"}
 		}
 	}
 	return nil

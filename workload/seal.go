@@ -20,7 +20,8 @@ const (
 // Seal says that a workload is sealed: its spec holds only what placing it needs
 // (kind, shape, limits, how many tasks, a name or label that its owner gave it
 // for all to see), and Body the rest. Salt alone, without a Body, marks a spec
-// that its owner's node has yet to seal.
+// that its owner's node has yet to seal. Cell and Home are here since the owner
+// signs them: a leader's word for either would be a way to the key.
 type Seal struct {
 	Salt    []byte   `cbor:"1,keyasint" json:"salt" max:"32"`                        // of the content key
 	Check   []byte   `cbor:"2,keyasint,omitempty" json:"check,omitempty" max:"16"`   // commits to the content key
@@ -28,6 +29,8 @@ type Seal struct {
 	Blobs   []Ref    `cbor:"4,keyasint,omitempty" json:"blobs,omitempty" max:"4096"` // the sealed contents that it names
 	Need    uint32   `cbor:"5,keyasint,omitempty" json:"need,omitempty"`             // helpers that together release the key
 	Helpers []PeerID `cbor:"6,keyasint,omitempty" json:"helpers,omitempty" max:"8"`  // nodes that hold a share of it, so that the owner's need not be up
+	Cell    CellID   `cbor:"7,keyasint" json:"cell"`                                 // that the work is submitted to: who holds a slot, it alone says
+	Home    PeerID   `cbor:"8,keyasint" json:"home"`                                 // the owner's node that it is submitted on, which releases the key and sees its output
 }
 
 // Guarantee says in a sentence what a spec asks to be proved and what sealing

@@ -60,6 +60,9 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 	if spec.Mesh != l.cfg.Mesh {
 		return nil, wire.Errorf(wire.Refused, "the spec was signed for another mesh")
 	}
+	if spec.Sealed() && (spec.Seal.Cell != l.cfg.Cell.ID() || spec.Seal.Home != from) {
+		return nil, wire.Errorf(wire.Refused, "the spec was sealed for another cell, or on another node, and no key would be released here; submit it again")
+	}
 	for _, dep := range spec.After { // its outputs become this one's inputs
 		if err := l.mayFollow(from, m.Spec.By, dep.Workload); err != nil {
 			return nil, err

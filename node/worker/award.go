@@ -160,7 +160,7 @@ func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, signed wor
 		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
 	}
 	if spec.Sealed() {
-		s.signed = signed
+		s.signed, s.home = signed, spec.Seal.Home // not the leader's word for it
 	}
 	w.slots[key] = s
 	w.group.Go(s.run)

@@ -34,7 +34,7 @@ func sealedResult(r *workload.TaskResult) string {
 // the owner's node or enough of its helpers have released it, or one of them has
 // refused, or ctx ends.
 type Unsealer interface {
-	Unseal(ctx context.Context, home workload.PeerID, spec workload.Signed, ref wire.SlotRef) (*seal.Key, error)
+	Unseal(ctx context.Context, spec workload.Signed, ref wire.SlotRef) (*seal.Key, error)
 }
 
 // HideSpec returns the public spec of sealed work without its Body, and the
@@ -124,7 +124,7 @@ func (s *slot) unseal() error {
 	if s.w.cfg.Unseal == nil {
 		return errors.New("this node takes no sealed work")
 	}
-	k, err := s.w.cfg.Unseal.Unseal(s.ctx, s.home, s.signed, s.ref)
+	k, err := s.w.cfg.Unseal.Unseal(s.ctx, s.signed, s.ref)
 	if err != nil {
 		return fmt.Errorf("the key was not released: %w", err)
 	}

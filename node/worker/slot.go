@@ -28,7 +28,7 @@ type slot struct {
 	rate    int64
 	after   []wire.AfterOutputs
 	holders []workload.PeerID
-	home    workload.PeerID // whose owner may feed stdin
+	home    workload.PeerID // it was submitted on, and may feed stdin; of sealed work the one that its owner signed
 	cpus    []int
 	nodes   []int // NUMA nodes that its memory comes from
 	dir     string
