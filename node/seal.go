@@ -106,7 +106,10 @@ func (n *Node) proved(ctx context.Context, node workload.PeerID, spec *workload.
 // to be this node's cell: who leads another it knows from digests and records
 // that any member can publish.
 func (n *Node) awarded(ctx context.Context, node workload.PeerID, ref wire.SlotRef) error {
-	if home := n.homeCell(); ref.Workload.Cell != home {
+	switch home := n.homeCell(); {
+	case home.IsZero():
+		return wire.Errorf(wire.Unavailable, "node %s has not found its cell yet", n.name)
+	case ref.Workload.Cell != home:
 		return wire.Errorf(wire.Refused, "node %s is in cell %s and cannot tell who holds a slot in cell %s", n.name, home, ref.Workload.Cell)
 	}
 	var slot leader.Holder

@@ -99,7 +99,7 @@ type shop struct {
 	segment, evil        workload.Ref
 }
 
-func openShop(f *testing.F) *shop {
+func openShop(f testing.TB) *shop {
 	f.Helper()
 	s := &shop{dir: filepath.Join(f.TempDir(), "node")}
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
@@ -129,7 +129,7 @@ func openShop(f *testing.F) *shop {
 	return s
 }
 
-func tarOf(f *testing.F) []byte {
+func tarOf(f testing.TB) []byte {
 	f.Helper()
 	dir := f.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("in a tree"), 0o644); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -47,16 +48,18 @@ func dropMemory(dir string) error {
 	return err
 }
 
-// moveToMemory makes the folder of a slot of sealed work. Others on this machine
-// can pass through to it and not list it: its name cannot be guessed.
+// moveToMemory makes the folder of a slot of sealed work. Of the other users of
+// this machine only root passes through its parents: they learn its name, from the
+// mounts that /proc shows of each process. The sandbox mounts what is in it before
+// it becomes the program's user.
 func (s *slot) moveToMemory() error {
 	err := errNoMemoryFolder
 	for _, base := range MemoryFolders(s.w.cfg.Dir) {
 		memory := filepath.Join(base, rand.Text())
 		dir := filepath.Join(memory, filepath.Base(s.dir))
-		made := os.MkdirAll(dir, 0o711)
+		made := makePrivate(base, memory, dir)
 		if errors.Is(made, fs.ErrNotExist) { // another slot just removed the empty base
-			made = os.MkdirAll(dir, 0o711)
+			made = makePrivate(base, memory, dir)
 		}
 		if made == nil {
 			s.memory, s.dir = memory, dir
@@ -65,6 +68,28 @@ func (s *slot) moveToMemory() error {
 		err = fmt.Errorf("%w: %w", errNoMemoryFolder, made)
 	}
 	return err
+}
+
+// makePrivate makes folders, each in the one before, the first of which may be
+// there. Its name is no secret and all may make folders beside it, so that it has
+// to be this user's and closed to others: its owner could put another in its place.
+func makePrivate(base string, below ...string) error {
+	if err := os.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(base)
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Geteuid() || !info.IsDir() || info.Mode().Perm() != 0o700 {
+		return fmt.Errorf("%s is not a folder that only this user opens: remove it", base)
+	}
+	for _, dir := range below {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forget lets go of a slot's key and of what it had in memory.
