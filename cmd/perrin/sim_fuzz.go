@@ -13,6 +13,7 @@ import (
 	"github.com/perrin-mesh/perrin/simulations/fuzz"
 	"github.com/perrin-mesh/perrin/simulations/model"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/simulations/study"
 )
 
 // fuzzFlags say how long to look.
@@ -83,7 +84,10 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := fits(s, f.AtOnce()); err != nil {
+	f.Workers = f.AtOnce()
+	for free := study.FreeMemory(); free > 0 && f.Workers > 1 && int64(f.Workers)*s.Memory() > free; f.Workers-- {
+	}
+	if err := fits(s, f.Workers); err != nil {
 		return err
 	}
 	root, err := scenario.ReadTree(name, text)
