@@ -17,8 +17,8 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/node/tenancy"
-	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/rights"
@@ -29,7 +29,7 @@ func rules(memo *workload.Memo) ledger.Rules {
 	return ledger.Rules{
 		OpenSpec:   func(s workload.Signed) (workload.Spec, error) { return leader.OpenSpec(memo, s) },
 		OpenBid:    func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) },
-		Replay:     func(a *ledger.Award) error { return replay(memo, a) },
+		Replay:     func(a *ledger.Award) error { return notary.Replay(memo, a) },
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
 		Charge:     pricing.Charge,
 		OpenCert:   openCert,
@@ -53,14 +53,6 @@ func openCert(raw []byte) (ledger.Cert, error) {
 		return ledger.Cert{}, err
 	}
 	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli()}, nil
-}
-
-// replay clears an award again, as every replica does.
-func replay(memo *workload.Memo, a *ledger.Award) error {
-	open := func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }
-	return scheduler.Replay(&scheduler.Award{
-		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
-	}, open, scheduler.Clear)
 }
 
 // openResult checks that a close carries its worker's signature over what it closes.

@@ -41,6 +41,7 @@ func TestReplay(t *testing.T) {
 		"one slot more":    {func(a *Award) { a.Slots = append(a.Slots, a.Slots[0]) }, "gives 2 slots, the award 3"},
 		"a score left out": {func(a *Award) { a.Scores = a.Scores[:2] }, "3 bids, 2 scores"},
 		"a forged bid":     {func(a *Award) { a.Bids[1].By = workload.PeerID{9} }, "a forged bid"},
+		"a bid hidden":     {func(a *Award) { a.Bids[1] = a.Bids[0] }, "bids twice"},
 		"another workload": {func(a *Award) { a.Workload.Random[0] = 1 }, "for another workload"},
 		"another auction":  {func(a *Award) { a.Auction = workload.AuctionID{2} }, "for another auction"},
 	} {

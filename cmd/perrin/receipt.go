@@ -68,11 +68,12 @@ when none fails and one could not be checked.`,
 			if err := errors.Join(peerFlag("--root", root, &opt.Root), peerFlag("--owner", owner, &opt.Owner)); err != nil {
 				return err
 			}
-			for _, v := range voters {
-				opt.Voters = append(opt.Voters, workload.PeerID{})
-				if err := peerFlag("--voters", v, &opt.Voters[len(opt.Voters)-1]); err != nil {
+			for _, text := range voters {
+				var voter workload.PeerID
+				if err := peerFlag("--voters", text, &voter); err != nil {
 					return err
 				}
+				opt.Voters = append(opt.Voters, voter)
 			}
 			raw, err := a.readReceipt(args[0])
 			if err != nil {

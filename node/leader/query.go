@@ -355,7 +355,7 @@ func detail(step *ledger.Step) string {
 	case step.Kind == ledger.StepAwarded && step.Count > 1:
 		parts = append(parts, fmt.Sprintf("the first of %d slots", step.Count))
 	case step.Kind != ledger.StepAwarded && step.Count > 0:
-		parts = append(parts, counted(step.Count, "task"))
+		parts = append(parts, workload.Counted(step.Count, "task"))
 	}
 	if step.Exit != "" {
 		parts = append(parts, fmt.Sprintf("%s %d", step.Exit, step.Code))
@@ -364,14 +364,6 @@ func detail(step *ledger.Step) string {
 		parts = append(parts, step.Note)
 	}
 	return strings.Join(parts, ", ")
-}
-
-// counted is "1 task" or "2 tasks".
-func counted[N ~uint32 | ~int](n N, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }
 
 func explainAuction(s people, a *ledger.AuctionView) *api.WhyAuction {
@@ -436,15 +428,15 @@ func summary(v *ledger.View, w *api.Why) string {
 	t := v.Tasks
 	switch {
 	case v.Phase == workload.Waiting:
-		return fmt.Sprintf("it waits for %s to succeed", counted(len(v.Waits), "other workload"))
+		return fmt.Sprintf("it waits for %s to succeed", workload.Counted(len(v.Waits), "other workload"))
 	case v.Phase.Ended():
-		return strings.TrimSuffix(fmt.Sprintf("%s: %d of %s succeeded, %d failed; %s", v.Phase, t.Done, counted(t.Total, "task"), t.Failed, v.Reason), "; ")
+		return strings.TrimSuffix(fmt.Sprintf("%s: %d of %s succeeded, %d failed; %s", v.Phase, t.Done, workload.Counted(t.Total, "task"), t.Failed, v.Reason), "; ")
 	case len(v.Slots) == 0 && w.Pending != nil:
-		return fmt.Sprintf("pending: it wants %s and no node gives one: %s", counted(v.Wanted, "slot"), tally(w.Pending))
+		return fmt.Sprintf("pending: it wants %s and no node gives one: %s", workload.Counted(v.Wanted, "slot"), tally(w.Pending))
 	case len(v.Slots) == 0:
 		return "pending: its auction is open"
 	}
-	return fmt.Sprintf("running in %s: %d of %s done", counted(len(v.Slots), "slot"), t.Done, counted(t.Total, "task"))
+	return fmt.Sprintf("running in %s: %d of %s done", workload.Counted(len(v.Slots), "slot"), t.Done, workload.Counted(t.Total, "task"))
 }
 
 // tally counts the reasons of a round: "3 no-cores, 1 price-above-max".

@@ -270,12 +270,16 @@ func BadCommand(memo *workload.Memo, data []byte) (awards int, err error) {
 	if err := wire.Unmarshal(data, &c); err != nil || c.Award == nil {
 		return 0, nil
 	}
-	w := c.Award
-	err = scheduler.Replay(&scheduler.Award{
-		Workload: w.Workload, Auction: w.Auction, Wanted: w.Wanted, MaxPrice: w.MaxPrice, Bids: w.Bids, Scores: w.Scores, Slots: w.Slots,
-	}, func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }, scheduler.Clear)
-	if err != nil {
-		return 1, fmt.Errorf("award of %s: %w", w.Workload.Short(), err)
+	if err := Replay(memo, c.Award); err != nil {
+		return 1, fmt.Errorf("award of %s: %w", c.Award.Workload.Short(), err)
 	}
 	return 1, nil
+}
+
+// Replay clears an award again, as every replica does before it applies it.
+func Replay(memo *workload.Memo, a *ledger.Award) error {
+	open := func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) }
+	return scheduler.Replay(&scheduler.Award{
+		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice, Bids: a.Bids, Scores: a.Scores, Slots: a.Slots,
+	}, open, scheduler.Clear)
 }

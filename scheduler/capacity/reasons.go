@@ -53,9 +53,9 @@ func (a *Allocator) cpuReason(owner workload.PeerID, shape workload.Resources) (
 	r := workload.Reason{Code: workload.NoThreads, Want: want, Have: int64(free.Threads) + int64(own)}
 	switch {
 	case shape.CPUs > a.total.Threads:
-		r.Note = fmt.Sprintf("the node offers %s in all", plural(int(a.total.Threads), "thread"))
+		r.Note = fmt.Sprintf("the node offers %s in all", workload.Counted(int(a.total.Threads), "thread"))
 	case others > 0:
-		r.Note = fmt.Sprintf("%s asked, %d more free but on cores of other tenants", plural(int(shape.CPUs), "thread"), others)
+		r.Note = fmt.Sprintf("%s asked, %d more free but on cores of other tenants", workload.Counted(int(shape.CPUs), "thread"), others)
 	}
 	return r, want > r.Have
 }
@@ -72,7 +72,7 @@ func (a *Allocator) spareReason(tenant workload.PeerID, shape workload.Resources
 	r := workload.Reason{Code: workload.NoSpare, Want: int64(shape.CPUs), Have: int64(a.spareFree())}
 	switch total := a.spareTotal(); {
 	case shape.CPUs > total:
-		r.Note = fmt.Sprintf("the node lends the idle time of %s in all", plural(int(total), "thread"))
+		r.Note = fmt.Sprintf("the node lends the idle time of %s in all", workload.Counted(int(total), "thread"))
 	case r.Have >= r.Want:
 		r.Have, r.Note = 0, "what is idle is on cores of other tenants"
 	case a.lent.most < total-a.lent.threads:
@@ -94,14 +94,14 @@ func (a *Allocator) coresNote(want int32, own, others int) string {
 	}
 	switch {
 	case want > a.total.Cores && kept > 0:
-		return fmt.Sprintf("the node offers %s in all; its owner keeps %d", plural(int(a.total.Cores), "whole core"), kept)
+		return fmt.Sprintf("the node offers %s in all; its owner keeps %d", workload.Counted(int(a.total.Cores), "whole core"), kept)
 	case want > a.total.Cores && int(a.total.Cores) < len(a.cores):
 		return fmt.Sprintf("the node offers %s in all; of its other cores a thread is outside its CPU set",
-			plural(int(a.total.Cores), "whole core"))
+			workload.Counted(int(a.total.Cores), "whole core"))
 	case want > a.total.Cores:
-		return fmt.Sprintf("the node offers %s in all", plural(int(a.total.Cores), "whole core"))
+		return fmt.Sprintf("the node offers %s in all", workload.Counted(int(a.total.Cores), "whole core"))
 	case idle > 0:
-		return fmt.Sprintf("%s asked, %s free but on %s", plural(int(want), "whole core"), plural(idle, "thread"), whose)
+		return fmt.Sprintf("%s asked, %s free but on %s", workload.Counted(int(want), "whole core"), workload.Counted(idle, "thread"), whose)
 	}
 	return ""
 }
@@ -119,11 +119,4 @@ func (a *Allocator) idleSiblings(owner workload.PeerID) (own, others int) {
 		}
 	}
 	return own, others
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -164,7 +164,7 @@ func (c *check) envelope() (string, error) {
 		return "", fmt.Errorf("the statement names %d segments under %s, the file has %d under %s", c.rec.Segments.Count,
 			c.rec.Segments.Root.Short(), have.Count, have.Root.Short())
 	}
-	return fmt.Sprintf("%s of the statement, which names %s", counted(len(seen), "signature"), counted(c.rec.Segments.Count, "segment")), nil
+	return fmt.Sprintf("%s of the statement, which names %s", workload.Counted(len(seen), "signature"), workload.Counted(c.rec.Segments.Count, "segment")), nil
 }
 
 // nodes lists who ran the work, each once, in the order in which they reported.
@@ -201,9 +201,9 @@ func (c *check) certificates() (string, error) {
 		return "", err
 	}
 	if c.opt.Root.IsZero() {
-		return "", lacking("%s lead to the root %s, and nothing here says that it is your mesh's: give --root", counted(len(c.certs), "node"), c.root())
+		return "", lacking("%s lead to the root %s, and nothing here says that it is your mesh's: give --root", workload.Counted(len(c.certs), "node"), c.root())
 	}
-	return fmt.Sprintf("%s, certified by %s below the root %s", counted(len(c.certs), "node"), counted(len(operators), "operator"), c.opt.Root), nil
+	return fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root), nil
 }
 
 // allCertified returns the first fault, else the first lack.
@@ -311,17 +311,9 @@ func (c *check) ownersSpec() (string, error) {
 	if !spec.Program.Blob.IsZero() {
 		what += " " + spec.Program.Blob.Digest.Short()
 	}
-	detail := fmt.Sprintf("%s of %s, signed by %s", what, counted(spec.Tasks.Count, "task"), r.Spec.By)
+	detail := fmt.Sprintf("%s of %s, signed by %s", what, workload.Counted(spec.Tasks.Count, "task"), r.Spec.By)
 	if !c.opt.Owner.IsZero() {
 		detail += ", who is the owner you named"
 	}
 	return detail, nil
-}
-
-// counted is "1 task" or "2 tasks".
-func counted[N ~int | ~uint32](n N, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }

@@ -16,12 +16,12 @@ func (c *check) bids() (string, error) {
 		}
 		n += len(c.rec.Awards[i].Bids)
 	}
-	return fmt.Sprintf("%s in %s, each signed by its bidder", counted(n, "bid"), counted(len(c.rec.Awards), "auction")), nil
+	return fmt.Sprintf("%s in %s, each signed by its bidder", workload.Counted(n, "bid"), workload.Counted(len(c.rec.Awards), "auction")), nil
 }
 
 func (c *check) openBids(i int) ([]workload.Bid, error) {
 	a := &c.rec.Awards[i]
-	out, seen := make([]workload.Bid, len(a.Bids)), map[workload.PeerID]bool{}
+	out := make([]workload.Bid, len(a.Bids))
 	for j, signed := range a.Bids {
 		bid, err := c.rules.OpenBid(signed)
 		if err != nil {
@@ -33,10 +33,6 @@ func (c *check) openBids(i int) ([]workload.Bid, error) {
 		if bid.Workload != c.rec.Workload {
 			return nil, fmt.Errorf("award %d, bid %d: made for another workload", i, j)
 		}
-		if seen[signed.By] {
-			return nil, fmt.Errorf("award %d, bid %d: %s bids twice", i, j, signed.By.Short())
-		}
-		seen[signed.By] = true
 		out[j] = bid
 	}
 	return out, nil
@@ -104,7 +100,7 @@ func (c *check) award() (string, error) {
 	if missing > 0 {
 		return "", lacking("the awards of %d of %d segments are not kept: the cell dropped the %d oldest", missing, len(c.file.Segments), c.rec.Dropped)
 	}
-	return fmt.Sprintf("%s to %s", counted(c.slots(), "slot"), c.names(c.nodes())), nil
+	return fmt.Sprintf("%s to %s", workload.Counted(c.slots(), "slot"), c.names(c.nodes())), nil
 }
 
 func (c *check) slots() (n uint32) {
@@ -164,10 +160,10 @@ func (c *check) cell() (string, error) {
 		switch {
 		case len(c.opt.Voters) == 0:
 			return "", lacking("%d of %s made the same record: %s; that these were the cell's voters is the file's own word: give --voters",
-				len(agree), counted(len(c.rec.Voters), "voter"), c.names(agree))
+				len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree))
 		case !slices.Contains(c.opt.Voters, v):
 			return "", fmt.Errorf("%s is named as a voter, and is none of those that you gave", v)
 		}
 	}
-	return fmt.Sprintf("%d of the cell's %s made the same record from their own ledgers: %s", len(agree), counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
+	return fmt.Sprintf("%d of the cell's %s made the same record from their own ledgers: %s", len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
 }

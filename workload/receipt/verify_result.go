@@ -36,7 +36,7 @@ func (c *check) fence() (string, error) {
 	if err := c.closedOnce(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s under one fence each; no task was closed twice", counted(len(slots), "slot")), nil
+	return fmt.Sprintf("%s under one fence each; no task was closed twice", workload.Counted(len(slots), "slot")), nil
 }
 
 // closedOnce also counts the tasks that ended well and failed.
@@ -123,7 +123,7 @@ func (c *check) isolation() (string, error) {
 	var ran []string
 	for _, wall := range want {
 		if n := walls[wall]; n > 0 {
-			ran = append(ran, fmt.Sprintf("%s: %s", wall, counted(n, "attempt")))
+			ran = append(ran, fmt.Sprintf("%s: %s", wall, workload.Counted(n, "attempt")))
 		}
 	}
 	return cmp.Or(strings.Join(ran, ", "), "nothing ran"), nil
@@ -189,7 +189,7 @@ func (c *check) outputs() (string, error) {
 	if bare > 0 {
 		return "", lacking("%d of %d segments have no results with them, or come from a version that did not sign them one by one", bare, len(c.file.Segments))
 	}
-	return fmt.Sprintf("%s with %s, each named by its digest and signed by the node that ran it", counted(n, "result"), counted(files, "output file")), nil
+	return fmt.Sprintf("%s with %s, each named by its digest and signed by the node that ran it", workload.Counted(n, "result"), workload.Counted(files, "output file")), nil
 }
 
 // price: each segment cost what the tariff gives for its slot's rate.
@@ -276,7 +276,7 @@ func (c *check) result() (string, error) {
 	default:
 		return "", fmt.Errorf("the workload is %s", c.rec.Phase)
 	}
-	return fmt.Sprintf("%s: %d of %s ended well, %d failed, %d attempts were tried again", c.rec.Phase, t.Done, counted(t.Total, "task"), t.Failed, c.rec.Retries), nil
+	return fmt.Sprintf("%s: %d of %s ended well, %d failed, %d attempts were tried again", c.rec.Phase, t.Done, workload.Counted(t.Total, "task"), t.Failed, c.rec.Retries), nil
 }
 
 // sorted checks that the results are in the lists where they belong.

@@ -38,7 +38,7 @@ func Parse(text string) ([]workload.Signed, error) {
 	}
 	parts := strings.Split(text, ".")
 	if parts[0] != prefix || len(parts) < 2 {
-		return nil, fmt.Errorf("it begins with %q and has a link at least: %w", prefix+".", ErrForm)
+		return nil, fmt.Errorf("want text that begins with %q: %w", prefix+".", ErrForm)
 	}
 	if len(parts)-1 > MaxDepth {
 		return nil, fmt.Errorf("%d links, at most %d: %w", len(parts)-1, MaxDepth, ErrDepth)
