@@ -34,17 +34,20 @@ func (s *State) quota(c *Quota) *Reject {
 	return nil
 }
 
-// charge moves the price of a Close from the owner to the node and returns it.
-// tasks are those that the node did not fail; none of them counts for more wall
-// time than the spec's timeout.
-func (s *State) charge(l *load, sl *slot, wallMs int64, tasks uint32) int64 {
-	wallMs = min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)))
+// charge moves the price of a Close from the owner to the node, and returns the
+// time paid for in ms and the price. A node's word for wallMs counts up to the
+// spec's timeout for each of tasks, those that it did not fail, and up to the
+// time that it has held the slot and was not paid for yet: a slot runs one task
+// at a time, so honest ones never add up to more.
+func (s *State) charge(at int64, l *load, sl *slot, wallMs int64, tasks uint32) (paidMs, cost int64) {
+	paidMs = max(0, min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)), at-sl.Awarded-sl.Paid))
+	sl.Paid += paidMs
 	owner, earner := s.account(l.payer()), s.account(sl.Node)
-	cost := max(0, min(s.rules.Charge(sl.Rate, wallMs), maxCharge))
+	cost = max(0, min(s.rules.Charge(sl.Rate, paidMs), maxCharge))
 	cost = min(cost, math.MaxInt64-owner.Spent, math.MaxInt64-earner.Earned)
 	owner.Spent += cost
 	earner.Earned += cost
-	return cost
+	return paidMs, cost
 }
 
 // saturatedMul multiplies numbers that are not negative.

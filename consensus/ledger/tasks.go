@@ -139,10 +139,11 @@ func (s *State) close(e *entry, c *Close) *Reject {
 	}
 	l.reopen(x.again)
 	l.Retries += uint64(len(x.again))
-	e.res.Charged = s.charge(l, sl, workload.PaidMs(&l.Spec.Resources, c.Usage), tasks-x.faults)
+	paid, cost := s.charge(e.at, l, sl, workload.PaidMs(&l.Spec.Resources, c.Usage), tasks-x.faults)
+	e.res.Charged = cost
 	e.res.Retried = wireRanges(x.again)
 	l.countClose(sl, x, c.Usage.WallMs, e.res.Charged)
-	l.keepSegment(e, sl, c, x)
+	l.keepSegment(e, sl, c, x, paid)
 	l.noteClose(e, sl, c, x)
 	over := s.spend(l, e.res.Charged)
 	s.afterTasks(e, l, sl)
@@ -251,7 +252,7 @@ func saturate(a, b int64) int64 { return a + min(b, math.MaxInt64-a) }
 
 // keepSegment records where the results lie. A segment of nothing but attempts
 // that are tried again is kept only while there are few such.
-func (l *load) keepSegment(e *entry, sl *slot, c *Close, x *closing) {
+func (l *load) keepSegment(e *entry, sl *slot, c *Close, x *closing, paidMs int64) {
 	kept := x.retried
 	if int(l.KeptRetry)+len(kept) > keptRetried {
 		kept = nil
@@ -265,7 +266,7 @@ func (l *load) keepSegment(e *entry, sl *slot, c *Close, x *closing) {
 		sig.Payload = nil
 	}
 	l.addSegment(Segment{
-		Ref: c.Segment, Slot: sl.ID, Node: sl.Node, At: e.at, Rate: sl.Rate, Cost: e.res.Charged, Usage: c.Usage,
+		Ref: c.Segment, Slot: sl.ID, Node: sl.Node, At: e.at, Rate: sl.Rate, Paid: paidMs, Cost: e.res.Charged, Usage: c.Usage,
 		Done: c.Done, Failed: x.failed, Retried: kept, Held: c.Held, Sig: sig,
 	})
 }

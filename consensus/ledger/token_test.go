@@ -105,6 +105,7 @@ func TestATokensCreditsAreSpentOnceAndForAll(t *testing.T) {
 	}
 	done := func(n uint32) Result {
 		sl := award.Slots[0]
+		w.at += 1000
 		return w.apply(func(c *Command) {
 			c.Close = &Close{Workload: loadID("job"), Slot: sl.Slot, Fence: sl.Fence, Done: []workload.Range{{From: n, Count: 1, Attempt: 1}},
 				Segment: segmentRef(uint64(n)), Usage: workload.Usage{WallMs: 1000}}

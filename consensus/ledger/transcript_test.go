@@ -141,6 +141,7 @@ func (st *story) acceptLine(a args) Result {
 	name, owner := a.plain[0], a.text("owner", "alice")
 	signed := signedSpec(owner, a.text("salt", name), func(s *workload.Spec) {
 		s.Tasks.Count, s.Retries, s.MaxParallel = a.num("tasks", 1), a.num("retries", 0), a.num("parallel", 0)
+		s.Timeout = a.signed("timeout", s.Timeout)
 		s.MaxPrice, s.Created = int64(a.num("max-price", 0)), int64(a.num("created", 1))
 		for i, dep := range a.list("after") {
 			s.After = append(s.After, workload.After{Workload: loadID(dep), Name: fmt.Sprint("in", i)})
@@ -208,6 +209,8 @@ func (st *story) slotLine(verb string, a args) Result {
 		case "close":
 			c.Close = st.closeLine(a)
 			c.Close.Workload, c.Close.Slot, c.Close.Fence = id, slotID, fence
+			st.at += a.signed("after", max(c.Close.Usage.WallMs, 0)) // honest nodes take the time they say
+			c.At = st.at
 		case "release":
 			c.Release = &Release{Workload: id, Slot: slotID, Fence: fence}
 		default:

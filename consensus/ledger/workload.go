@@ -59,6 +59,7 @@ type Slot struct {
 	Tally   uint32             `cbor:"11,keyasint" json:"-"`                    // of Record.Tallies
 	Takes   uint32             `cbor:"12,keyasint,omitempty" json:"-"`          // the last Take's number
 	Took    []workload.Range   `cbor:"13,keyasint,omitempty" json:"-" max:"64"` // what it gave; never changed
+	Paid    int64              `cbor:"14,keyasint,omitempty" json:"paid_ms"`    // of its time
 }
 
 // Segment is where the results of one Close lie.
@@ -74,7 +75,8 @@ type Segment struct {
 	Failed  []FailedTask     `cbor:"9,keyasint,omitempty" json:"failed,omitempty" max:"4096"`   // not to be tried again
 	Retried []workload.Range `cbor:"10,keyasint,omitempty" json:"retried,omitempty" max:"4096"` // the attempts that were
 	Held    bool             `cbor:"11,keyasint" json:"held"`
-	Sig     workload.Signed  `cbor:"12,keyasint" json:"-"` // without the payload when that is longer than 1 KiB
+	Sig     workload.Signed  `cbor:"12,keyasint" json:"-"`       // without the payload when that is longer than 1 KiB
+	Paid    int64            `cbor:"13,keyasint" json:"paid_ms"` // what Cost is for
 }
 
 // Tally is what one node did for a workload. Beyond 1,024 nodes the rest share

@@ -103,7 +103,7 @@ func byKey(a, b workload.PeerID) int { return bytes.Compare(a[:], b[:]) }
 
 func segmentOf(g *ledger.Segment) receipt.Segment {
 	out := receipt.Segment{
-		Slot: g.Slot, Node: g.Node, At: g.At, Rate: g.Rate, Cost: g.Cost, Usage: g.Usage, Ref: g.Ref,
+		Slot: g.Slot, Node: g.Node, At: g.At, Rate: g.Rate, PaidMs: g.Paid, Cost: g.Cost, Usage: g.Usage, Ref: g.Ref,
 		Done: g.Done, Retried: g.Retried, Statement: g.Sig.Payload, Sig: g.Sig.Sig,
 	}
 	for _, f := range g.Failed {

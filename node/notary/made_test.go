@@ -70,7 +70,7 @@ func (m *made) awards(at time.Time) {
 
 // results has the winners return the tasks in turn.
 func (m *made) results(tasks, each uint32, at time.Time) {
-	end := at.UnixMilli() + 1000
+	end := at.UnixMilli() + 1000 + 40*int64(tasks)
 	for from := uint32(0); from < tasks; from += each {
 		slot := int(from/each) % 2
 		g := workload.Segment{Workload: m.rec.Workload, Slot: workload.SlotID(slot + 1), Node: m.rec.Awards[0].Slots[slot].Node}
@@ -101,9 +101,17 @@ func (m *made) close(g *workload.Segment, done workload.Range, at int64) {
 	cost := pricing.Charge(rate, 40*n)
 	m.rec.Cost += cost
 	m.segments = append(m.segments, receipt.Segment{
-		Slot: g.Slot, Node: g.Node, At: at, Rate: rate, Cost: cost, Usage: workload.Usage{WallMs: 40 * n, CPUMs: 30 * n, PeakMem: 1 << 20},
+		Slot: g.Slot, Node: g.Node, At: at, Rate: rate, PaidMs: 40 * n, Cost: cost, Usage: workload.Usage{WallMs: 40 * n, CPUMs: 30 * n, PeakMem: 1 << 20},
 		Ref: st.Segment, Done: []workload.Range{done}, Statement: signed.Payload, Sig: signed.Sig, Results: results,
 	})
+}
+
+// repay has the first segment paid for another time, at the right price for it.
+func (m *made) repay(ms int64) {
+	g := &m.segments[0]
+	m.rec.Cost -= g.Cost
+	g.PaidMs, g.Cost = ms, pricing.Charge(g.Rate, ms)
+	m.rec.Cost += g.Cost
 }
 
 func (m *made) key(node workload.PeerID) ed25519.PrivateKey {

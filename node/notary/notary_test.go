@@ -141,6 +141,9 @@ func TestChangesByAWholeCell(t *testing.T) {
 		}, "outputs"},
 		"usage made up":       {func(m *made, _ *receipt.Award) { m.segments[0].Usage.WallMs *= 2 }, "usage"},
 		"a segment's price":   {func(m *made, _ *receipt.Award) { m.segments[0].Cost++; m.rec.Cost++ }, "price"},
+		"a longer time paid":  {func(m *made, _ *receipt.Award) { m.repay(41 * 2) }, "price"},
+		"a shorter one":       {func(m *made, _ *receipt.Award) { m.repay(39 * 2) }, "price"},
+		"more than its age":   {func(m *made, a *receipt.Award) { m.segments[0].At = a.At + 50 }, "price"},
 		"the sum":             {func(m *made, _ *receipt.Award) { m.rec.Cost++ }, "price"},
 		"run by somebody":     {func(m *made, _ *receipt.Award) { m.segments[0].Node = m.id(2) }, "result"},
 		"another segment":     {func(m *made, _ *receipt.Award) { m.segments[0].Ref.Size++ }, "result"},
@@ -191,16 +194,17 @@ func TestAnotherRootOrOwner(t *testing.T) {
 	}
 }
 
-// TestReceiptOfARealMesh keeps reading what an earlier mesh wrote.
+// TestReceiptOfARealMesh keeps reading what an earlier mesh wrote: `perrin map
+// cat -- 1 2 3` under `perrin dev --nodes 3`, then `perrin receipt`.
 func TestReceiptOfARealMesh(t *testing.T) {
 	raw, err := os.ReadFile("testdata/receipt.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := receipt.Options{Root: key(t, "12D3KooWG3AePW7bui1M7LTZsbNUTdDAPryPFHp8HysT4ufnrXBZ")}
+	opt := receipt.Options{Root: key(t, "12D3KooWRNk17mbNK7VYCczYujmKRmGUSgRMX96ZLpjoM5s87MBH")}
 	for _, voter := range []string{
-		"12D3KooWQkmW5gc1VuQe7HKFCoCHP1xsdN6iGPwbdj2e64tZjkxC", "12D3KooWESo8E7xPqu7ctDtHoLNvwj2VCy2E64yD9LBpDh2A31ny",
-		"12D3KooWRwTpyecVm3Cg3gcKvZ5MHwheLXBLsUZeKg28JBtM4Ed6",
+		"12D3KooWKzNzEXChiQGaiwNunfRaSkeQN4sbrpwTEubgXMNddQzm", "12D3KooWBU8B1QfYkSDp5YKgYE86eNZ4geWTp2TUjC2j5DVe6Fhn",
+		"12D3KooWS38YW1LDfheqp2ELTfS2LcsEeqtgfBmsivMVv2upznEC",
 	} {
 		opt.Voters = append(opt.Voters, key(t, voter))
 	}

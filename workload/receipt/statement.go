@@ -116,8 +116,9 @@ func (a Auction) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%x", a
 type Segment struct {
 	Slot      workload.SlotID  `json:"slot"`
 	Node      workload.PeerID  `json:"node"`
-	At        int64            `json:"at_ms"` // the leader's time
-	Rate      int64            `json:"rate"`  // micro-credits per slot-second
+	At        int64            `json:"at_ms"`   // the leader's time
+	Rate      int64            `json:"rate"`    // micro-credits per slot-second
+	PaidMs    int64            `json:"paid_ms"` // what Cost is for
 	Cost      int64            `json:"cost"`
 	Usage     workload.Usage   `json:"usage"`
 	Ref       workload.Ref     `json:"ref"`

@@ -3,7 +3,6 @@ package receipt
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -190,61 +189,6 @@ func (c *check) outputs() (string, error) {
 		return "", lacking("%d of %d segments have no results with them, or come from a version that did not sign them one by one", bare, len(c.file.Segments))
 	}
 	return fmt.Sprintf("%s with %s, each named by its digest and signed by the node that ran it", workload.Counted(n, "result"), workload.Counted(files, "output file")), nil
-}
-
-// price: each segment cost what the tariff gives for its slot's rate.
-func (c *check) price() (string, error) {
-	if c.specErr != nil {
-		return "", c.specErr
-	}
-	var sum int64
-	bare := 0
-	for i := range c.file.Segments {
-		g := &c.file.Segments[i]
-		if c.spec.MaxPrice > 0 && g.Rate > c.spec.MaxPrice {
-			return "", fmt.Errorf("segment %d: at a rate of %d, the owner's limit is %d", i, g.Rate, c.spec.MaxPrice)
-		}
-		if want, ok := c.cost(g); !ok {
-			bare++
-		} else if g.Cost != want {
-			return "", fmt.Errorf("segment %d: it cost %d, the tariff gives %d", i, g.Cost, want)
-		}
-		if g.Cost < 0 || sum > math.MaxInt64-g.Cost {
-			return "", fmt.Errorf("segment %d: a cost of %d", i, g.Cost)
-		}
-		sum += g.Cost
-	}
-	switch {
-	case sum > c.rec.Cost:
-		return "", fmt.Errorf("the segments cost %d, the record says %d in all", sum, c.rec.Cost)
-	case sum < c.rec.Cost && c.rec.Retries == 0:
-		return "", fmt.Errorf("the segments cost %d, the record says %d", sum, c.rec.Cost)
-	case sum < c.rec.Cost:
-		return "", lacking("%d of %d micro-credits are for attempts that were tried again, whose results are not kept", c.rec.Cost-sum, c.rec.Cost)
-	}
-	if bare > 0 {
-		return "", c.stripped(bare)
-	}
-	return fmt.Sprintf("%d micro-credits, as the tariff gives for the awarded rates", sum), nil
-}
-
-// cost is what a segment costs by the tariff: attempts that the node failed are
-// not paid for, the others up to the timeout each.
-func (c *check) cost(g *Segment) (int64, bool) {
-	if len(g.Results) == 0 {
-		return 0, false
-	}
-	var tasks int64
-	for j := range g.Results {
-		if g.Results[j].Exit != workload.NodeFault {
-			tasks++
-		}
-	}
-	ms := workload.PaidMs(&c.spec.Resources, g.Usage)
-	if tasks == 0 || c.spec.Timeout <= math.MaxInt64/tasks {
-		ms = min(ms, c.spec.Timeout*tasks)
-	}
-	return max(0, c.rules.Charge(g.Rate, ms)), true
 }
 
 // result: each node signed what it returned, and the record's sums and its end
