@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/attestor"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -31,6 +32,8 @@ type proofKey struct {
 
 // inquiry is one question for evidence. What is below done is set once it is closed.
 type inquiry struct {
+	job   workload.ID        // what it is for alone; zero is any work
+	award workload.AuctionID // of the job
 	done  chan struct{}
 	found *workload.Appraisal
 	err   error
@@ -39,13 +42,12 @@ type inquiry struct {
 
 const (
 	maxInquiries = 4096             // appraisals that are remembered
-	freshFor     = time.Minute      // evidence for one award may wait so long for it
 	askAgain     = 10 * time.Second // before a node that did not convince is asked again
 )
 
 // Prove implements leader.Prover. It does not wait longer than ctx; what comes
 // after that serves who asks next.
-func (p *prover) Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Appraisal, error) {
+func (p *prover) Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Proved, error) {
 	key := proofKey{node: node, level: r.Level}
 	question := attestor.Question{Kind: r.Level}
 	if r.Fresh() {
@@ -63,7 +65,16 @@ func (p *prover) Prove(ctx context.Context, node workload.PeerID, job workload.I
 	if r.Fresh() {
 		p.forget(key, q) // it has served its award
 	}
-	return q.found, q.found.Meet(r, time.Now().UnixMilli())
+	now := time.Now().UnixMilli()
+	if err := q.found.Meet(r, now); err != nil {
+		return nil, err
+	}
+	f := q.found
+	return &workload.Proved{
+		Workload: job, Auction: auction, Node: node, By: p.n.self, Level: f.Level, Status: f.Status, Evidence: f.Evidence,
+		Appraisal: workload.DigestOf(wire.MustMarshal(f)), Binding: f.Binding, Instance: f.Instance, At: f.At, Used: now,
+		For: q.award, Measurements: f.Named(r),
+	}, nil
 }
 
 // inquire returns the question that serves a requirement: one that is being asked
@@ -77,7 +88,7 @@ func (p *prover) inquire(key proofKey, question attestor.Question, r *workload.R
 	if p.known == nil || len(p.known) >= maxInquiries {
 		p.known = map[proofKey]*inquiry{} // they are asked again
 	}
-	q := &inquiry{done: make(chan struct{})}
+	q := &inquiry{job: question.Job, award: question.Award, done: make(chan struct{})}
 	p.known[key] = q
 	go p.ask(q, key.node, question)
 	return q
@@ -97,7 +108,7 @@ func (q *inquiry) serves(r *workload.Require, now time.Time) bool {
 	case q.found.Meet(r, now.UnixMilli()) != nil:
 		return age < askAgain
 	case r.Fresh():
-		return age < freshFor
+		return age < workload.FreshWithin
 	}
 	return q.found.Until == 0 || now.UnixMilli() < q.found.Until
 }

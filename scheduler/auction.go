@@ -33,6 +33,7 @@ type call struct {
 	node     workload.PeerID
 	held     workload.Capacity // reserved in the book
 	answered bool
+	proved   *workload.Proved
 }
 
 func (a *auction) called(node workload.PeerID) *call {
@@ -77,6 +78,7 @@ func (d *Desk) takeBid(now int64, in *BidIn) []Output {
 		out := []Output{{Release: &Release{Node: c.node, Auction: a.id}}}
 		return append(out, d.check(now, a)...)
 	}
+	c.proved = in.Proved
 	score := c.score
 	score.DataPrice = d.dataPrice(in.Bid.Data)
 	a.bids = append(a.bids, in.Bid)
@@ -268,8 +270,18 @@ func (d *Desk) close(now int64, a *auction, late bool) []Output {
 	l.phase, l.before, l.moved, a.class.backoff = awarding, l.lot.Wanted, false, 0
 	return append(out, Output{Award: &Award{
 		Workload: l.lot.Workload, Auction: a.id, Wanted: wanted, MaxPrice: l.lot.MaxPrice,
-		Bids: a.signed, Scores: a.scores, Slots: slots, Declines: a.declines,
+		Bids: a.signed, Scores: a.scores, Slots: slots, Declines: a.declines, Proved: a.provedBy(slots),
 	}})
+}
+
+// provedBy is what those who got slots had proved, each once.
+func (a *auction) provedBy(slots []workload.AwardSlot) (out []*workload.Proved) {
+	for _, s := range slots {
+		if c := a.called(s.Node); c != nil && c.proved != nil && !slices.Contains(out, c.proved) {
+			out = append(out, c.proved)
+		}
+	}
+	return out
 }
 
 // excuse notes why those who have not answered did not take part.

@@ -83,6 +83,7 @@ type OfferIn struct {
 type BidIn struct {
 	Bid    workload.Bid
 	Signed workload.Signed
+	Proved *workload.Proved // what the lot requires, where it requires something
 }
 
 // Freed says that a node has the capacity of a slot again, since its offer Seq:
@@ -132,6 +133,7 @@ type Award struct {
 	Scores   []workload.Score
 	Slots    []workload.AwardSlot
 	Declines []workload.DeclineNote // of all that were asked, and of some that were not
+	Proved   []*workload.Proved     // of each node with slots, where the lot requires something
 }
 
 // Release tells a node that its hold for an auction is not needed.

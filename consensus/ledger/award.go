@@ -27,6 +27,9 @@ func (s *State) award(e *entry, c *Award) *Reject {
 	if rej := s.sound(l, c); rej != nil {
 		return rej
 	}
+	if rej := s.proved(l, c); rej != nil {
+		return rej
+	}
 	if err := s.rules.Replay(c); err != nil {
 		return rejectf(DoesNotReplay, "%v", err)
 	}
@@ -59,6 +62,34 @@ func (s *State) sound(l *load, c *Award) *Reject {
 			return rejectf(Malformed, "slot %d: rate %d", i, sl.Rate)
 		case l.Spec.MaxPrice > 0 && sl.Rate > l.Spec.MaxPrice:
 			return rejectf(OverPrice, "slot %d: rate %d, the owner's limit is %d", i, sl.Rate, l.Spec.MaxPrice)
+		}
+	}
+	return nil
+}
+
+// proved checks that the leader has signed, of each node with slots, that its
+// evidence met what the owner requires. Whether it did is the leader's word.
+func (s *State) proved(l *load, c *Award) *Reject {
+	if l.Spec.Require == nil || s.rules.OpenProved == nil {
+		return nil
+	}
+	met := make(map[workload.PeerID]bool, len(c.Proofs))
+	for i, signed := range c.Proofs {
+		p, err := s.rules.OpenProved(signed)
+		if err == nil {
+			err = p.Meet(l.Spec.Require)
+		}
+		switch {
+		case err != nil:
+			return rejectf(NotProved, "proof %d: %v", i, err)
+		case p.Workload != c.Workload || p.Auction != c.Auction:
+			return rejectf(NotProved, "proof %d: of another award", i)
+		}
+		met[p.Node] = true
+	}
+	for i, sl := range c.Slots {
+		if !met[sl.Node] {
+			return rejectf(NotProved, "slot %d: no proof of %s, the owner requires %s", i, sl.Node, l.Spec.Require.Level)
 		}
 	}
 	return nil

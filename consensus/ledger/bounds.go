@@ -102,6 +102,9 @@ func (a *Auction) weight() int64 {
 	for i := range a.Bids {
 		n += weightBid + int64(len(a.Bids[i].Payload))
 	}
+	for i := range a.Proofs {
+		n += weightBid + int64(len(a.Proofs[i].Payload))
+	}
 	for i := range a.Declines {
 		n += weightDecline + reasonsWeight(a.Declines[i].Reasons)
 	}

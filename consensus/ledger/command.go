@@ -82,6 +82,10 @@ type Award struct {
 	Slots    []AwardSlot        `cbor:"7,keyasint" max:"4096"`
 	Declines []DeclineNote      `cbor:"8,keyasint,omitempty" max:"256"` // for `why`
 	First    uint32             `cbor:"9,keyasint"`                     // tasks of each slot's first range, at least 1
+
+	// Proofs are, of a workload whose spec requires something, one of each node with
+	// slots: workload.Proved, DomainProved.
+	Proofs []workload.Signed `cbor:"60,keyasint,omitempty" max:"128"`
 }
 
 // The nouns of an award that the scheduler shares.

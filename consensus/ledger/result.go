@@ -45,6 +45,7 @@ const (
 	HoldsTasks      Code = "holds-tasks"      // the slot still holds tasks
 	AlreadyStarted  Code = "already-started"  // the slot has closed tasks and cannot be refused
 	TakenBefore     Code = "taken-before"     // a later Take of the slot was applied
+	NotProved       Code = "not-proved"       // the award does not say what proved what the owner requires
 	SlotSpent       Code = "slot-spent"       // the node failed a task of the slot: it gets no more
 )
 

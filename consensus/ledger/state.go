@@ -34,6 +34,9 @@ type Rules struct {
 	// OpenBid decodes a bid that Replay has accepted, for Why. Without it Why
 	// shows who bid, not what.
 	OpenBid func(workload.Signed) (workload.Bid, error)
+	// OpenProved verifies and decodes what a leader signed of a node's evidence.
+	// Without it an award of a workload that requires some is taken as it is.
+	OpenProved func(workload.Signed) (workload.Proved, error)
 	// OpenCert verifies a node's chain of certificates, for receipts, but not its
 	// time. Without it none are kept.
 	OpenCert func(raw []byte) (Cert, error)

@@ -25,7 +25,8 @@ func (l *Leader) call(out *scheduler.CallOut) {
 			Reasons: []workload.Reason{{Code: code, Note: workload.Cut(note, 256)}},
 		}})
 	}
-	if code, note := l.prove(out); code != "" {
+	proved, code, note := l.prove(out)
+	if code != "" {
 		decline(code, note)
 		return
 	}
@@ -49,7 +50,7 @@ func (l *Leader) call(out *scheduler.CallOut) {
 			decline(workload.Refused, "its bid is not valid")
 			return
 		}
-		l.feed(scheduler.Input{Bid: &scheduler.BidIn{Bid: bid, Signed: *answer.Bid}})
+		l.feed(scheduler.Input{Bid: &scheduler.BidIn{Bid: bid, Signed: *answer.Bid, Proved: proved}})
 	default:
 		decline(workload.Refused, "its answer is neither bid nor decline")
 	}
@@ -60,26 +61,26 @@ func (l *Leader) call(out *scheduler.CallOut) {
 const provePatience = 1200 * time.Millisecond
 
 // prove has a node prove what the lot requires, before it is called. It returns
-// why it is not called, or nothing.
-func (l *Leader) prove(out *scheduler.CallOut) (code workload.Code, note string) {
+// what did, or why the node is not called; nothing where nothing is required.
+func (l *Leader) prove(out *scheduler.CallOut) (proved *workload.Proved, code workload.Code, note string) {
 	switch {
 	case out.Require == nil:
-		return "", ""
+		return nil, "", ""
 	case l.cfg.Prover == nil:
-		return workload.NotProved, "the leader appraises no evidence"
+		return nil, workload.NotProved, "the leader appraises no evidence"
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, provePatience)
 	defer cancel()
-	_, err := l.cfg.Prover.Prove(ctx, out.Node, out.Call.Workload, out.Call.Auction, out.Require)
+	proved, err := l.cfg.Prover.Prove(ctx, out.Node, out.Call.Workload, out.Call.Auction, out.Require)
 	switch {
 	case err == nil:
-		return "", ""
+		return proved, "", ""
 	case errors.Is(err, workload.ErrNotProved):
-		return workload.NotProved, strings.TrimPrefix(err.Error(), workload.ErrNotProved.Error()+": ")
+		return nil, workload.NotProved, strings.TrimPrefix(err.Error(), workload.ErrNotProved.Error()+": ")
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, wire.Busy):
-		return workload.Busy, "its evidence is still being made"
+		return nil, workload.Busy, "its evidence is still being made"
 	}
-	return workload.NotReached, err.Error()
+	return nil, workload.NotReached, err.Error()
 }
 
 // OpenBid verifies and decodes a signed bid. It is pure.
@@ -100,9 +101,13 @@ func OpenBid(memo *workload.Memo, s workload.Signed) (workload.Bid, error) {
 // award commits an award and tells the winners.
 func (l *Leader) award(a *scheduler.Award) {
 	defer l.feed(scheduler.Input{Committed: &a.Workload})
-	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(bidders(a.Bids)...), Award: &ledger.Award{
+	signers := bidders(a.Bids)
+	if len(a.Proved) > 0 {
+		signers = append(signers, l.cfg.Self)
+	}
+	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(signers...), Award: &ledger.Award{
 		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
-		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1,
+		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1, Proofs: l.signProved(a.Proved),
 	}})
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)

@@ -47,11 +47,11 @@ type Siblings interface {
 	Suited(ctx context.Context, lot *scheduler.Lot) (offers []workload.Offer, dht bool)
 }
 
-// Prover has a node prove what a workload requires of it. It returns the
-// appraisal that does; an error that wraps workload.ErrNotProved when there is
+// Prover has a node prove what a workload requires of it. It returns what does,
+// to be signed and kept with the award; an error that wraps workload.ErrNotProved when there is
 // none, and says why; any other when it is not known yet.
 type Prover interface {
-	Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Appraisal, error)
+	Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Proved, error)
 }
 
 // Config is what a leader is made of.

@@ -29,7 +29,7 @@ func (l *Leader) receiptParts(a asker, id workload.ID) (*ReceiptParts, error) {
 	out := &ReceiptParts{Record: rec}
 	var who []workload.PeerID
 	for i := range rec.Awards {
-		for _, b := range rec.Awards[i].Bids {
+		for _, b := range slices.Concat(rec.Awards[i].Bids, rec.Awards[i].Proofs) {
 			who = append(who, b.By)
 		}
 	}
@@ -94,6 +94,7 @@ func recordOf(p *ledger.Proof, voters []workload.PeerID) receipt.Record {
 		rec.Awards = append(rec.Awards, receipt.Award{
 			Auction: receipt.Auction(a.ID), At: a.At, Index: a.Index, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 			Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Granted: a.Granted, First: a.First, Declines: a.Declines,
+			Proofs: a.Proofs,
 		})
 	}
 	return rec

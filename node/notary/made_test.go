@@ -29,7 +29,7 @@ type made struct {
 }
 
 // make3 has tasks run on three nodes, some in a segment, as of a time.
-func make3(t testing.TB, tasks, each uint32, at time.Time) *made {
+func make3(t testing.TB, tasks, each uint32, at time.Time, change ...func(*workload.Spec)) *made {
 	t.Helper()
 	m := &made{mesh: meshtest.NewAuthority(t), owner: meshtest.Key(t)}
 	for i := range 3 {
@@ -41,6 +41,9 @@ func make3(t testing.TB, tasks, each uint32, at time.Time) *made {
 	spec.Version, spec.Mesh, spec.Created = workload.SpecVersion, m.mesh.Mesh(), at.UnixMilli()
 	spec.Program = workload.Program{Kind: workload.Process, Host: "cat", Name: "cat"}
 	spec.Tasks.Count, spec.Nonce = tasks, [16]byte{byte(tasks)}
+	for _, f := range change {
+		f(&spec)
+	}
 	signed := workload.Sign(workload.DomainSpec, wire.MustMarshal(&spec), m.owner)
 	m.rec = receipt.Record{
 		Mesh: spec.Mesh, Workload: leader.IDOf(workload.CellID{7}, signed), Spec: signed, Program: spec.Program,
@@ -66,6 +69,21 @@ func (m *made) awards(at time.Time) {
 	}
 	a.Slots = scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
 	m.rec.Awards = []receipt.Award{a}
+}
+
+// prove has the leader, the first node, say of each winner what it proved.
+func (m *made) prove(change func(*workload.Proved)) {
+	a := &m.rec.Awards[0]
+	a.Proofs = nil
+	for _, s := range a.Slots {
+		p := workload.Proved{
+			Workload: m.rec.Workload, Auction: workload.AuctionID(a.Auction), Node: s.Node, By: m.id(0), Level: workload.LevelTPM,
+			Status: workload.TierAffirming, Evidence: workload.DigestOf(s.Node[:]), At: a.At - 1000, Used: a.At - 10,
+			For: workload.AuctionID(a.Auction),
+		}
+		change(&p)
+		a.Proofs = append(a.Proofs, workload.Sign(workload.DomainProved, wire.MustMarshal(&p), m.key(p.By)))
+	}
 }
 
 // results has the winners return the tasks in turn.

@@ -23,6 +23,7 @@ func Rules(memo *workload.Memo) *receipt.Rules {
 		OpenSpec:   func(s workload.Signed) (workload.Spec, error) { return leader.OpenSpec(memo, s) },
 		Name:       leader.IDOf,
 		OpenBid:    openBid,
+		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(memo, s) },
 		OpenResult: openResult,
 		OpenCert:   openCert,
 		MeshOf:     admission.MeshOf,

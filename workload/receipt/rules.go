@@ -13,6 +13,8 @@ type Rules struct {
 	Name func(workload.CellID, workload.Signed) workload.ID
 	// OpenBid verifies and decodes a bid, which names its signer.
 	OpenBid func(workload.Signed) (workload.Bid, error)
+	// OpenProved verifies and decodes what a leader found of a node's evidence.
+	OpenProved func(workload.Signed) (workload.Proved, error)
 	// OpenResult decodes what a worker signs about a segment. It verifies nothing.
 	OpenResult func(payload []byte) (Signed, error)
 	// OpenCert verifies a chain of certificates from a root to a node, but not

@@ -104,6 +104,7 @@ type Award struct {
 	Granted  uint32                 `json:"granted"`
 	First    workload.SlotID        `json:"first_slot"` // of those granted, which count up from it
 	Declines []workload.DeclineNote `json:"declines,omitempty"`
+	Proofs   []workload.Signed      `json:"proofs,omitempty"` // what the leader found of the evidence of who got slots, where some was asked for
 }
 
 // Auction is the text form of a workload.AuctionID.

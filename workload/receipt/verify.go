@@ -229,6 +229,14 @@ func (c *check) allCertified() error {
 			}
 		}
 	}
+	for i := range c.rec.Awards {
+		a := &c.rec.Awards[i]
+		for _, p := range a.Proofs {
+			if err := look(c.certified(p.By, a.At, a.At), "proof of award", i); err != nil {
+				return err
+			}
+		}
+	}
 	for i := range c.file.Segments {
 		g := &c.file.Segments[i]
 		if err := look(c.certified(g.Node, g.At, g.At), "segment", i); err != nil {

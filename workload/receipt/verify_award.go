@@ -131,17 +131,6 @@ func (c *check) awarded(slot workload.SlotID) (*Award, workload.AwardSlot, bool)
 	return nil, workload.AwardSlot{}, false
 }
 
-// evidence: a record of this version carries none, also where the owner asked for it.
-func (c *check) evidence() (string, error) {
-	if c.specErr != nil {
-		return "", c.specErr
-	}
-	if c.spec.Require != nil {
-		return "", lacking("the owner asked for %s, which was looked at when it was placed; no receipt carries it yet", c.spec.Require.Level)
-	}
-	return "none was asked for: nothing is proved about the machines", nil
-}
-
 // cell: a majority of the voters made the same record from their own ledgers.
 func (c *check) cell() (string, error) {
 	if len(c.rec.Voters) == 0 {
