@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/simulations/external"
 	"github.com/perrin-mesh/perrin/simulations/model"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/scenarios"
@@ -55,6 +56,7 @@ type simFlags struct {
 	seed         uint64
 	replications int
 	policy       string
+	command      string
 	workers      int
 	out          string
 	fidelity     string
@@ -63,6 +65,7 @@ type simFlags struct {
 func (f *simFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "seed in place of the scenario's")
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy in place of the scenario's: "+strings.Join(scenario.Policies, ", "))
+	cmd.Flags().StringVar(&f.command, "command", "", "process that decides, as policy own: words that spaces divide, no shell (docs/policies.md)")
 }
 
 func (a *app) simRunCommand() *cobra.Command {
@@ -75,7 +78,8 @@ with their intervals, the time series, the scenario and a manifest go to a folde
 the seeds and the trace hashes in the manifest let somebody else check the run.`,
 		Example: examples("perrin sim run quickstart",
 			"perrin sim run scenario.yaml --seed 7 --out results",
-			"perrin sim run price --policy random --replications 10 --json"),
+			"perrin sim run price --policy random --replications 10 --json",
+			`perrin sim run price --command "python3 near.py" --out near`),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := knownFidelity(f.fidelity); err != nil {
@@ -158,9 +162,9 @@ event and what it did to the ledgers. It names the first event that differs.`,
 			if err := fits(s, 2); err != nil {
 				return err
 			}
-			v, err := study.Verify(cmd.Context(), s)
+			v, err := study.Verify(cmd.Context(), s, study.Options{})
 			if err != nil {
-				return simFailure(err)
+				return verifyFailure(err, s)
 			}
 			return show(a, v, func(v *study.Verified) error {
 				_, err := fmt.Fprintf(a.stdout, "%s events, the same in both runs; trace hash %s\n", terminal.Count(int64(v.Events)), v.Trace)
@@ -240,7 +244,19 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 	if err != nil {
 		return nil, nil, err
 	}
-	return s, text, f.apply(cmd, s)
+	if err := f.apply(cmd, s); err != nil {
+		return nil, nil, err
+	}
+	return s, text, knownPolicy(s)
+}
+
+// knownPolicy wants a process for a policy of a user's own, and takes its files into
+// the scenario's hash.
+func knownPolicy(s *scenario.Scenario) error {
+	if s.Policy.Name == scenario.Own && strings.TrimSpace(s.Policy.Command) == "" {
+		return usagef(`add --command "python3 mine.py", or write policy: {name: own, command: python3 mine.py}; docs/policies.md has an example`, "policy own: no command is named")
+	}
+	return external.Identify(s)
 }
 
 // inGallery reports whether a scenario that could not be read is one of the
@@ -281,6 +297,12 @@ func (f *simFlags) apply(cmd *cobra.Command, s *scenario.Scenario) error {
 		}
 		s.Policy.Name = f.policy
 	}
+	if f.command != "" {
+		if f.policy != "" && f.policy != scenario.Own {
+			return usagef("leave --policy out", "--command is of policy own, not of %s", f.policy)
+		}
+		s.Policy.Name, s.Policy.Command = scenario.Own, f.command
+	}
 	if f.workers < 0 {
 		return usagef("", "--workers: want 1 or more, got %d", f.workers)
 	}
@@ -301,7 +323,10 @@ func simFailure(err error) error {
 	var broken *model.Violation
 	var differ *study.Difference
 	var unlike *study.Unlike
+	var process *external.Broken
 	switch {
+	case errors.As(err, &process):
+		return &failure{err: err, code: exitFailure, hint: "docs/policies.md has the protocol, and an example that keeps to it; what it prints for people must go to standard error"}
 	case errors.As(err, &unlike):
 		return &failure{err: err, code: exitFailure, hint: "a replay needs the version that made the folder; with the same one this is a bug"}
 	case errors.As(err, &large):
@@ -312,6 +337,16 @@ func simFailure(err error) error {
 		return &failure{err: err, code: exitFailure, hint: "this is a bug of the model: please report it with the scenario and its seed"}
 	}
 	return err
+}
+
+// verifyFailure is simFailure for two runs beside each other, whose policy may be
+// what differs.
+func verifyFailure(err error, s *scenario.Scenario) error {
+	var differ *study.Difference
+	if errors.As(err, &differ) && s.Policy.Name == scenario.Own {
+		return &failure{err: err, code: exitFailure, hint: "the policy's process answered otherwise the second time: its answers must follow from the questions and from the seed in its first line, not from a clock, a random seed of its own or the order of a set"}
+	}
+	return simFailure(err)
 }
 
 func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *simFlags) error {
@@ -332,6 +367,9 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 	}
 	if a.env("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(study.Workers(s, f.workers) * s.Memory() / 100 * liveShare)
+	}
+	if s.Policy.Command != "" && f.command == "" {
+		a.note("the scenario has the process `%.200s` decide, which runs as you", s.Policy.Command)
 	}
 	began := time.Now()
 	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began)})

@@ -88,6 +88,11 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 	if err != nil {
 		return &failure{err: err, code: exitUsage, hint: sweep.Hint(err)}
 	}
+	for i := range e.Cells {
+		if err := knownPolicy(e.Cells[i].Scenario); err != nil {
+			return err
+		}
+	}
 	if err := e.Fits(study.FreeMemory()); err != nil {
 		return sweepFailure(err, "")
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/external"
 	"github.com/perrin-mesh/perrin/simulations/model"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
@@ -102,9 +103,11 @@ func judge(ctx context.Context, root *document.Node, plant model.Plant) (v verdi
 			}
 		}
 	}()
-	if w, err = model.New(s, chance.Seed(s.Seed).Replication(0)); err != nil {
+	w, end, err := external.World(ctx, s, chance.Seed(s.Seed).Replication(0))
+	if err != nil {
 		return v, err
 	}
+	defer end()
 	w.Plant(plant)
 	for w.Events() < maxEvents && w.Step() {
 		if w.Events()%4096 == 0 && ctx.Err() != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/external"
 	"github.com/perrin-mesh/perrin/simulations/model"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/study"
@@ -33,12 +34,12 @@ func (e *OutOfRange) Error() string { return fmt.Sprintf("there is no %s: %s", e
 // between is how many events pass between two looks at the context.
 const between = 4096
 
-// open begins the replication.
-func (r *Run) open() (*model.World, error) {
+// open begins the replication; the caller calls end.
+func (r *Run) open(ctx context.Context) (w *model.World, end func(), err error) {
 	if n := len(r.Manifest.Replications); r.Replication < 1 || r.Replication > n {
-		return nil, &OutOfRange{fmt.Sprintf("replication %d", r.Replication), fmt.Sprintf("the folder has 1 to %d", n)}
+		return nil, nil, &OutOfRange{fmt.Sprintf("replication %d", r.Replication), fmt.Sprintf("the folder has 1 to %d", n)}
 	}
-	return model.New(r.Scenario, chance.Seed(r.Scenario.Seed).Replication(r.Replication-1))
+	return external.World(ctx, r.Scenario, chance.Seed(r.Scenario.Seed).Replication(r.Replication-1))
 }
 
 // steps runs a world until it is over or until says so after an event.
@@ -80,10 +81,11 @@ func (r *Run) PeerAt(ctx context.Context, n int, at int64) (*Peer, error) {
 	if end := r.Scenario.Duration; at < 0 || at > end {
 		return nil, &OutOfRange{fmt.Sprintf("time %g s", float64(at)/1e9), fmt.Sprintf("the run goes from 0 s to %g s", float64(end)/1e9)}
 	}
-	w, err := r.open()
+	w, end, err := r.open(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer end()
 	if _, ok := w.Peer(n); !ok {
 		return nil, &OutOfRange{fmt.Sprintf("peer %d", n), fmt.Sprintf("the scenario has 0 to %d", r.Scenario.Peers-1)}
 	}
@@ -124,10 +126,11 @@ type Summary struct {
 // their first slot, the slowest first, without those whose submitter left before
 // they had an ID.
 func (r *Run) Slowest(ctx context.Context, most int) (int, []Summary, error) {
-	w, err := r.open()
+	w, end, err := r.open(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
+	defer end()
 	if err := r.check(ctx, w); err != nil {
 		return 0, nil, err
 	}

@@ -88,10 +88,11 @@ func (c *recorder) take(e *model.Record) {
 
 // PathOf returns what a workload waited for from its arrival on.
 func (r *Run) PathOf(ctx context.Context, number int) (*Path, error) {
-	w, err := r.open()
+	w, end, err := r.open(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer end()
 	c := &recorder{number: int32(number)}
 	if number >= 0 {
 		w.Watch(c.take)

@@ -71,7 +71,7 @@ func (w *World) found(first, last int32) error {
 func (w *World) lead(c *cell, leader int32) error {
 	desk, err := policy.New(policy.Config{
 		Policy: w.sc.Policy, Self: w.peers[leader].id, Cell: c.id, Term: uint64(c.term),
-		Chance: w.seed.Stream(uint32(c.at), forLeader).From(uint64(c.term) << 32), Oracle: w,
+		Chance: w.seed.Stream(uint32(c.at), forLeader).From(uint64(c.term) << 32), Oracle: w, Chooser: w.chooser,
 	})
 	if err != nil {
 		return err
@@ -139,6 +139,9 @@ func (w *World) step(c *cell, in scheduler.Input) {
 		}
 	}
 	w.sendReleases(c)
+	if w.chooser != nil {
+		w.broken(c.desk)
+	}
 }
 
 func (w *World) wakeLater(c *cell, at int64) {

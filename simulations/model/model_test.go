@@ -191,7 +191,7 @@ workloads: [{poisson: 20/s, service: 200ms}]
 // TestPoliciesSeeTheSameWorld compares what comes from outside under two policies.
 func TestPoliciesSeeTheSameWorld(t *testing.T) {
 	var want []string
-	for _, name := range scenario.Policies {
+	for _, name := range scenario.Policies[:len(scenario.Policies)-1] { // all but a user's own
 		w := run(t, strings.Replace(rival, "{name: random-k, k: 2}", name, 1), 7)
 		var got []string
 		for i := range w.loads {

@@ -103,4 +103,36 @@ func (w *World) isLong(load int32) bool {
 	return w.expected(load) >= w.sc.Policy.Cutoff
 }
 
+// PeerNumber implements policy.Numbers.
+func (w *World) PeerNumber(id workload.PeerID) int32 { return indexOf(id) }
+
+// CellNumber implements policy.Numbers.
+func (w *World) CellNumber(id workload.CellID) int32 { return cellOf(id) }
+
+// WorkloadNumber implements policy.Numbers.
+func (w *World) WorkloadNumber(id workload.ID) int32 { return w.loadOf(id) }
+
+// traced takes what a user's own policy picks into the trace.
+type traced struct {
+	w *World
+	policy.Chooser
+}
+
+// Choose implements policy.Chooser.
+func (t *traced) Choose(q *policy.Question) ([]int, error) {
+	picked, err := t.Chooser.Choose(q)
+	t.w.mix(uint64(len(picked)))
+	for _, i := range picked {
+		t.w.mix(uint64(i))
+	}
+	return picked, err
+}
+
+// broken ends the run when a user's own policy has failed.
+func (w *World) broken(d policy.Desk) {
+	if err := d.(policy.Failing).Err(); err != nil && w.fault == nil {
+		w.fault = err
+	}
+}
+
 var _ policy.Oracle = (*World)(nil)

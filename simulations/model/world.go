@@ -65,8 +65,9 @@ type World struct {
 	weather   *weather      // nil without faults
 	active    []int32       // faults that make peers slow now
 	claimed   []workload.Machine
-	tracing   *trace // nil while nobody watches
-	planted   Plant  // "" is no bug
+	tracing   *trace         // nil while nobody watches
+	planted   Plant          // "" is no bug
+	chooser   policy.Chooser // of policy own
 
 	meter
 }
@@ -90,9 +91,17 @@ func (e Event) String() string {
 	return fmt.Sprintf("event %d at %.9f s (sequence %d): %s %d %d %d", e.Number, float64(e.At)/1e9, e.Seq, text, e.a, e.b, e.c)
 }
 
-// New returns a world before its first event. seed is of the replication.
-func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) {
+// New returns a world before its first event. seed is of the replication. Policy
+// own needs NewOwn.
+func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) { return NewOwn(sc, seed, nil) }
+
+// NewOwn returns a world whose chooser decides if its policy is own. Its picks are
+// part of the trace.
+func NewOwn(sc *scenario.Scenario, seed chance.Seed, chooser policy.Chooser) (*World, error) {
 	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), shares: sharing(sc), trace: 14695981039346656037}
+	if chooser != nil && sc.Policy.Name == scenario.Own {
+		w.chooser = &traced{w, chooser}
+	}
 	w.meter.open(sc)
 	copy(w.mesh[:], "simulated mesh")
 	for i := range sc.Workloads {

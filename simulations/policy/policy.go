@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/perrin-mesh/perrin/scheduler"
@@ -23,16 +24,18 @@ type Desk interface {
 
 // Config is what a desk is made of.
 type Config struct {
-	Policy scenario.Policy
-	Self   workload.PeerID
-	Cell   workload.CellID
-	Term   uint64
-	Chance chance.Stream // of this cell's leader
-	Oracle Oracle        // of all-knowing, omega, sparrow and hawk
+	Policy  scenario.Policy
+	Self    workload.PeerID
+	Cell    workload.CellID
+	Term    uint64
+	Chance  chance.Stream // of this cell's leader
+	Oracle  Oracle        // of all-knowing, omega, sparrow, hawk and own
+	Chooser Chooser       // of own
 }
 
 // Oracle knows every peer of the mesh as it is.
 type Oracle interface {
+	Numbers
 	// Best returns the offer of the peer that is up, fits one slot of the lot and
 	// costs the least as seen from the leader of a cell, and how many of its threads
 	// were promised before; false when there is none. What the lot may get there is
@@ -95,9 +98,17 @@ func New(c Config) (Desk, error) {
 		return newRival(c, fitOf(c.Policy.Fit)), nil
 	case scenario.AllKnowing:
 		return newRival(c, nil), nil
+	case scenario.Own:
+		if c.Chooser == nil {
+			return nil, ErrNoChooser
+		}
+		return newOwn(c), nil
 	}
 	return nil, fmt.Errorf("policy: there is no %.40q", c.Policy.Name)
 }
+
+// ErrNoChooser is returned of a policy of a user's own that nobody brought.
+var ErrNoChooser = errors.New("policy own: it has no command, and no program brings a Chooser")
 
 // payAsBid is the production desk under a first price.
 type payAsBid struct{ *scheduler.Desk }

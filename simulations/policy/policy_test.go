@@ -29,6 +29,12 @@ type seer struct{ offerIn scheduler.OfferIn }
 
 func (seer) Size() int { return 4 }
 
+func (seer) PeerNumber(id workload.PeerID) int32 { return int32(id[0]) }
+
+func (seer) CellNumber(workload.CellID) int32 { return 7 }
+
+func (seer) WorkloadNumber(id workload.ID) int32 { return int32(id.Random[0]) }
+
 func (seer) OfferOf(i int, _ workload.CellID) (scheduler.OfferIn, bool) {
 	n := byte(i + 1)
 	return offerOf(n, 2*int32(n), 500*int64(n)), true
@@ -42,11 +48,16 @@ func (s seer) Best(_ workload.CellID, _ *scheduler.Lot, avoid []workload.PeerID)
 	return s.offerIn, 0, len(avoid) == 0
 }
 
+// first is a policy of a user's own.
+type first struct{}
+
+func (first) Choose(*Question) ([]int, error) { return []int{0}, nil }
+
 func desk(t *testing.T, name string) Desk {
 	t.Helper()
 	d, err := New(Config{
 		Policy: scenario.Policy{Name: name, K: 3, Probes: 2, Cutoff: 2_000_000_000}, Self: node(99), Term: 1, Chance: chance.Seed(1).Stream(0, 0),
-		Oracle: seer{offerOf(2, 8, 500)},
+		Oracle: seer{offerOf(2, 8, 500)}, Chooser: first{},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,8 @@ type round struct {
 // rival is a desk that calls whom a chooser picks and awards to who bids.
 type rival struct {
 	Config
-	choose chooser // nil asks the oracle
+	choose chooser // nil asks the oracle, or
+	asked  func(lot *scheduler.Lot, fit []*standing) []*standing
 	seq    uint64
 	nodes  map[workload.PeerID]*standing
 	order  []*standing // by identity
@@ -255,7 +256,7 @@ func (r *rival) serve(now int64) (out []scheduler.Output) {
 }
 
 func (r *rival) find(now int64, j *job) []*standing {
-	if r.choose == nil {
+	if r.choose == nil && r.asked == nil {
 		return r.ask(now, j)
 	}
 	var fit []*standing
@@ -266,6 +267,9 @@ func (r *rival) find(now int64, j *job) []*standing {
 	}
 	if len(fit) == 0 {
 		return nil
+	}
+	if r.asked != nil {
+		return r.asked(&j.lot, fit)
 	}
 	return r.choose(&r.Chance, fit)
 }

@@ -61,7 +61,9 @@ func meshMap(id string, s *scenario.Scenario) (*Figure, error) {
 
 // settle counts the peers of the first replication, drawn again from its seed.
 func settle(places []place, s *scenario.Scenario) error {
-	w, err := model.New(s, chance.Seed(s.Seed).Replication(0))
+	drawn := *s
+	drawn.Policy.Name = scenario.Perrin // peers are the same under all, and nobody is asked
+	w, err := model.New(&drawn, chance.Seed(s.Seed).Replication(0))
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,19 @@ import (
 // policies of policyFields alone.
 type Policy struct {
 	Name      string `json:"name"`
-	K         int    `json:"k"`         // nodes that are called
-	Probes    int    `json:"probes"`    // reservations for each task
-	Decision  int64  `json:"decision"`  // ns that a scheduler thinks about a workload
-	Heartbeat int64  `json:"heartbeat"` // ns between two reports of a peer to the one scheduler
-	Fit       string `json:"fit"`       // Pack or Spread
-	Shade     int64  `json:"shade"`     // ppm that bidders ask above their cost
-	Cutoff    int64  `json:"cutoff"`    // ns of service from which a workload is long
-	Reserve   int64  `json:"reserve"`   // ppm of the peers that long workloads never use
+	K         int    `json:"k"`                 // nodes that are called
+	Probes    int    `json:"probes"`            // reservations for each task
+	Decision  int64  `json:"decision"`          // ns that a scheduler thinks about a workload
+	Heartbeat int64  `json:"heartbeat"`         // ns between two reports of a peer to the one scheduler
+	Fit       string `json:"fit"`               // Pack or Spread
+	Shade     int64  `json:"shade"`             // ppm that bidders ask above their cost
+	Cutoff    int64  `json:"cutoff"`            // ns of service from which a workload is long
+	Reserve   int64  `json:"reserve"`           // ppm of the peers that long workloads never use
+	Command   string `json:"command,omitempty"` // words of the process that decides; without one a Go program brings a Chooser
+	Timeout   int64  `json:"timeout,omitempty"` // ns of real time for an answer of the process
+	// Program is the SHA-256 over the files that Command names, for the hash of the
+	// scenario; external.Identify fills it in.
+	Program string `json:"program,omitempty"`
 }
 
 // The policies. Perrin is the production market.
@@ -33,6 +38,7 @@ const (
 	Omega      = "omega"
 	Central    = "central"
 	AllKnowing = "all-knowing"
+	Own        = "own"
 )
 
 // How the one scheduler of Central chooses: the fullest node that fits, as Nomad
@@ -43,12 +49,12 @@ const (
 )
 
 // Policies lists the policies there are.
-var Policies = []string{Perrin, FirstPrice, Random, RandomK, PowerOfTwo, Sparrow, Hawk, Omega, Central, AllKnowing}
+var Policies = []string{Perrin, FirstPrice, Random, RandomK, PowerOfTwo, Sparrow, Hawk, Omega, Central, AllKnowing, Own}
 
 // policyFields says whose field is whose.
 var policyFields = map[string][]string{
 	"k": {RandomK}, "probes": {Sparrow, Hawk}, "decision": {Omega}, "heartbeat": {Central}, "fit": {Central}, "shade": {FirstPrice},
-	"cutoff": {Hawk}, "reserve": {Hawk},
+	"cutoff": {Hawk}, "reserve": {Hawk}, "command": {Own}, "timeout": {Own},
 }
 
 // defaultPolicy has Sparrow's probe ratio (Ousterhout et al., SOSP 2013), Hawk's
@@ -79,6 +85,8 @@ func (r *reader) policy(n *document.Node, p *Policy) {
 		"shade":   r.figure("policy.shade", percent, 0, million, func(v float64) { p.Shade = int64(v) }),
 		"cutoff":  r.duration("policy.cutoff", ms, 24*365*hour, &p.Cutoff),
 		"reserve": r.figure("policy.reserve", percent, 0, million, func(v float64) { p.Reserve = int64(v) }),
+		"command": r.text("policy.command", &p.Command),
+		"timeout": r.duration("policy.timeout", ms, hour, &p.Timeout),
 	})
 	for _, f := range n.Fields {
 		if whose := policyFields[f.Key]; whose != nil && !slices.Contains(whose, p.Name) {

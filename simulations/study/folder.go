@@ -27,6 +27,8 @@ type Manifest struct {
 	File         string        `json:"file_sha256"`     // of scenario.yaml
 	Seed         uint64        `json:"seed"`
 	Policy       string        `json:"policy"`
+	Command      string        `json:"policy_command,omitempty"` // of a policy of a user's own
+	Program      string        `json:"policy_sha256,omitempty"`  // over the files that it names
 	Began        time.Time     `json:"began"`
 	WallSeconds  float64       `json:"wall_seconds"`
 	CPUSeconds   float64       `json:"cpu_seconds"`
@@ -65,7 +67,7 @@ func Open(dir string) error {
 func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manifest {
 	m := &Manifest{
 		Schema: Schema, Perrin: version, Scenario: o.Scenario.Name, Hash: o.Scenario.Hash(), File: hash(text),
-		Seed: o.Scenario.Seed, Policy: o.Scenario.Policy.Name, Began: began.UTC(), WallSeconds: o.Wall.Seconds(),
+		Seed: o.Scenario.Seed, Policy: o.Scenario.Policy.Name, Command: o.Scenario.Policy.Command, Program: o.Scenario.Policy.Program, Began: began.UTC(), WallSeconds: o.Wall.Seconds(),
 		CPUSeconds: o.CPU.Seconds(), Workers: o.Workers, Machine: thisMachine(),
 	}
 	for _, r := range o.Results {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/perrin-mesh/perrin/simulations/external"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 )
 
@@ -54,7 +55,13 @@ func Read(dir string) (*Manifest, *scenario.Scenario, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s.Seed, s.Policy.Name, s.Replications = m.Seed, m.Policy, len(m.Replications)
+	s.Seed, s.Policy.Name, s.Policy.Command, s.Replications = m.Seed, m.Policy, m.Command, len(m.Replications)
+	if err := external.Identify(s); err != nil {
+		return nil, nil, err
+	}
+	if s.Policy.Program != m.Program {
+		return nil, nil, fmt.Errorf("the files of the policy %q were changed since the run, or are not here: run it from the folder where it was run", m.Command)
+	}
 	if s.Hash() != m.Hash {
 		return nil, nil, fmt.Errorf("this version reads scenario.yaml otherwise than version %s did: a default or a field has changed", m.Perrin)
 	}

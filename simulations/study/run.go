@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/external"
 	"github.com/perrin-mesh/perrin/simulations/model"
+	"github.com/perrin-mesh/perrin/simulations/policy"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/stats"
 )
@@ -24,6 +26,20 @@ type Options struct {
 	// Progress is told now and then, from one goroutine, how far the study is.
 	// Nil is nobody.
 	Progress func(Progress)
+	// Choose returns what decides in a replication under policy own, from the seed of
+	// the replication. Nil starts the command of the scenario. It is called from
+	// several goroutines.
+	Choose func(seed uint64) policy.Chooser
+}
+
+// world returns the world of a replication, counted from 0; the caller calls end.
+func (o *Options) world(ctx context.Context, sc *scenario.Scenario, n int) (w *model.World, end func(), err error) {
+	seed := chance.Seed(sc.Seed).Replication(n)
+	if o.Choose == nil {
+		return external.World(ctx, sc, seed)
+	}
+	w, err = model.NewOwn(sc, seed, o.Choose(uint64(seed)))
+	return w, func() {}, err
 }
 
 // Progress is how far a study is.
@@ -101,7 +117,7 @@ func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error
 	}
 	out := &Outcome{Scenario: sc, Workers: workers, Results: make([]*model.Result, sc.Replications)}
 	begin, cpu := time.Now(), cpuTime()
-	if err := out.replicate(ctx, o.Progress, begin); err != nil {
+	if err := out.replicate(ctx, &o, begin); err != nil {
 		return nil, err
 	}
 	out.Wall, out.CPU = time.Since(begin), cpuTime()-cpu
@@ -110,7 +126,7 @@ func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error
 }
 
 // replicate runs the replications on the workers and tells the progress.
-func (o *Outcome) replicate(ctx context.Context, progress func(Progress), begin time.Time) error {
+func (o *Outcome) replicate(ctx context.Context, opt *Options, begin time.Time) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(o.Workers)
 	var t tally
@@ -119,7 +135,7 @@ func (o *Outcome) replicate(ctx context.Context, progress func(Progress), begin 
 	go func() {
 		for n := range o.Scenario.Replications {
 			g.Go(func() error {
-				r, err := One(ctx, o.Scenario, n, t.add)
+				r, err := opt.one(ctx, o.Scenario, n, t.add)
 				if err == nil {
 					o.Results[n] = r
 					finished <- n
@@ -140,8 +156,8 @@ func (o *Outcome) replicate(ctx context.Context, progress func(Progress), begin 
 			medians = append(medians, figure(o.Results[n], "placement_p50"))
 		case <-tick.C:
 		}
-		if progress != nil {
-			progress(Progress{
+		if opt.Progress != nil {
+			opt.Progress(Progress{
 				Done: len(medians), Replications: o.Scenario.Replications, Events: t.events.Load(), Simulated: t.simulated.Load(),
 				Total: o.Scenario.Duration * int64(o.Scenario.Replications), Wall: time.Since(begin), SoFar: stats.Of(medians),
 			})
@@ -185,13 +201,19 @@ func step(ctx context.Context, w *model.World, n int, told func(events uint64, s
 // then, from this goroutine, with the events and the simulated ns since the last
 // call; nil is nobody.
 func One(ctx context.Context, sc *scenario.Scenario, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
-	w, err := model.New(sc, chance.Seed(sc.Seed).Replication(n))
-	if err != nil {
-		return nil, err
-	}
 	if told == nil {
 		told = func(uint64, int64) {}
 	}
+	return new(Options).one(ctx, sc, n, told)
+}
+
+// one runs a replication.
+func (o *Options) one(ctx context.Context, sc *scenario.Scenario, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
+	w, end, err := o.world(ctx, sc, n)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	return step(ctx, w, n, told)
 }
 

@@ -141,7 +141,7 @@ func TestTooLarge(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	s := parse(t, text)
-	v, err := Verify(context.Background(), s)
+	v, err := Verify(context.Background(), s, Options{})
 	if err != nil || v.Events == 0 {
 		t.Fatalf("%+v, %v", v, err)
 	}

@@ -1,6 +1,7 @@
 package study
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -35,20 +36,21 @@ func (d *Difference) Error() string {
 
 // Verify runs the first replication of a scenario twice, side by side. The error
 // is a *Difference when they are not the same.
-func Verify(ctx context.Context, sc *scenario.Scenario) (*Verified, error) {
-	seed := chance.Seed(sc.Seed).Replication(0)
-	a, err := model.New(sc, seed)
+func Verify(ctx context.Context, sc *scenario.Scenario, o Options) (*Verified, error) {
+	a, endA, err := o.world(ctx, sc, 0)
 	if err != nil {
 		return nil, err
 	}
-	b, err := model.New(sc, seed)
+	defer endA()
+	b, endB, err := o.world(ctx, sc, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer endB()
 	if err := lockstep(ctx, a, b); err != nil {
 		return nil, err
 	}
-	return &Verified{Seed: uint64(seed), Events: a.Events(), Trace: fmt.Sprintf("%016x", a.Trace())}, nil
+	return &Verified{Seed: uint64(chance.Seed(sc.Seed).Replication(0)), Events: a.Events(), Trace: fmt.Sprintf("%016x", a.Trace())}, nil
 }
 
 // lockstep runs two worlds event by event.
@@ -61,6 +63,9 @@ func lockstep(ctx context.Context, a, b *model.World) error {
 		}
 		a.Step()
 		b.Step()
+		if err := cmp.Or(a.Err(), b.Err()); err != nil {
+			return err
+		}
 		if a.Trace() != b.Trace() {
 			return &Difference{First: words(x, more), Effect: true}
 		}
