@@ -123,7 +123,7 @@ func (s *State) grantOne(e *entry, l *load, c *Award, as AwardSlot, tally, first
 	n := s.lease(as.Node)
 	l.LastSlot++
 	sl := &slot{Slot: Slot{
-		ID: l.LastSlot, Node: as.Node, Rate: as.Rate, Ask: as.Ask, Auction: c.Auction, Awarded: e.at, Tally: tally,
+		ID: l.LastSlot, Node: as.Node, Rate: as.Rate, Ask: as.Ask, Auction: c.Auction, Awarded: e.at, Since: e.at, Tally: tally,
 		Fence: workload.Fence{Generation: l.Generation, Epoch: n.epoch},
 	}}
 	l.Tallies[tally].award(as.Rate)

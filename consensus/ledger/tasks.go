@@ -28,6 +28,9 @@ func (s *State) take(e *entry, c *Take) *Reject {
 		return rejectf(SlotSpent, "slot %d of %s: its node failed a task", c.Slot, c.Workload)
 	}
 	runs := l.popOpen(c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
+	if sl.open.n == 0 {
+		sl.Since = e.at
+	}
 	sl.hold(runs)
 	l.mark(sl)
 	e.res.Ranges = wireRanges(runs)
@@ -128,7 +131,7 @@ func (s *State) close(e *entry, c *Close) *Reject {
 		return rej
 	}
 	tasks := sl.open.n - x.rest.n
-	sl.open = x.rest
+	sl.open, sl.Since = x.rest, e.at
 	sl.Closed += tasks
 	sl.Spent = sl.Spent || x.faults > 0
 	for _, r := range x.done {

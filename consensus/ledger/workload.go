@@ -60,6 +60,7 @@ type Slot struct {
 	Takes   uint32             `cbor:"12,keyasint,omitempty" json:"-"`          // the last Take's number
 	Took    []workload.Range   `cbor:"13,keyasint,omitempty" json:"-" max:"64"` // what it gave; never changed
 	Paid    int64              `cbor:"14,keyasint,omitempty" json:"paid_ms"`    // of its time
+	Since   int64              `cbor:"15,keyasint" json:"since_ms"`             // it holds tasks, or of the last close if that is later
 }
 
 // Segment is where the results of one Close lie.

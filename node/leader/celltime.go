@@ -11,13 +11,16 @@ type cellTime struct {
 	mu   sync.Mutex
 	last int64
 	mono int64
+
+	first  int64 // the term's first time; 0 before
+	firstM int64 // by the monotonic clock
 }
 
 // begin takes the ledger's time over. mono is ms of a monotonic clock.
 func (t *cellTime) begin(ledger, mono int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last, t.mono = max(t.last, ledger), mono
+	t.last, t.mono, t.first = max(t.last, ledger), mono, 0
 }
 
 // now is the time when the machine's clock says wall.
@@ -27,5 +30,18 @@ func (t *cellTime) now(wall, mono int64) int64 {
 	half := max(mono-t.mono, 0) / 2
 	t.mono += 2 * half
 	t.last = max(wall, t.last+half)
+	if t.first == 0 {
+		t.first, t.firstM = t.last, mono
+	}
 	return t.last
+}
+
+// patient is a time for what must not seem long ago because a clock was set
+// forward: it is never later than now, and moves no faster than the monotonic
+// clock. first is that of the term's beginning.
+func (t *cellTime) patient(wall, mono int64) (now, first int64) {
+	now = t.now(wall, mono)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return min(now, t.first+mono-t.firstM), t.first
 }

@@ -33,6 +33,27 @@ func TestCellTimeGoesOn(t *testing.T) {
 	}
 }
 
+// TestPatientTime is not hurried by clocks that are set forward, by the leader
+// before or in this term.
+func TestPatientTime(t *testing.T) {
+	const hour = 3_600_000
+	var c cellTime
+	c.begin(1000, 70)
+	for i, step := range []struct{ wall, mono, want int64 }{
+		{9 * hour, 100, 9 * hour}, // the term begins
+		{9*hour + 10, 110, 9*hour + 10},
+		{99 * hour, 120, 9*hour + 20},                // set forward
+		{9*hour + 30, 130, 9*hour + 30},              // set right: the ledger's time stays ahead
+		{200 * hour, 130 + hour, 10*hour + 30},       // goes as fast as time does
+		{200*hour + 5, 135 + hour, 10*hour + 30 + 5}, //
+	} {
+		now, first := c.patient(step.wall, step.mono)
+		if now != step.want || first != 9*hour {
+			t.Errorf("step %d: %d since %d, want %d since %d", i, now, first, step.want, 9*hour)
+		}
+	}
+}
+
 // TestSlotIsLostOnlyAfterAWhile: a node that leaves a slot out of a renewal may
 // have its award on the way.
 func TestSlotIsLostOnlyAfterAWhile(t *testing.T) {

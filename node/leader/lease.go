@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -18,8 +19,12 @@ import (
 func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.RenewMsg) (*wire.Renewed, error) {
 	var node ledger.NodeView
 	var slots []ledger.Slot
+	var late ledger.SlotRef
+	overdue := false
+	now, first := l.time.patient(time.Now().UnixMilli(), l.now())
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		node, _ = s.Node(from)
+		late, overdue = s.Overdue(from, now, first)
 		for _, ref := range node.Slots {
 			if slot, ok := s.Slot(ref.Workload, ref.Slot); ok {
 				slots = append(slots, slot)
@@ -31,6 +36,10 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 	}
 	if len(m.Slots) == 0 {
 		return &wire.Renewed{Epoch: node.Epoch, Term: l.term, Held: refs(node, slots)}, nil
+	}
+	if overdue { // all its tasks open again when its lease is over
+		l.cfg.Log.Warn("lease not renewed: the node returns nothing", "node", from.Short(), "workload", late.Workload.Short(), "slot", late.Slot)
+		return nil, wire.Errorf(wire.Expired, "slot %d of %s has closed no task for longer than its tasks may take", late.Slot, late.Workload.Short())
 	}
 	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots), Stop: l.stopped(m.Slots)}
 	l.forgotten(from, m.Slots, node, slots)

@@ -171,7 +171,7 @@ func TestWhatTheRulesDoAboutAttackers(t *testing.T) {
 	if _, f := attacked("does: vanish"); f["expired_leases"] == 0 {
 		t.Error("nobody gives up the nodes that vanish")
 	}
-	// Who renews its lease and returns nothing keeps its tasks: no rule ends that.
+	// Who renews its lease and returns nothing keeps its tasks for a while.
 	if w, f := attacked("does: withhold"); f["unfinished"] <= honest["unfinished"] || stuck(w) == 0 {
 		t.Errorf("%g workloads are unfinished, %g without attackers; %d slots are kept", f["unfinished"], honest["unfinished"], stuck(w))
 	}
@@ -184,6 +184,31 @@ func TestWhatTheRulesDoAboutAttackers(t *testing.T) {
 	honestly := run(t, mesh, 9).charged
 	if w, f := attacked("does: overcharge"); w.charged > honestly*3/2 || f["success"] != 100 {
 		t.Errorf("where some overcharge, %d micro-credits are paid for what costs %d among honest nodes", w.charged, honestly)
+	}
+}
+
+// TestWithholdersAreGivenUp: a node that returns nothing has its tasks for their
+// timeout and an hour, and a lease to end.
+func TestWithholdersAreGivenUp(t *testing.T) {
+	w := run(t, `
+duration: 2h
+peers: 30
+cell_size: 15
+machines: [{cores: 4}]
+workloads: [{poisson: 0.01/s, timeout: 60s, service: {lognormal: {median: 8s, sigma: 0.5}, max: 50s}}]
+attackers: [{does: withhold, share: 25%}]
+`, 9)
+	f := figures(w)
+	if f["succeeded"] == 0 || f["expired_leases"] == 0 || stuck(w) == 0 {
+		t.Errorf("%g workloads succeed, %g leases end, %d slots are kept", f["succeeded"], f["expired_leases"], stuck(w))
+	}
+	for i := range w.peers {
+		p := &w.peers[i]
+		for _, c := range w.cells {
+			if ref, late := c.state.Overdue(p.id, ms(w.now)-30_000, 0); late {
+				t.Errorf("peer %d keeps slot %d of %s", i, ref.Slot, ref.Workload)
+			}
+		}
 	}
 }
 

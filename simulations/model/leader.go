@@ -247,6 +247,9 @@ func (w *World) renews(c *cell, m *message) {
 		return
 	}
 	r := renewal{epoch: v.Epoch}
+	if _, overdue := c.state.Overdue(node, ms(w.now), 0); overdue {
+		return
+	}
 	if len(v.Slots) > 0 {
 		w.verified(c)
 		grant, err := c.leases.Grant(ms(w.now), node, v.Epoch)
