@@ -17,10 +17,14 @@ const (
 	ConfigSafe      int8 = 3
 	ConfigUnsafe    int8 = 32
 	ConfigRefused   int8 = 96
+	BootKnown       int8 = 3 // what was launched is what somebody listed
 	RuntimeUnknown  int8 = 33
 	RuntimeRefused  int8 = 96
 	HardwareGenuine int8 = 2
+	HardwareFlawed  int8 = 32 // genuine, with flaws that its maker names
+	HardwareRefused int8 = 96
 	HardwareUnknown int8 = 97
+	MemorySealed    int8 = 2 // encrypted, in a trusted execution environment
 	MemoryIsolated  int8 = 32
 	maxFails             = 16 // fails of one appraisal
 	maxNotes             = 32
