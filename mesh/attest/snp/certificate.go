@@ -71,8 +71,8 @@ type endorsement struct {
 	chip []byte // identifier of the chip; nil of a cloud's key
 }
 
-// parseEndorsement reads the certificate of the key and finds who signed it.
-func parseEndorsement(chain []attest.Blob, signer uint32, from []maker) (*endorsement, error) {
+// parseEndorsement reads the certificate of the key.
+func parseEndorsement(chain []attest.Blob) (*endorsement, error) {
 	if len(chain) != 1 {
 		return nil, fmt.Errorf("want one certificate, of the key that signed the report, got %d", len(chain))
 	}
@@ -88,13 +88,18 @@ func parseEndorsement(chain []attest.Blob, signer uint32, from []maker) (*endors
 	if e.key = key; cert.IsCA || len(cert.UnhandledCriticalExtensions) > 0 {
 		return nil, errors.New("the certificate is not one of an SEV-SNP machine's key")
 	}
+	return e, nil
+}
+
+// follow finds who signed the certificate, and reads what it then says.
+func (e *endorsement) follow(signer uint32, from []maker) error {
 	for _, m := range from {
-		if m.signer == signer && cert.CheckSignatureFrom(m.issuer) == nil {
+		if m.signer == signer && bytes.Equal(e.cert.RawIssuer, m.issuer.RawSubject) && e.cert.CheckSignatureFrom(m.issuer) == nil {
 			e.by = m
-			return e, e.parseExtensions()
+			return e.parseExtensions()
 		}
 	}
-	return nil, fmt.Errorf("the certificate leads to no root of AMD (its issuer: %.80s)", cert.Issuer.CommonName)
+	return fmt.Errorf("the certificate leads to no root of AMD (its issuer: %.80s)", e.cert.Issuer.CommonName)
 }
 
 // arc is where AMD keeps what it says of a key (AMD 57230, section 3.1).

@@ -36,7 +36,7 @@ func verify(f *attest.Finding, e *attest.Evidence, x *attest.Expect, from []make
 		f.Fail("%v", err)
 		return
 	}
-	key, err := parseEndorsement(e.Chain, r.signer, from)
+	key, err := parseEndorsement(e.Chain)
 	if err != nil {
 		f.Trust.Hardware = attest.HardwareUnknown
 		f.Fail("%v", err)
@@ -46,6 +46,11 @@ func verify(f *attest.Finding, e *attest.Evidence, x *attest.Expect, from []make
 	if !ecdsa.Verify(key.key, digest[:], r.r, r.s) {
 		f.Trust.Instance = attest.CryptoFailed
 		f.Fail("the report's signature does not verify")
+		return
+	}
+	if err := key.follow(r.signer, from); err != nil {
+		f.Trust.Hardware = attest.HardwareUnknown
+		f.Fail("%v", err)
 		return
 	}
 	if !bytes.Equal(r.reportData, data[:]) {
