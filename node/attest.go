@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,9 +16,18 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// AttestFolder is where, in the data folder, the operator's certificates of TPM
-// makers, their revocation lists and digests of endorsement keys lie.
-const AttestFolder = "attest"
+// AttestFolder is where, in the data folder, the operator's policy lies:
+// certificates of TPM makers, revocation lists, digests of endorsement keys, and
+// what is taken of confidential machines. CollateralFolder, in it, keeps what the
+// makers of this machine publish to go with its evidence.
+const (
+	AttestFolder     = "attest"
+	CollateralFolder = "collateral"
+)
+
+// collateralFresh is how old a revocation list or TCB information may be before
+// its maker is asked again. They last a month and more.
+const collateralFresh = 12 * time.Hour
 
 // openAttestor looks at what the machine can prove.
 func (n *Node) openAttestor(context.Context) error {
@@ -27,7 +37,9 @@ func (n *Node) openAttestor(context.Context) error {
 	case n.cfg.Given != nil:
 		machine = collect.Of()
 	default:
-		machine = collect.New(collect.Host())
+		machine = collect.New(collect.Host().With(&collect.Collateral{
+			Dir: filepath.Join(n.cfg.Data, AttestFolder, CollateralFolder), Fetch: collect.Web(http.DefaultClient), Fresh: collateralFresh, Now: time.Now,
+		}))
 	}
 	n.attestor = attestor.New(attestor.Config{
 		Self: n.self, Open: n.host.OpenStream, Machine: machine, Policy: filepath.Join(n.cfg.Data, AttestFolder),

@@ -404,9 +404,9 @@ func TestProvenWork(t *testing.T) {
 		return s
 	}
 	s := spec(time.Hour)
-	s.Require.Level = workload.LevelSNP
-	if _, err := b.Submit(t.Context(), s); api.KindOf(err) != api.Invalid || !strings.Contains(err.Error(), "no verifier for snp yet") {
-		t.Errorf("snp: %v", err)
+	s.Require.Level = workload.LevelSGX
+	if _, err := b.Submit(t.Context(), s); api.KindOf(err) != api.Invalid || !strings.Contains(err.Error(), "no verifier for sgx yet") {
+		t.Errorf("sgx: %v", err)
 	}
 	sub, err := b.Submit(t.Context(), spec(time.Hour))
 	if err != nil {

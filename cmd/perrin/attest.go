@@ -22,12 +22,18 @@ func (a *app) attestCommand() *cobra.Command {
 what it proves: the level (none, tpm, sgx, tdx, snp), each claim graded, and the
 measurements. Without NODE, show what this machine can prove, and to whom it did.
 
-This version appraises TPM 2.0 evidence. A TPM counts when its maker's certificate
-lies as a .pem file in the daemon's folder attest, or its endorsement key is
-listed there in the file tpm-keys; revocation lists (.pem) are read there too.
+A TPM counts when its maker's certificate lies as a .pem file in the daemon's folder
+attest, or its endorsement key is listed there in the file tpm-keys; revocation
+lists (.pem) are read there too. AMD SEV-SNP machines (snp) count by AMD's roots,
+which are built in. The file policy.yaml there says what else they must show:
+the least firmware, measurements, how old revocation lists may be
+(docs/threat-model.md#what-an-operator-asks-of-machines).
+
+The verifier of snp was tested with recorded evidence of a real machine and
+with made-up ones; nobody has run a node on such a machine yet.
 
 With --require, return 1 when less is proved.`,
-		Example: examples("perrin attest", "perrin attest attic", "perrin attest attic --json", "perrin attest attic --require tpm --measurement pcr7=HEX"),
+		Example: examples("perrin attest", "perrin attest attic", "perrin attest attic --json", "perrin attest attic --require tpm --measurement pcr7=HEX", "perrin attest cloud1 --require snp --measurement launch=HEX"),
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want, err := requireOf(level, measurements, workload.DefaultEvidenceAge)
@@ -179,5 +185,9 @@ var meanings = map[workload.Level]struct{ does, not string }{
 	workload.LevelTPM: {
 		"a genuine TPM signed, for this question alone, what the machine's firmware\n                and kernel said they loaded; compare it with --measurement.",
 		"hide anything from the machine's owner: root there reads and changes all\n                work, and can have the chip sign for a node elsewhere.",
+	},
+	workload.LevelSNP: {
+		"AMD vouches that a virtual machine with encrypted memory signed, for this\n                question alone, the digest of what it was launched with.",
+		"say that what was launched is good: compare launch with --measurement. Who is\n                root inside reads all work. Who has the machine in hand, with a device\n                on its memory bus, can read it or forge this (Battering RAM, TEE.fail).",
 	},
 }

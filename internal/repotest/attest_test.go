@@ -1,7 +1,13 @@
 package repotest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,7 +18,7 @@ var chooses = regexp.MustCompile(`collect\.(Files\{|Of\(|New\()[^\n]*`)
 // mayChoose are the only places in production code that do, and how: the
 // hardware of this machine, and none for simulated ones.
 var mayChoose = map[string][]string{
-	"node/attest.go": {"collect.Of()", "collect.New(collect.Host())"},
+	"node/attest.go": {"collect.Of()", "collect.New(collect.Host().With("},
 }
 
 // TestNoSoftwareTPMInProduction holds that a daemon shows evidence of its own
@@ -39,5 +45,71 @@ func TestNoSoftwareTPMInProduction(t *testing.T) {
 	})
 	if found != len(mayChoose["node/attest.go"]) {
 		t.Errorf("%d places choose a machine, want %d", found, len(mayChoose["node/attest.go"]))
+	}
+}
+
+// roots are the files of certificates that are built in, with the SHA-256
+// fingerprints of what is in them: of who signs for AMD's chips or clouds, and of
+// AMD's root.
+var roots = map[string][]string{
+	"mesh/attest/snp/roots/genoa-vcek.pem": {"5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"},
+	"mesh/attest/snp/roots/genoa-vlek.pem": {"197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"},
+	"mesh/attest/snp/roots/milan-vcek.pem": {"67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b", "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"},
+	"mesh/attest/snp/roots/milan-vlek.pem": {"c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5", "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"},
+	"mesh/attest/snp/roots/turin-vcek.pem": {"5b77ef5fe7a7a004fd9032668fba9d0fda22f88c4442069a479636a6ae3b3185", "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"},
+	"mesh/attest/snp/roots/turin-vlek.pem": {"104e10a8bd060a3c20a434261a57d0588fd65a88915b4f65b08bdecaf8df1a3c", "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"},
+}
+
+// TestBuiltInRoots holds that the makers whose evidence counts are AMD, and
+// that nobody adds one beside them.
+func TestBuiltInRoots(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join(root, "mesh/attest/*/roots/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, path := range found {
+		name, _ := filepath.Rel(root, path)
+		if filepath.Ext(path) == ".md" {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var has []string
+		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+			sum := sha256.Sum256(block.Bytes)
+			has = append(has, hex.EncodeToString(sum[:]))
+		}
+		if seen++; !slices.Equal(has, roots[filepath.ToSlash(name)]) {
+			t.Errorf("%s: holds %q", name, has)
+		}
+	}
+	if seen != len(roots) {
+		t.Errorf("%d files of roots, want %d", seen, len(roots))
+	}
+}
+
+// chosen is how a build could differ from another, or embed another root.
+var chosen = regexp.MustCompile(`(?m)^//go:build|^// \+build|^//go:embed (.*)|go:linkname|os\.Getenv|flag\.`)
+
+// TestVerifiersAreTheSameInEveryBuild holds that no build tag, variable of the
+// environment or flag changes what a verifier takes, and that it embeds nothing
+// but the roots above.
+func TestVerifiersAreTheSameInEveryBuild(t *testing.T) {
+	embeds := 0
+	files(t, ".go", func(name string, content []byte) {
+		if !strings.HasPrefix(name, "mesh/attest/") || strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "mesh/attest/attesttest/") {
+			return
+		}
+		for _, hit := range chosen.FindAllString(string(content), -1) {
+			if embeds++; hit != "//go:embed roots/*.pem" {
+				t.Errorf("%s: %s", name, hit)
+			}
+		}
+	})
+	if embeds == 0 {
+		t.Error("no roots are embedded")
 	}
 }

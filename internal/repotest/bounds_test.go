@@ -21,7 +21,7 @@ import (
 var bounded = map[string]bool{
 	"node": true, "node/leader": true, "node/worker": true, "node/api": true, "consensus": true, "consensus/ledger": true,
 	"consensus/store": true, "scheduler": false, "mesh": false, "mesh/wire": false, "mesh/gossip": false, "mesh/directory": false,
-	"workload": false, "workload/blob": false, "node/attestor": true, "mesh/attest": false, "mesh/admission": false, "workload/sandbox": false,
+	"workload": false, "workload/blob": false, "node/attestor": true, "mesh/attest": false, "mesh/attest/collect": true, "mesh/admission": false, "workload/sandbox": false,
 	"workload/oci/image": true, "workload/oci/unpack": true, "workload/oci/unpack/unpacker": true, "workload/oci/source": true, "workload/vm": true, "workload/oci": true,
 	"workload/receipt": true, "workload/rights": true,
 	"node/notary": true,

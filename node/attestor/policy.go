@@ -15,6 +15,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
 // Bounds of the operator's folder.
@@ -30,8 +31,9 @@ const KeysFile = "tpm-keys"
 // ErrPolicy is returned when a file in the operator's folder does not read.
 var ErrPolicy = errors.New("attestation policy")
 
-// LoadPolicy reads a folder: certificates of TPM makers and their revocation
-// lists in *.pem, and KeysFile. A folder that is not there is an empty one.
+// LoadPolicy reads a folder: certificates of TPM makers and revocation lists of
+// any maker in *.pem, KeysFile and PolicyFile. A folder that is not there is an
+// empty one.
 func LoadPolicy(dir string) (*attest.Policy, error) {
 	p := &attest.Policy{}
 	entries, err := os.ReadDir(dir)
@@ -45,7 +47,10 @@ func LoadPolicy(dir string) (*attest.Policy, error) {
 		return nil, fmt.Errorf("%w: %s has %d files, at most %d", ErrPolicy, dir, len(entries), maxPolicyFiles)
 	}
 	for _, e := range entries {
-		if err := loadFile(p, filepath.Join(dir, e.Name())); err != nil {
+		err := loadFile(p, filepath.Join(dir, e.Name()))
+		if place := (*document.Error)(nil); errors.As(err, &place) {
+			return nil, fmt.Errorf("%w: %w", ErrPolicy, err) // it names the file
+		} else if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrPolicy, e.Name(), err)
 		}
 	}
@@ -54,7 +59,10 @@ func LoadPolicy(dir string) (*attest.Policy, error) {
 
 func loadFile(p *attest.Policy, path string) error {
 	name := filepath.Base(path)
-	if name != KeysFile && !strings.HasSuffix(name, ".pem") {
+	if name == "policy.yml" || name == "policy.json" {
+		return fmt.Errorf("call it %s, or it is not read", PolicyFile)
+	}
+	if name != KeysFile && name != PolicyFile && !strings.HasSuffix(name, ".pem") {
 		return nil
 	}
 	about, err := os.Stat(path)
@@ -68,8 +76,11 @@ func loadFile(p *attest.Policy, path string) error {
 	if err != nil {
 		return err
 	}
-	if name == KeysFile {
+	switch name {
+	case KeysFile:
 		return loadKeys(p, b)
+	case PolicyFile:
+		return loadSheet(p, b)
 	}
 	return loadPEM(p, b)
 }

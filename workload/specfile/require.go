@@ -5,7 +5,7 @@ import (
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
-const hintRequire = "write tpm, or {level: tpm, measurements: [pcr7=HEX], evidence_age: 10m}"
+const hintRequire = "write tpm or snp, or {level: tpm, measurements: [pcr7=HEX], evidence_age: 10m}"
 
 // require reads what nodes must prove: a level, or a map of level, measurements
 // and how old evidence may be.

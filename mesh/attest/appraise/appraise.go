@@ -4,6 +4,7 @@ package appraise
 
 import (
 	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/snp"
 	"github.com/perrin-mesh/perrin/mesh/attest/tpm"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -14,6 +15,8 @@ func Appraise(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
 	switch e.Kind {
 	case workload.LevelTPM:
 		return tpm.Verify(e, x)
+	case workload.LevelSNP:
+		return snp.Verify(e, x)
 	}
 	f := attest.Begin(e, x)
 	f.Fail("evidence of kind %.10q has no verifier here", e.Kind)

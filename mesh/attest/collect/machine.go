@@ -35,6 +35,11 @@ type Activator interface {
 type Files struct {
 	Root string                             // before each path
 	TPM  func() (io.ReadWriteCloser, error) // a connection to the TPM
+	TSM  TSM                                // the folder of reports of a confidential machine
+	// SEV asks SEVDevice for a report, and what certificates its host gives along.
+	SEV func(data [64]byte) (report, certs []byte, err error)
+	// Collateral is what goes with evidence of sgx, tdx and snp; nil is none.
+	Collateral *Collateral
 }
 
 // TPMDevice is the TPM behind the kernel's resource manager.
@@ -42,7 +47,16 @@ const TPMDevice = "/dev/tpmrm0"
 
 // Host is this machine.
 func Host() Files {
-	return Files{Root: "/", TPM: func() (io.ReadWriteCloser, error) { return os.OpenFile(TPMDevice, os.O_RDWR, 0) }}
+	return Files{
+		Root: "/", TPM: func() (io.ReadWriteCloser, error) { return os.OpenFile(TPMDevice, os.O_RDWR, 0) },
+		TSM: Folder{Root: "/"}, SEV: sevGuest("/"),
+	}
+}
+
+// With adds what goes with evidence.
+func (f Files) With(c *Collateral) Files {
+	f.Collateral = c
+	return f
 }
 
 // Machine makes every kind of evidence that its hardware allows. Its methods may
@@ -55,7 +69,7 @@ type Machine struct {
 
 // New looks once at what there is.
 func New(f Files) *Machine {
-	return Of(NewTPM(f))
+	return Of(NewTPM(f), NewSNP(f))
 }
 
 // Of makes a machine of the sources given.

@@ -292,7 +292,7 @@ func TestNothingThere(t *testing.T) {
 			t.Errorf("%s: no reason", a.Kind)
 		}
 	}
-	if _, err := m.Collect(t.Context(), workload.LevelSNP, binding()); err == nil || !strings.Contains(err.Error(), "makes no evidence of kind") {
+	if _, err := m.Collect(t.Context(), "magic", binding()); err == nil || !strings.Contains(err.Error(), "makes no evidence of kind") {
 		t.Errorf("got %v", err)
 	}
 }

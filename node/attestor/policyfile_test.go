@@ -1,0 +1,72 @@
+package attestor
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+)
+
+func TestPolicyFile(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, PolicyFile, []byte(`# what we take
+collateral_age: 720h
+without_lists: true
+tpm: {need_lists: true}
+snp:
+  min_tcb:
+    milan: {bootloader: 4, tee: 0, snp: 24, microcode: 219}
+    turin: {fmc: 1}
+  max_vmpl: 2
+  measurements:
+    - launch=0011223344556677889900112233445566778899001122334455667788990011
+tdx:
+  status: [UpToDate, SWHardeningNeeded]
+  min_evaluation: 17
+sgx:
+  measurements: [mrenclave=00112233445566778899001122334455]
+`))
+	p, err := LoadPolicy(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.CollateralAge != 720*time.Hour || !p.WithoutLists || !p.NeedRevocation || p.SNP.MaxVMPL != 2 || p.TDX.MinEvaluation != 17 || len(p.TDX.Status) != 2 ||
+		p.SNP.MinTCB["milan"] != (attest.SNPTCB{Bootloader: 4, SNP: 24, Microcode: 219}) || p.SNP.MinTCB["turin"].FMC != 1 || p.SNP.Measurements[0].Name != "launch" || p.SGX.Measurements[0].Name != "mrenclave" {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestPolicyFileRefuses(t *testing.T) {
+	for text, says := range map[string]string{
+		"snpp: {}":                              `policy.yaml:1:1: policy: unknown field "snpp"; did you mean snp?`,
+		"snp: {min_tcb: {rome: {}}}":            `snp.min_tcb: unknown field "rome"`,
+		"snp: {min_tcb: {milan: {fmc: 1}}":      "policy.yaml:1",
+		"snp: {min_tcb: {milan: {fmc: 1}}}":     `snp.min_tcb.milan: unknown field "fmc"; the fields are bootloader, microcode, snp, tee`,
+		"snp: {min_tcb: {milan: {snp: 256}}}":   `policy.yaml:1:30: snp.min_tcb.milan.snp: want a number from 0 to 255, got "256"`,
+		"snp: {max_vmpl: 4}":                    "snp.max_vmpl: want a number from 0 to 3",
+		"snp: {measurements: [launch=00]}":      "snp.measurements: \"launch=00\": want 16 to 64 bytes",
+		"snp: {measurements: launch=00}":        "snp.measurements: want a list of at most 256, got a text",
+		"snp: yes please":                       "snp: want a mapping, got a text",
+		"tdx: {status: [Revoked]}":              `tdx.status: "Revoked" is none of UpToDate,`,
+		"tdx: {min_evaluation: -1}":             "tdx.min_evaluation: want a number",
+		"collateral_age: 3 days":                "collateral_age: want a time such as 720h",
+		"collateral_age: 0s":                    "collateral_age: want a time such as 720h",
+		"without_lists: 1":                      "without_lists: want true or false, got a number",
+		"snp: &x {max_vmpl: 1}\ntdx: *x":        "policy.yaml:1",
+		"sgx: {measurements: [{a: b}]}":         "sgx.measurements: want a text, got a mapping",
+		"tpm: {need_lists: maybe}\nsnp: {x: 1}": "policy.yaml:1:19: tpm.need_lists: want true or false", // the first one
+	} {
+		dir := t.TempDir()
+		put(t, dir, PolicyFile, []byte(text))
+		if _, err := LoadPolicy(dir); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: got %v, want %q", text, err, says)
+		}
+	}
+	dir := t.TempDir()
+	put(t, dir, "policy.json", []byte("{}"))
+	if _, err := LoadPolicy(dir); err == nil || !strings.Contains(err.Error(), "call it policy.yaml") {
+		t.Errorf("got %v", err)
+	}
+}
