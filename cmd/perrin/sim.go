@@ -60,6 +60,8 @@ type simFlags struct {
 	workers      int
 	out          string
 	fidelity     string
+	events       string
+	history      bool
 }
 
 func (f *simFlags) register(cmd *cobra.Command) {
@@ -79,11 +81,15 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 		Example: examples("perrin sim run quickstart",
 			"perrin sim run scenario.yaml --seed 7 --out results",
 			"perrin sim run price --policy random --replications 10 --json",
-			`perrin sim run price --command "python3 near.py" --out near`),
+			`perrin sim run price --command "python3 near.py" --out near`,
+			"perrin sim run quickstart --replications 1 --events jsonl.gz --history"),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := knownFidelity(f.fidelity); err != nil {
 				return err
+			}
+			if f.events != "" && !slices.Contains(study.LogFormats, f.events) {
+				return usagef("the formats are "+strings.Join(study.LogFormats, ", ")+"; docs/simulation.md says how to make Parquet of them", "--events: there is no format %.40q", f.events)
 			}
 			s, text, err := readScenario(args[0], cmd, &f)
 			if err != nil {
@@ -97,6 +103,8 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "replications at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.out, "out", "", "folder for the results (default sim-NAME-SEED here; it must not be there yet)")
 	cmd.Flags().StringVar(&f.fidelity, "fidelity", "model", "model: the production rules on modelled peers; stack, whole nodes, is not a command yet")
+	cmd.Flags().StringVar(&f.events, "events", "", "also write every event, events-N of each replication: "+strings.Join(study.LogFormats, ", "))
+	cmd.Flags().BoolVar(&f.history, "history", false, "also write history-N.jsonl: the operations of each replication, as Porcupine reads them")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -372,9 +380,10 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 		a.note("the scenario has the process `%.200s` decide, which runs as you", s.Policy.Command)
 	}
 	began := time.Now()
-	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began)})
+	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began),
+		Logs: study.Logs{Dir: dir, Events: f.events, History: f.history}})
 	if err != nil {
-		return errors.Join(simFailure(err), os.Remove(dir)) // nothing is in it yet
+		return errors.Join(simFailure(err), os.RemoveAll(dir)) // it was empty, and has nothing but logs of replications that have ended
 	}
 	m := out.Manifest(a.Version, text, began)
 	if err := out.Write(dir, m, text); err != nil {

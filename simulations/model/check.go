@@ -86,6 +86,7 @@ func (w *World) began(s *slot) {
 		l.bits[word] |= bit
 	}
 	l.running++
+	w.observe(Runs, s.load, s)
 	if twice {
 		w.fail(runsOnce, "task %d of workload %d", s.task, s.load)
 	}
@@ -98,6 +99,7 @@ func (w *World) began(s *slot) {
 func (w *World) ended1(s *slot) {
 	l := &w.loads[s.load]
 	l.running--
+	w.observe(Ends, s.load, s)
 	if l.bits != nil {
 		l.bits[s.task/64] &^= uint64(1) << (s.task % 64)
 	}

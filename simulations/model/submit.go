@@ -139,6 +139,7 @@ func (w *World) submit(l load) {
 	}
 	w.loads = append(w.loads, l)
 	w.submissions(&w.loads[number])
+	w.observe(Submits, number, nil)
 	w.leaves = w.now + w.sc.Costs.Sign
 	w.sendSubmit(number)
 	w.leaves = 0
@@ -193,6 +194,7 @@ func (w *World) acked(m *message) {
 	if !l.known {
 		l.known, l.acked = true, w.now
 		w.acknowledgement(l)
+		w.observe(Acked, m.load, nil)
 	}
 }
 

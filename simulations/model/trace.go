@@ -26,8 +26,9 @@ type Record struct {
 // trace is what a watched run keeps to name causes.
 type trace struct {
 	tell     func(*Record)
-	causes   map[uint64]uint64 // of events that wait, by sequence number
-	auctions map[workload.AuctionID]int32
+	causes   map[uint64]uint64            // of events that wait, by sequence number
+	auctions map[workload.AuctionID]int32 // of the last calls, and
+	older    map[workload.AuctionID]int32 // of those before
 	notes    []string
 }
 
@@ -97,7 +98,7 @@ func (w *World) describeMessage(m *message, r *Record) {
 	case msgCall:
 		call := &m.body.(*scheduler.CallOut).Call
 		r.Workload = w.loadOf(call.Workload)
-		w.tracing.auctions[call.Auction] = r.Workload
+		w.tracing.called(call.Auction, r.Workload)
 	case msgBid:
 		r.Workload = w.auctioned(m.body.(*scheduler.BidIn).Bid.Auction)
 	case msgDecline:
@@ -119,7 +120,22 @@ func (w *World) auctioned(id workload.AuctionID) int32 {
 	if n, ok := w.tracing.auctions[id]; ok {
 		return n
 	}
+	if n, ok := w.tracing.older[id]; ok {
+		return n
+	}
 	return -1
+}
+
+// lastCalls is how many auctions a watched run remembers at least. Their bids come
+// within seconds, where they do not queue for longer.
+const lastCalls = 1 << 17
+
+// called remembers what an auction is for, of the last ones.
+func (t *trace) called(id workload.AuctionID, load int32) {
+	if len(t.auctions) == lastCalls {
+		t.auctions, t.older = map[workload.AuctionID]int32{}, t.auctions
+	}
+	t.auctions[id] = load
 }
 
 func (w *World) describeProposal(p *proposal, r *Record) {

@@ -65,7 +65,9 @@ type World struct {
 	weather   *weather      // nil without faults
 	active    []int32       // faults that make peers slow now
 	claimed   []workload.Machine
-	tracing   *trace         // nil while nobody watches
+	tracing   *trace // nil while nobody watches
+	observer  func(*Op)
+	op        Op             // of the observer
 	planted   Plant          // "" is no bug
 	chooser   policy.Chooser // of policy own
 

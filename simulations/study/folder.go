@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,6 +36,7 @@ type Manifest struct {
 	Workers      int           `json:"workers"`
 	Machine      Machine       `json:"machine"`
 	Replications []Replication `json:"replications"`
+	Logs         []LogFile     `json:"logs,omitempty"` // as asked for, of each replication
 }
 
 // Replication is one run of a study.
@@ -73,6 +75,7 @@ func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manife
 	for _, r := range o.Results {
 		m.Replications = append(m.Replications, Replication{Seed: r.Seed, Events: r.Events, Trace: r.Trace})
 	}
+	m.Logs = slices.Concat(o.logs...)
 	return m
 }
 

@@ -1,6 +1,7 @@
 package study
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -30,6 +31,7 @@ type Options struct {
 	// the replication. Nil starts the command of the scenario. It is called from
 	// several goroutines.
 	Choose func(seed uint64) policy.Chooser
+	Logs   Logs // what is written on the way
 }
 
 // world returns the world of a replication, counted from 0; the caller calls end.
@@ -69,6 +71,7 @@ type Outcome struct {
 	CPU      time.Duration // of this process while it ran
 	Results  []*model.Result
 	Rows     []Row
+	logs     [][]LogFile // of each replication
 }
 
 // TooLarge is the error of a scenario that does not fit into memory.
@@ -115,7 +118,7 @@ func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error
 	if need := int64(workers) * sc.Memory(); o.Memory > 0 && need > o.Memory {
 		return nil, &TooLarge{Needs: need, Has: o.Memory, Workers: workers}
 	}
-	out := &Outcome{Scenario: sc, Workers: workers, Results: make([]*model.Result, sc.Replications)}
+	out := &Outcome{Scenario: sc, Workers: workers, Results: make([]*model.Result, sc.Replications), logs: make([][]LogFile, sc.Replications)}
 	begin, cpu := time.Now(), cpuTime()
 	if err := out.replicate(ctx, &o, begin); err != nil {
 		return nil, err
@@ -135,9 +138,9 @@ func (o *Outcome) replicate(ctx context.Context, opt *Options, begin time.Time) 
 	go func() {
 		for n := range o.Scenario.Replications {
 			g.Go(func() error {
-				r, err := opt.one(ctx, o.Scenario, n, t.add)
+				r, files, err := opt.one(ctx, o.Scenario, n, t.add)
 				if err == nil {
-					o.Results[n] = r
+					o.Results[n], o.logs[n] = r, files
 					finished <- n
 				}
 				return err
@@ -175,7 +178,7 @@ func figure(r *model.Result, name string) float64 {
 }
 
 // step runs a world to its end.
-func step(ctx context.Context, w *model.World, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
+func step(ctx context.Context, w *model.World, n int, told func(events uint64, simulated int64), logs *logs) (*model.Result, error) {
 	var events uint64
 	var now int64
 	tell := func() {
@@ -185,8 +188,8 @@ func step(ctx context.Context, w *model.World, n int, told func(events uint64, s
 	for w.Step() {
 		if w.Events()%between == 0 {
 			tell()
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
+			if err := cmp.Or(ctx.Err(), logs.err()); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -204,17 +207,26 @@ func One(ctx context.Context, sc *scenario.Scenario, n int, told func(events uin
 	if told == nil {
 		told = func(uint64, int64) {}
 	}
-	return new(Options).one(ctx, sc, n, told)
+	r, _, err := new(Options).one(ctx, sc, n, told)
+	return r, err
 }
 
-// one runs a replication.
-func (o *Options) one(ctx context.Context, sc *scenario.Scenario, n int, told func(events uint64, simulated int64)) (*model.Result, error) {
+// one runs a replication and returns the logs that it has written.
+func (o *Options) one(ctx context.Context, sc *scenario.Scenario, n int, told func(events uint64, simulated int64)) (*model.Result, []LogFile, error) {
 	w, end, err := o.world(ctx, sc, n)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer end()
-	return step(ctx, w, n, told)
+	logs, err := o.Logs.open(w, sc, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := step(ctx, w, n, told, logs)
+	if err := logs.close(err); err != nil {
+		return nil, nil, err
+	}
+	return r, logs.list(), nil
 }
 
 // Gather is a study of replications that ran elsewhere, the first ones of sc.
