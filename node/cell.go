@@ -33,6 +33,10 @@ func rules(memo *workload.Memo) ledger.Rules {
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
 		Charge:     pricing.Charge,
 		OpenCert:   openCert,
+		Countersigned: func(cell workload.CellID, a *ledger.Award) error {
+			_, _, err := leader.Countersigned(memo, cell, leader.ClearingOf(a), a.Countersigned)
+			return err
+		},
 		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(memo, s) },
 		OpenToken: func(mesh workload.MeshID, token []workload.Signed, holder workload.PeerID, at int64) (workload.PeerID, []workload.TokenLink, error) {
 			g, err := tenancy.Judge{Mesh: mesh, Memo: memo}.Open(token)

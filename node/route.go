@@ -72,15 +72,24 @@ func (n *Node) viewFor(id workload.CellID) (wire.CellView, bool) {
 
 // MayLead implements worker.Leaders.
 func (n *Node) MayLead(id workload.CellID, peer workload.PeerID) bool {
-	v, ok := n.viewFor(id)
-	if !ok {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if v, ok = n.findCell(ctx, id); !ok {
-			return false
-		}
+	v, ok := n.knownCell(id)
+	return ok && (v.Leader == peer || isVoter(&v, peer))
+}
+
+// Voters implements worker.Leaders.
+func (n *Node) Voters(id workload.CellID) []workload.PeerID {
+	v, _ := n.knownCell(id)
+	return peersOf(v.Voters)
+}
+
+// knownCell is a cell of which this node knows, or that it finds in two seconds.
+func (n *Node) knownCell(id workload.CellID) (wire.CellView, bool) {
+	if v, ok := n.viewFor(id); ok {
+		return v, true
 	}
-	return v.Leader == peer || isVoter(&v, peer)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return n.findCell(ctx, id)
 }
 
 // CallLeader implements worker.Leaders: it asks the leader of a cell, follows

@@ -271,6 +271,7 @@ func (d *Desk) close(now int64, a *auction, late bool) []Output {
 	return append(out, Output{Award: &Award{
 		Workload: l.lot.Workload, Auction: a.id, Wanted: wanted, MaxPrice: l.lot.MaxPrice,
 		Bids: a.signed, Scores: a.scores, Slots: slots, Declines: a.declines, Proved: a.provedBy(slots),
+		Countersign: l.lot.Countersign,
 	}})
 }
 

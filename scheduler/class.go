@@ -20,7 +20,9 @@ type Lot struct {
 	Wanted   uint32            // slots now
 	Since    int64             // ms, when it began to want: the oldest is served first
 	Require  *workload.Require // what each node must prove, or nil
-	Avoid    []workload.PeerID // nodes that failed it: called only when nobody else fits
+	// Countersign says that the voters sign each award before it is committed.
+	Countersign bool
+	Avoid       []workload.PeerID // nodes that failed it: called only when nobody else fits
 }
 
 // classKey is what decides which nodes fit a lot.

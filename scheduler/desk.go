@@ -134,6 +134,8 @@ type Award struct {
 	Slots    []workload.AwardSlot
 	Declines []workload.DeclineNote // of all that were asked, and of some that were not
 	Proved   []*workload.Proved     // of each node with slots, where the lot requires something
+
+	Countersign bool // as the lot says
 }
 
 // Release tells a node that its hold for an auction is not needed.

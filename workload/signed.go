@@ -28,6 +28,8 @@ const (
 	DomainDeny    Domain = "perrin/deny/1"
 	// DomainToken is an owner handing on what it may do.
 	DomainToken Domain = "perrin/token/1"
+	// DomainCountersign is a voter saying that it has cleared an auction again.
+	DomainCountersign Domain = "perrin/countersign/1"
 	// DomainProved is a leader saying what evidence proved of a node that it gave slots.
 	DomainProved Domain = "perrin/proved/1"
 )

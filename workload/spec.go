@@ -147,9 +147,10 @@ type Spec struct {
 	Interactive bool              `cbor:"21,keyasint,omitempty" json:"interactive"` // stdin is streamed to the single task by whoever attaches
 	Created     int64             `cbor:"22,keyasint" json:"created_ms"`
 
-	Seal    *Seal    `cbor:"30,keyasint,omitempty" json:"seal,omitempty"`
-	Secrets []Secret `cbor:"31,keyasint,omitempty" json:"secrets,omitempty" max:"64"` // in the sealed body alone
-	Require *Require `cbor:"32,keyasint,omitempty" json:"require,omitempty"`          // what each node that runs it must prove; nil is nothing
+	Seal        *Seal    `cbor:"30,keyasint,omitempty" json:"seal,omitempty"`
+	Secrets     []Secret `cbor:"31,keyasint,omitempty" json:"secrets,omitempty" max:"64"` // in the sealed body alone
+	Require     *Require `cbor:"32,keyasint,omitempty" json:"require,omitempty"`          // what each node that runs it must prove; nil is nothing
+	Countersign bool     `cbor:"60,keyasint,omitempty" json:"countersign,omitempty"`      // awards wait for a majority of the voters to clear them again and sign that
 }
 
 // DefaultSpec returns a spec of one task with every default filled in and no program.

@@ -38,6 +38,8 @@ type shape struct {
 	seal    sealFlags
 	require requireFlag
 
+	countersign bool
+
 	given func(flag string) bool
 }
 
@@ -68,6 +70,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.allowTCG, "allow-tcg", false, "let a node without KVM emulate a virtual machine's processor: slow, and no wall by itself")
 	s.seal.register(f)
 	s.require.register(f)
+	f.BoolVar(&s.countersign, "countersign", false, "start nothing before a majority of the cell's voters has cleared the auction again and signed that")
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
@@ -75,6 +78,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 	spec := workload.DefaultSpec()
 	spec.Name, spec.Where, spec.MaxPrice, spec.Retries = s.name, s.where, s.maxPrice, s.retries
+	spec.Countersign = s.countersign
 	spec.OnPartition, spec.Keep = workload.Partition(s.onPartition), workload.Keep(s.keep)
 	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout, s.seal.fill, s.require.fill} {
 		if err := fill(&spec); err != nil {

@@ -24,22 +24,37 @@ func (s *State) award(e *entry, c *Award) *Reject {
 	case slices.Contains(l.Used, c.Auction):
 		return rejectf(AuctionUsed, "%x", c.Auction)
 	}
-	if rej := s.sound(l, c); rej != nil {
+	if rej := s.rules.Check(l.Spec, c); rej != nil {
 		return rej
 	}
-	if rej := s.proved(l, c); rej != nil {
-		return rej
-	}
-	if err := s.rules.Replay(c); err != nil {
-		return rejectf(DoesNotReplay, "%v", err)
+	if l.Spec.Countersign && len(c.Slots) > 0 && s.rules.Countersigned != nil {
+		if err := s.rules.Countersigned(s.cell, c); err != nil {
+			return rejectf(NotCountersigned, "%v", err)
+		}
 	}
 	s.grant(e, l, c)
 	s.settle(e, l)
 	return nil
 }
 
+// Check returns why an award of a workload of this spec is none; nil when its
+// clearing replays and each winner proved what the spec requires. It is what each
+// replica checks before it applies an award, and a voter before it countersigns one.
+func (r *Rules) Check(spec *workload.Spec, c *Award) *Reject {
+	if rej := sound(spec, c); rej != nil {
+		return rej
+	}
+	if rej := r.proved(spec, c); rej != nil {
+		return rej
+	}
+	if err := r.Replay(c); err != nil {
+		return rejectf(DoesNotReplay, "%v", err)
+	}
+	return nil
+}
+
 // sound checks what the clearing does not look at.
-func (s *State) sound(l *load, c *Award) *Reject {
+func sound(spec *workload.Spec, c *Award) *Reject {
 	switch {
 	case len(c.Scores) != len(c.Bids):
 		return rejectf(Malformed, "%d scores for %d bids", len(c.Scores), len(c.Bids))
@@ -47,8 +62,8 @@ func (s *State) sound(l *load, c *Award) *Reject {
 		return rejectf(Malformed, "%d slots, %d wanted", len(c.Slots), c.Wanted)
 	case c.First < 1:
 		return rejectf(Malformed, "a first range of no task")
-	case c.MaxPrice != l.Spec.MaxPrice:
-		return rejectf(Malformed, "cleared at a limit of %d, the owner's is %d", c.MaxPrice, l.Spec.MaxPrice)
+	case c.MaxPrice != spec.MaxPrice:
+		return rejectf(Malformed, "cleared at a limit of %d, the owner's is %d", c.MaxPrice, spec.MaxPrice)
 	}
 	bidders := make(map[workload.PeerID]bool, len(c.Bids))
 	for _, b := range c.Bids {
@@ -60,8 +75,8 @@ func (s *State) sound(l *load, c *Award) *Reject {
 			return rejectf(DoesNotReplay, "slot %d: %s did not bid", i, sl.Node)
 		case sl.Rate < 0:
 			return rejectf(Malformed, "slot %d: rate %d", i, sl.Rate)
-		case l.Spec.MaxPrice > 0 && sl.Rate > l.Spec.MaxPrice:
-			return rejectf(OverPrice, "slot %d: rate %d, the owner's limit is %d", i, sl.Rate, l.Spec.MaxPrice)
+		case spec.MaxPrice > 0 && sl.Rate > spec.MaxPrice:
+			return rejectf(OverPrice, "slot %d: rate %d, the owner's limit is %d", i, sl.Rate, spec.MaxPrice)
 		}
 	}
 	return nil
@@ -69,15 +84,15 @@ func (s *State) sound(l *load, c *Award) *Reject {
 
 // proved checks that the leader has signed, of each node with slots, that its
 // evidence met what the owner requires. Whether it did is the leader's word.
-func (s *State) proved(l *load, c *Award) *Reject {
-	if l.Spec.Require == nil || s.rules.OpenProved == nil {
+func (r *Rules) proved(spec *workload.Spec, c *Award) *Reject {
+	if spec.Require == nil || r.OpenProved == nil {
 		return nil
 	}
 	met := make(map[workload.PeerID]bool, len(c.Proofs))
 	for i, signed := range c.Proofs {
-		p, err := s.rules.OpenProved(signed)
+		p, err := r.OpenProved(signed)
 		if err == nil {
-			err = p.Meet(l.Spec.Require)
+			err = p.Meet(spec.Require)
 		}
 		switch {
 		case err != nil:
@@ -89,7 +104,7 @@ func (s *State) proved(l *load, c *Award) *Reject {
 	}
 	for i, sl := range c.Slots {
 		if !met[sl.Node] {
-			return rejectf(NotProved, "slot %d: no proof of %s, the owner requires %s", i, sl.Node, l.Spec.Require.Level)
+			return rejectf(NotProved, "slot %d: no proof of %s, the owner requires %s", i, sl.Node, spec.Require.Level)
 		}
 	}
 	return nil

@@ -102,8 +102,10 @@ func (a *Auction) weight() int64 {
 	for i := range a.Bids {
 		n += weightBid + int64(len(a.Bids[i].Payload))
 	}
-	for i := range a.Proofs {
-		n += weightBid + int64(len(a.Proofs[i].Payload))
+	for _, list := range [][]workload.Signed{a.Proofs, a.Countersigned} {
+		for i := range list {
+			n += weightBid + int64(len(list[i].Payload))
+		}
 	}
 	for i := range a.Declines {
 		n += weightDecline + reasonsWeight(a.Declines[i].Reasons)

@@ -86,6 +86,9 @@ type Award struct {
 	// Proofs are, of a workload whose spec requires something, one of each node with
 	// slots: workload.Proved, DomainProved.
 	Proofs []workload.Signed `cbor:"60,keyasint,omitempty" max:"128"`
+	// Countersigned are, of a workload whose spec asks for it, those of a majority of
+	// the voters: wire.Countersign, DomainCountersign.
+	Countersigned []workload.Signed `cbor:"61,keyasint,omitempty" max:"16"`
 }
 
 // The nouns of an award that the scheduler shares.

@@ -73,3 +73,32 @@ func TestAwardNeedsProof(t *testing.T) {
 		}
 	}
 }
+
+// TestAwardNeedsCountersignatures: where the owner asks for it, and there alone.
+func TestAwardNeedsCountersignatures(t *testing.T) {
+	r := testRules()
+	r.Countersigned = func(cell workload.CellID, a *Award) error {
+		if cell != testCell || len(a.Countersigned) < 2 {
+			return errors.New("no majority")
+		}
+		return nil
+	}
+	for _, tt := range []struct {
+		asked bool
+		sigs  int
+		code  Code
+	}{{true, 2, ""}, {true, 1, NotCountersigned}, {false, 0, ""}} {
+		w := &world{State: New(r)}
+		w.found(t, "ann")
+		w.accept("job", "owner", func(s *workload.Spec) { s.Countersign = tt.asked })
+		a := awardTo(loadID("job"), 1, 1, 10, "ann")
+		a.Countersigned = make([]workload.Signed, tt.sigs)
+		got := Code("")
+		if res := w.apply(func(c *Command) { c.Award = a }); res.Reject != nil {
+			got = res.Reject.Code
+		}
+		if got != tt.code {
+			t.Errorf("%+v: %q", tt, got)
+		}
+	}
+}

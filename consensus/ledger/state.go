@@ -37,6 +37,9 @@ type Rules struct {
 	// OpenProved verifies and decodes what a leader signed of a node's evidence.
 	// Without it an award of a workload that requires some is taken as it is.
 	OpenProved func(workload.Signed) (workload.Proved, error)
+	// Countersigned returns an error unless a majority of voters have signed an award
+	// of the cell. Without it an award of a workload that asks for it is taken as it is.
+	Countersigned func(cell workload.CellID, a *Award) error
 	// OpenCert verifies a node's chain of certificates, for receipts, but not its
 	// time. Without it none are kept.
 	OpenCert func(raw []byte) (Cert, error)

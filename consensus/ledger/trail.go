@@ -58,7 +58,8 @@ type Auction struct {
 	Granted  uint32             `cbor:"10,keyasint"` // of Slots, the first ones
 	First    workload.SlotID    `cbor:"11,keyasint"` // the number of the first one
 
-	Proofs []workload.Signed `cbor:"60,keyasint,omitempty" max:"128"`
+	Proofs        []workload.Signed `cbor:"60,keyasint,omitempty" max:"128"`
+	Countersigned []workload.Signed `cbor:"61,keyasint,omitempty" max:"16"`
 }
 
 const (
@@ -93,7 +94,7 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 	a := Auction{
 		ID: c.Auction, At: e.at, Index: e.index, Wanted: c.Wanted, MaxPrice: c.MaxPrice,
 		Bids: c.Bids, Scores: c.Scores, Slots: c.Slots, Declines: c.Declines, Granted: granted,
-		Proofs: c.Proofs,
+		Proofs: c.Proofs, Countersigned: c.Countersigned,
 	}
 	step := Step{At: e.at, Index: e.index, Kind: StepUnplaced, Auction: c.Auction}
 	if granted > 0 {

@@ -150,6 +150,8 @@ type AfterOutputs struct {
 type SignedAward struct {
 	Award workload.Signed `cbor:"1,keyasint"`
 	Spec  workload.Signed `cbor:"2,keyasint"`
+
+	Countersigned *Countersigned `cbor:"60,keyasint,omitempty"` // where the spec asks for it
 }
 
 // AwardAnswer lists the slots that the node refuses.

@@ -101,19 +101,25 @@ func OpenBid(memo *workload.Memo, s workload.Signed) (workload.Bid, error) {
 // award commits an award and tells the winners.
 func (l *Leader) award(a *scheduler.Award) {
 	defer l.feed(scheduler.Input{Committed: &a.Workload})
-	signers := bidders(a.Bids)
-	if len(a.Proved) > 0 {
-		signers = append(signers, l.cfg.Self)
-	}
-	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(signers...), Award: &ledger.Award{
+	out := &ledger.Award{
 		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1, Proofs: l.signProved(a.Proved),
-	}})
+	}
+	if a.Countersign {
+		var err error
+		if out.Countersigned, err = l.countersigned(out); err != nil {
+			l.uncounted(out, err)
+			l.giveBack(a, nil)
+			l.wait(pause)
+			return
+		}
+	}
+	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(signers(out)...), Award: out})
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
 		l.giveBack(a, nil)
 		if errors.Is(err, wire.NoSpace) {
-			l.wait(fullPause)
+			l.wait(pause)
 		}
 		return
 	}
@@ -121,12 +127,13 @@ func (l *Leader) award(a *scheduler.Award) {
 	winners := byNode(res.Slots)
 	l.giveBack(a, winners)
 	for node, slots := range winners {
-		l.group.Go(func() { l.tell(node, a.Workload, a.Auction, res.Index, slots) })
+		l.group.Go(func() { l.tell(node, out, res.Index, slots) })
 	}
 }
 
-// fullPause is how long a lot waits whose award the full disk did not take.
-const fullPause = time.Second
+// pause is how long a lot waits whose award the full disk did not take, or the
+// voters did not countersign.
+const pause = time.Second
 
 // wait lets time pass, or the term end.
 func (l *Leader) wait(d time.Duration) {
@@ -159,7 +166,8 @@ func byNode(slots []ledger.SlotGrant) map[workload.PeerID][]ledger.SlotGrant {
 // tell pushes committed slots to their worker until it has answered or the
 // first lease, which counts from its bid, has run out. Slots that it refuses
 // are undone, and the lot goes back on the desk, where the runner-up wins.
-func (l *Leader) tell(node workload.PeerID, id workload.ID, auction workload.AuctionID, index uint64, slots []ledger.SlotGrant) {
+func (l *Leader) tell(node workload.PeerID, a *ledger.Award, index uint64, slots []ledger.SlotGrant) {
+	id := a.Workload
 	ctx, cancel := context.WithTimeout(l.ctx, time.Duration(l.cfg.Lease.TTL)*time.Millisecond)
 	defer cancel()
 	var grant int64
@@ -173,7 +181,7 @@ func (l *Leader) tell(node workload.PeerID, id workload.ID, auction workload.Auc
 		}
 		return
 	}
-	msg, err := l.awardMessage(id, auction, index, grant, slots)
+	msg, err := l.awardMessage(a, index, grant, slots)
 	if err != nil {
 		l.cfg.Log.Error("award not told", "workload", id.Short(), "err", err)
 		return
@@ -225,9 +233,10 @@ func (l *Leader) refused(id workload.ID, slot workload.SlotID, slots []ledger.Sl
 }
 
 // awardMessage signs what the worker needs to start.
-func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index uint64, grant int64, slots []ledger.SlotGrant) (*wire.SignedAward, error) {
+func (l *Leader) awardMessage(a *ledger.Award, index uint64, grant int64, slots []ledger.SlotGrant) (*wire.SignedAward, error) {
+	id := a.Workload
 	msg := wire.AwardMsg{
-		Cell: l.cfg.Cell.ID(), Term: l.term, Workload: id, Auction: auction, Index: index, GrantMs: grant,
+		Cell: l.cfg.Cell.ID(), Term: l.term, Workload: id, Auction: a.Auction, Index: index, GrantMs: grant,
 	}
 	for _, s := range slots {
 		msg.Slots = append(msg.Slots, wire.Awarded{Slot: s.Slot, Fence: s.Fence, Rate: s.Rate, Ranges: s.Ranges})
@@ -242,7 +251,11 @@ func (l *Leader) awardMessage(id workload.ID, auction workload.AuctionID, index 
 	if err != nil {
 		return nil, err
 	}
-	return &wire.SignedAward{Award: l.cfg.Memo.Sign(workload.DomainAward, wire.MustMarshal(msg), l.cfg.Key), Spec: spec}, nil
+	out := &wire.SignedAward{Award: l.cfg.Memo.Sign(workload.DomainAward, wire.MustMarshal(msg), l.cfg.Key), Spec: spec}
+	if len(a.Countersigned) > 0 {
+		out.Countersigned = &wire.Countersigned{Slots: a.Slots, Sigs: a.Countersigned}
+	}
+	return out, nil
 }
 
 func holders(voters []workload.PeerID, home workload.PeerID) []workload.PeerID {

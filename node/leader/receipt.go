@@ -29,7 +29,7 @@ func (l *Leader) receiptParts(a asker, id workload.ID) (*ReceiptParts, error) {
 	out := &ReceiptParts{Record: rec}
 	var who []workload.PeerID
 	for i := range rec.Awards {
-		for _, b := range slices.Concat(rec.Awards[i].Bids, rec.Awards[i].Proofs) {
+		for _, b := range slices.Concat(rec.Awards[i].Bids, rec.Awards[i].Proofs, rec.Awards[i].Countersigned) {
 			who = append(who, b.By)
 		}
 	}
@@ -94,7 +94,7 @@ func recordOf(p *ledger.Proof, voters []workload.PeerID) receipt.Record {
 		rec.Awards = append(rec.Awards, receipt.Award{
 			Auction: receipt.Auction(a.ID), At: a.At, Index: a.Index, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 			Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Granted: a.Granted, First: a.First, Declines: a.Declines,
-			Proofs: a.Proofs,
+			Proofs: a.Proofs, Countersigned: a.Countersigned,
 		})
 	}
 	return rec
@@ -128,10 +128,13 @@ func (l *Leader) certsOf(nodes ...workload.PeerID) (out [][]byte) {
 	return out
 }
 
-func bidders(bids []workload.Signed) []workload.PeerID {
-	out := make([]workload.PeerID, len(bids))
-	for i := range bids {
-		out[i] = bids[i].By
+// signers are those who signed something in an award.
+func signers(a *ledger.Award) (out []workload.PeerID) {
+	for _, list := range [][]workload.Signed{a.Bids, a.Proofs, a.Countersigned} {
+		for i := range list {
+			out = append(out, list[i].By)
+		}
 	}
-	return out
+	slices.SortFunc(out, byKey)
+	return slices.Compact(out)
 }

@@ -86,6 +86,20 @@ func (m *made) prove(change func(*workload.Proved)) {
 	}
 }
 
+// countersign has voters, by their numbers, sign the award's clearing.
+func (m *made) countersign(voters []workload.PeerID, by ...int) {
+	a := &m.rec.Awards[0]
+	a.Countersigned = nil
+	c := wire.Clearing{
+		Workload: m.rec.Workload, Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Proofs: a.Proofs,
+	}
+	payload := wire.MustMarshal(c.Countersign(m.rec.Workload.Cell, voters))
+	for _, i := range by {
+		a.Countersigned = append(a.Countersigned, workload.Sign(workload.DomainCountersign, payload, m.nodes[i]))
+	}
+}
+
 // results has the winners return the tasks in turn.
 func (m *made) results(tasks, each uint32, at time.Time) {
 	end := at.UnixMilli() + 1000 + 40*int64(tasks)

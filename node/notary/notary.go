@@ -24,6 +24,12 @@ func Rules(memo *workload.Memo) *receipt.Rules {
 		Name:       leader.IDOf,
 		OpenBid:    openBid,
 		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(memo, s) },
+		Countersigned: func(id workload.ID, a *receipt.Award) (voters, by []workload.PeerID, err error) {
+			return leader.Countersigned(memo, id.Cell, &wire.Clearing{
+				Workload: id, Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,
+				Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Proofs: a.Proofs,
+			}, a.Countersigned)
+		},
 		OpenResult: openResult,
 		OpenCert:   openCert,
 		MeshOf:     admission.MeshOf,

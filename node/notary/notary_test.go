@@ -19,7 +19,7 @@ import (
 func TestWholeReceiptHolds(t *testing.T) {
 	m := make3(t, 5, 2, time.Now())
 	r := verified(t, m.file().Encode(), m.options())
-	if r.Status() != receipt.Holds || len(r.Links) != 14 || r.Root != meshtest.IDOf(m.mesh.Root) || r.Owner != meshtest.IDOf(m.owner) {
+	if r.Status() != receipt.Holds || len(r.Links) != 15 || r.Root != meshtest.IDOf(m.mesh.Root) || r.Owner != meshtest.IDOf(m.owner) {
 		t.Errorf("%s: %+v", r.Status(), r.Links)
 	}
 	r = verified(t, m.file().Encode(), receipt.Options{})

@@ -69,6 +69,11 @@ func (w *Worker) openAward(from workload.PeerID, m *wire.SignedAward) (*wire.Awa
 	if !w.cfg.Leaders.MayLead(award.Cell, from) {
 		return nil, nil, wire.Errorf(wire.Unauthorized, "peer %s is not known to lead cell %s", from.Short(), award.Cell)
 	}
+	if spec.Countersign {
+		if err := w.countersigned(&award, m.Countersigned); err != nil {
+			return nil, nil, wire.Errorf(wire.Refused, "%v", err)
+		}
+	}
 	return &award, &spec, nil
 }
 

@@ -204,6 +204,9 @@ func (b *bench) Grant(_ runner.Instant, ttl time.Duration, _ ...string) error {
 // Forget implements Supervisor.
 func (b *bench) Forget(string) error { return nil }
 
+// Voters implements Leaders.
+func (b *bench) Voters(workload.CellID) []workload.PeerID { return nil }
+
 // MayLead implements Leaders.
 func (b *bench) MayLead(cell workload.CellID, peer workload.PeerID) bool {
 	return cell == homeCell && peer == fuzzpeers.ID(asLeader) || cell == otherCell && peer == fuzzpeers.ID(asSibling)

@@ -28,6 +28,8 @@ type Leaders interface {
 	// MayLead reports whether a peer may act as a cell's leader: it is one of
 	// the voters that this node knows for the cell.
 	MayLead(cell workload.CellID, peer workload.PeerID) bool
+	// Voters are those that this node knows for the cell; none when it knows none.
+	Voters(cell workload.CellID) []workload.PeerID
 }
 
 // Fetcher brings blobs to this node's store from whoever holds them.

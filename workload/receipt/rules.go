@@ -15,6 +15,9 @@ type Rules struct {
 	OpenBid func(workload.Signed) (workload.Bid, error)
 	// OpenProved verifies and decodes what a leader found of a node's evidence.
 	OpenProved func(workload.Signed) (workload.Proved, error)
+	// Countersigned checks that a majority of the voters that an award's
+	// countersignatures name signed it, and returns all of those and who did.
+	Countersigned func(workload.ID, *Award) (voters, by []workload.PeerID, err error)
 	// OpenResult decodes what a worker signs about a segment. It verifies nothing.
 	OpenResult func(payload []byte) (Signed, error)
 	// OpenCert verifies a chain of certificates from a root to a node, but not

@@ -105,6 +105,8 @@ type Award struct {
 	First    workload.SlotID        `json:"first_slot"` // of those granted, which count up from it
 	Declines []workload.DeclineNote `json:"declines,omitempty"`
 	Proofs   []workload.Signed      `json:"proofs,omitempty"` // what the leader found of the evidence of who got slots, where some was asked for
+
+	Countersigned []workload.Signed `json:"countersigned,omitempty"` // by voters, before it was committed, where the owner asked for it
 }
 
 // Auction is the text form of a workload.AuctionID.

@@ -3,6 +3,7 @@ package receipt
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -100,7 +101,8 @@ func Verify(rules *Rules, raw []byte, opt Options) (*Report, error) {
 		do   func() (string, error)
 	}{
 		{"envelope", c.envelope}, {"certificates", c.certificates}, {"owner's spec", c.ownersSpec}, {"bids", c.bids},
-		{"clearing replayed", c.clearing}, {"award", c.award}, {"fence", c.fence}, {"evidence", c.evidence},
+		{"clearing replayed", c.clearing}, {"award", c.award},
+		{"countersigned", c.countersigned}, {"fence", c.fence}, {"evidence", c.evidence},
 		{"isolation", c.isolation}, {"usage", c.usage}, {"outputs", c.outputs}, {"price", c.price},
 		{"result", c.result}, {"cell's record", c.cell},
 	} {
@@ -231,8 +233,8 @@ func (c *check) allCertified() error {
 	}
 	for i := range c.rec.Awards {
 		a := &c.rec.Awards[i]
-		for _, p := range a.Proofs {
-			if err := look(c.certified(p.By, a.At, a.At), "proof of award", i); err != nil {
+		for _, s := range slices.Concat(a.Proofs, a.Countersigned) {
+			if err := look(c.certified(s.By, a.At, a.At), "award", i); err != nil {
 				return err
 			}
 		}

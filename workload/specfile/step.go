@@ -49,6 +49,7 @@ func (r *reader) stepFields(s *Step) map[string]func(*document.Node) {
 		"keep_inputs":  r.choice("keep_inputs", func(v string) { spec.Keep = workload.Keep(v) }, "auto", "all"),
 		"after":        r.after(s),
 		"require":      r.require(spec),
+		"countersign":  r.flag("countersign", &spec.Countersign),
 		"seal":         r.flag("seal", &s.Seal),
 		"seal_helpers": r.text("seal_helpers", 1024, &s.SealHelpers),
 		"secrets":      r.pairs("secrets", workload.MaxSecrets, workload.SecretName, &s.Secrets),
