@@ -92,7 +92,6 @@ deps: ## install what CI needs and Go does not bring (Debian, as root)
 ci: ## what CI runs, as root; test comes first
 	$(MAKE) test
 	$(MAKE) race
-	$(MAKE) fuzz-seeds
 	$(MAKE) ns-user
 	$(MAKE) demo
 	$(MAKE) smt
