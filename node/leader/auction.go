@@ -118,6 +118,7 @@ func (l *Leader) award(a *scheduler.Award) {
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
 		l.giveBack(a, nil)
+		l.refresh(a.Workload)
 		if errors.Is(err, wire.NoSpace) {
 			l.wait(pause)
 		}

@@ -1,0 +1,21 @@
+package leader
+
+import (
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/scheduler"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// early puts a workload on the desk while its ACCEPT is being committed, so that
+// the calls for bids are out meanwhile. Nothing rests on their order: an award
+// that comes to the log before the ACCEPT, or without it, is rejected, and
+// refresh then takes the lot off the desk again. What waits for other workloads
+// is not called for, nor is what a token pays for: the ledger may refuse it.
+func (l *Leader) early(id workload.ID, spec *workload.Spec, m *wire.Submit) {
+	if len(spec.After) > 0 || len(m.Token) > 0 {
+		return
+	}
+	lot := ledger.Lot{ID: id, Owner: m.Spec.By, Spec: spec, Wanted: min(spec.Tasks.Count, spec.Slots()), Since: l.cellNow()}
+	l.feed(scheduler.Input{Lot: deskLot(lot)})
+}
