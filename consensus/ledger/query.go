@@ -153,6 +153,13 @@ type Lot struct {
 	Faulted []workload.PeerID // nodes that failed a task of it: better elsewhere, if there is an elsewhere
 }
 
+// Prospect returns the lot that a workload will be once it is accepted at now;
+// false when it waits for others first.
+func Prospect(id workload.ID, owner workload.PeerID, spec *workload.Spec, now int64) (Lot, bool) {
+	n := spec.Tasks.Count
+	return Lot{ID: id, Owner: owner, Spec: spec, Wanted: min(n, spec.Slots()), Open: n, Since: now}, len(spec.After) == 0
+}
+
 // Lots yields the workloads with a larger Seq than after that want slots, in
 // order of acceptance: Lots(0) yields all. The ledger must not change meanwhile.
 func (s *State) Lots(after uint64) iter.Seq[Lot] {

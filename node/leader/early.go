@@ -13,9 +13,7 @@ import (
 // refresh then takes the lot off the desk again. What waits for other workloads
 // is not called for, nor is what a token pays for: the ledger may refuse it.
 func (l *Leader) early(id workload.ID, spec *workload.Spec, m *wire.Submit) {
-	if len(spec.After) > 0 || len(m.Token) > 0 {
-		return
+	if lot, now := ledger.Prospect(id, m.Spec.By, spec, l.cellNow()); now && len(m.Token) == 0 {
+		l.feed(scheduler.Input{Lot: deskLot(lot)})
 	}
-	lot := ledger.Lot{ID: id, Owner: m.Spec.By, Spec: spec, Wanted: min(spec.Tasks.Count, spec.Slots()), Since: l.cellNow()}
-	l.feed(scheduler.Input{Lot: deskLot(lot)})
 }

@@ -61,6 +61,8 @@ func (w *World) settle(c *cell, p *proposal, res *ledger.Result) {
 		if !w.rejected(res) {
 			w.send(message{kind: msgAck, from: c.leader, to: p.from, cell: c.at, load: p.load})
 			w.acknowledged(c, p.load)
+		} else {
+			w.refresh(c, p.cmd.Accept.ID)
 		}
 	case p.cmd.Take != nil:
 		w.rejected(res)
@@ -83,7 +85,9 @@ func (w *World) answer(c *cell, p *proposal, k msgKind, n int64, body any) {
 // awardCommitted tells the winners, with a lease, and gives back the holds of who
 // won and was not given a slot.
 func (w *World) awardCommitted(c *cell, a *scheduler.Award, load int32, res *ledger.Result) {
-	w.rejected(res)
+	if w.rejected(res) {
+		w.refresh(c, a.Workload)
+	}
 	winners := map[workload.PeerID]*award{}
 	var order []workload.PeerID
 	for i, g := range res.Slots { // in the order of the clearing

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/simulations/chance"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
@@ -183,9 +184,22 @@ func (w *World) accepts(c *cell, m *message) {
 	if w.planted == AckEarly {
 		w.send(message{kind: msgAck, from: c.leader, to: m.from, cell: c.at, load: m.load})
 	}
-	w.propose(c, proposal{load: m.load, from: m.from, cmd: ledger.Command{Accept: &ledger.Accept{
+	accept := &ledger.Accept{
 		ID: l.id, Spec: workload.Signed{Payload: payload, By: owner(int(l.owner))}, Held: true, Home: w.peers[l.home].id,
-	}}})
+	}
+	w.early(c, accept)
+	w.propose(c, proposal{load: m.load, from: m.from, cmd: ledger.Command{Accept: accept}})
+}
+
+// early has the calls for bids go out while the ACCEPT is being committed.
+func (w *World) early(c *cell, a *ledger.Accept) {
+	spec, err := w.openSpec(a.Spec)
+	if _, known := c.state.Phase(a.ID); known || err != nil {
+		return
+	}
+	if lot, now := ledger.Prospect(a.ID, a.Spec.By, &spec, ms(w.now)); now {
+		w.step(c, scheduler.Input{Lot: lotOf(&lot)})
+	}
 }
 
 // acked is the ID on its way back to the submitter.
