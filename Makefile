@@ -36,10 +36,10 @@ shim:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $(GUEST) ./workload/vm/guest/cmd/perrin-guest
 
 test: ## every test that needs no installation
-	$(CITEST) -timeout 10m ./...
+	$(CITEST) -timeout 20m ./...
 
 race: shim ## the tests of what has goroutines, short, under the race detector, with the shim of a release
-	CGO_ENABLED=1 $(CITEST) -race -short -tags embedshim -timeout 10m $$($(GO) list ./... | grep -vE '$(NORACE)')
+	CGO_ENABLED=1 $(CITEST) -race -short -tags embedshim -timeout 20m $$($(GO) list ./... | grep -vE '$(NORACE)')
 
 full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads
 	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'Flood|Finished|ManyTasks|MillionTasks|DeletedEntries' ./node ./consensus/store

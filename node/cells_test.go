@@ -14,6 +14,7 @@ import (
 // TestTwoCells holds what two static cells do for one another, and, once one of
 // them has lost its leader, that the DHT still finds its member.
 func TestTwoCells(t *testing.T) {
+	t.Parallel()
 	m := startMesh(t, devmesh.Options{Nodes: 4, CellSize: 2, Args: shortLease, Each: func(i int) []string {
 		if i == 3 {
 			return []string{"--label", "zone=attic"}

@@ -17,6 +17,7 @@ var shortLease = []string{"--lease-ttl", "2s"}
 // TestKilledNodes kills daemons of one mesh of five with SIGKILL and starts
 // them again.
 func TestKilledNodes(t *testing.T) {
+	t.Parallel()
 	m := startMesh(t, devmesh.Options{Nodes: 5, Args: shortLease})
 	m.learnIDs()
 	t.Run("a worker", func(t *testing.T) { m.on(t).killAWorker() })

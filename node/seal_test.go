@@ -263,6 +263,7 @@ func memoryFoldersIn(n *Node) []string {
 // runs, and then the node that runs it: two of three helpers release the key to
 // the next, and the owner, back again, reads what came of it.
 func TestSealedWorkOutlivesItsOwner(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("too long for a short run: a cell waits until it gives up a voter")
 	}
