@@ -62,6 +62,7 @@ type simFlags struct {
 	fidelity     string
 	events       string
 	history      bool
+	against      string
 }
 
 func (f *simFlags) register(cmd *cobra.Command) {
@@ -88,6 +89,9 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 			if err := knownFidelity(f.fidelity); err != nil {
 				return err
 			}
+			if f.against == scenario.Own || f.against != "" && !slices.Contains(scenario.Policies, f.against) {
+				return usagef(scenario.PolicyHint(f.against), "--against: there is no policy %.40q to compare with", f.against)
+			}
 			if f.events != "" && !slices.Contains(study.LogFormats, f.events) {
 				return usagef("the formats are "+strings.Join(study.LogFormats, ", ")+"; docs/simulation.md says how to make Parquet of them", "--events: there is no format %.40q", f.events)
 			}
@@ -105,6 +109,7 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 	cmd.Flags().StringVar(&f.fidelity, "fidelity", "model", "model: the production rules on modelled peers; stack, whole nodes, is not a command yet")
 	cmd.Flags().StringVar(&f.events, "events", "", "also write every event, events-N of each replication: "+strings.Join(study.LogFormats, ", "))
 	cmd.Flags().BoolVar(&f.history, "history", false, "also write history-N.jsonl: the operations of each replication, as Porcupine reads them")
+	cmd.Flags().StringVar(&f.against, "against", "", "also run the same worlds under this policy and say how much dearer the work is; all-knowing gives the price of decentralisation")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -381,7 +386,7 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 	}
 	began := time.Now()
 	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began),
-		Logs: study.Logs{Dir: dir, Events: f.events, History: f.history}})
+		Logs: study.Logs{Dir: dir, Events: f.events, History: f.history}, Against: f.against})
 	if err != nil {
 		return errors.Join(simFailure(err), os.RemoveAll(dir)) // it was empty, and has nothing but logs of replications that have ended
 	}

@@ -60,6 +60,9 @@ func (w *World) occupy(p *peer, s *slot) {
 			w.fail(coresApart, "core %d of peer %d has tenants %d and %d", cpu/m.Threads, indexOf(p.id), t.owner, s.owner)
 		}
 		t.owner = s.owner
+		if t.slots == 0 {
+			w.usedCores(1)
+		}
 		if t.slots++; int(t.slots) > m.Threads {
 			w.fail(capacityKept, "core %d of peer %d has %d threads in use of %d", cpu/m.Threads, indexOf(p.id), t.slots, m.Threads)
 		}
@@ -72,7 +75,9 @@ func (w *World) sharesCores(load int32) bool { return w.specs[w.loads[load].stre
 func (w *World) vacate(p *peer, s *slot) {
 	threads := w.sc.Machines[p.class].Threads
 	for _, cpu := range s.cpus {
-		p.cores[cpu/threads].slots--
+		if p.cores[cpu/threads].slots--; p.cores[cpu/threads].slots == 0 {
+			w.usedCores(-1)
+		}
 	}
 }
 
@@ -89,6 +94,9 @@ func (w *World) began(s *slot) {
 	w.observe(Runs, s.load, s)
 	if twice {
 		w.fail(runsOnce, "task %d of workload %d", s.task, s.load)
+	}
+	if len(w.lost) > 0 {
+		w.recovered(s)
 	}
 	if l.began == 0 {
 		l.began = w.now

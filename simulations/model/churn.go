@@ -57,7 +57,7 @@ func (w *World) stopPeer(i int32) {
 	}
 	p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, nil, nil, nil, 0, 0
 	clear(p.cores)
-	w.upThreads -= int64(w.parks[p.class].Total.Threads)
+	w.counted(p, -1)
 	w.departures++
 	c := &w.cells[p.cell]
 	if c.leader == i {
@@ -123,7 +123,7 @@ func (w *World) comeUp(i, boot int32) {
 	w.integrate()
 	p.boot++
 	p.up, p.seq = true, 0
-	w.upThreads += int64(w.parks[p.class].Total.Threads)
+	w.counted(p, 1)
 	c := &w.cells[p.cell]
 	if c.leader >= 0 && slices.Contains(c.voters, i) {
 		c.quorum = w.majority(c)

@@ -27,12 +27,21 @@ type meter struct {
 	paidMs                                                               float64
 	paidSum, stolen                                                      int64 // micro-credits
 
-	used, upThreads int64
-	lent            int64   // threads whose idle time is used now
-	lentTime        float64 // thread-ns
-	since           int64   // until when the integrals go
-	usedTime        float64 // thread-ns
-	upTime          float64
+	done     worth
+	owners   []ownerTime
+	lost     map[taskRef]int64 // tasks that were lost and do not run again yet: since when
+	recovery stats.Histogram
+
+	coresUsed, upCores   int64
+	power                int64   // mW of the machines that are up
+	coreTime, upCoreTime float64 // core-ns
+	energy               float64 // mW-ns
+	used, upThreads      int64
+	lent                 int64   // threads whose idle time is used now
+	lentTime             float64 // thread-ns
+	since                int64   // until when the integrals go
+	usedTime             float64 // thread-ns
+	upTime               float64
 
 	window  Point
 	placed1 stats.Histogram // of the window
@@ -54,7 +63,12 @@ type Point struct {
 	rates       float64
 }
 
-func (m *meter) open(sc *scenario.Scenario) { m.numbers = make([]uint32, len(sc.Workloads)) }
+func (m *meter) open(sc *scenario.Scenario) {
+	n := len(sc.Workloads)
+	m.numbers = make([]uint32, n)
+	m.done = worth{make([]float64, n), make([]float64, n)}
+	m.owners = make([]ownerTime, sc.Owners)
+}
 
 // warm reports whether a time counts.
 func (w *World) warm(at int64) bool { return at >= w.sc.Warmup }
@@ -91,6 +105,9 @@ func (w *World) integrate() {
 		w.usedTime += float64(float64(w.used) * float64(w.now-from))
 		w.lentTime += float64(float64(w.lent) * float64(w.now-from))
 		w.upTime += float64(float64(w.upThreads) * float64(w.now-from))
+		w.coreTime += float64(float64(w.coresUsed) * float64(w.now-from))
+		w.upCoreTime += float64(float64(w.upCores) * float64(w.now-from))
+		w.energy += float64(float64(w.power) * float64(w.now-from))
 	}
 	w.since = w.now
 }
@@ -177,10 +194,14 @@ func (w *World) ending(l *load) {
 		return
 	}
 	w.succeeded++
-	var longest int64
+	var longest, all int64
 	for t := range w.tasksOf(l) {
-		longest = max(longest, w.service(w.loadOf(l.id), uint32(t)))
+		takes := w.service(w.loadOf(l.id), uint32(t))
+		longest, all = max(longest, takes), all+takes
 	}
+	w.settled(l, all)
+	o := &w.owners[l.owner]
+	o.ideal, o.took = o.ideal+float64(longest), o.took+float64(l.ended-l.arrived)
 	w.slowdown.Add((l.ended - l.arrived) * 1000 / longest)
 }
 

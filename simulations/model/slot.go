@@ -101,6 +101,7 @@ func (w *World) startSlot(on int32, m *message, a *award, g *ledger.SlotGrant) {
 	p.slots = append(p.slots, i)
 	if s.class != workload.Spare {
 		w.use(int64(len(s.cpus)))
+		w.watts(p, 0, int64(len(s.cpus)))
 		w.occupy(p, s)
 	}
 	w.tend(on)
@@ -324,6 +325,7 @@ func (w *World) freeSlot(on, i int32) {
 	s.freed = true
 	if s.class != workload.Spare {
 		w.use(-int64(len(s.cpus)))
+		w.watts(p, 0, -int64(len(s.cpus)))
 		w.vacate(p, s)
 	}
 	if p.alloc != nil {
@@ -380,6 +382,7 @@ func (w *World) drop(on, i int32) {
 	if s.running {
 		w.lendTime(s, 0)
 		s.running, s.rate = false, 0
+		w.lostTask(s)
 		w.ended1(s)
 	}
 	w.freeSlot(on, i)

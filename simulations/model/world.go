@@ -189,7 +189,7 @@ func (w *World) drawPeer(i int32, regions, machines int64) {
 		w.drawAttack(i, p)
 	}
 	p.links, p.work = w.seed.Stream(uint32(i), forLinks), w.seed.Stream(uint32(i), forWork)
-	w.upThreads += int64(w.parks[p.class].Total.Threads)
+	w.counted(p, 1)
 	w.price(p)
 }
 

@@ -108,6 +108,7 @@ func (r *reader) machines(n *document.Node, s *Scenario) {
 			"speed":   r.dist("machines.speed", times, &m.Speed),
 			"price":   r.dist("machines.price", plain, &m.Price),
 			"slope":   r.whole("machines.slope", 0, 100_000, func(v int64) { m.Slope = v }),
+			"watts":   func(n *document.Node) { r.watts(n, &m) },
 			"smt":     r.figure("machines.smt", times, 1000, 8000, func(v float64) { m.SMT = int64(v) }),
 		})
 		if m.SMT > 1000*int64(m.Threads) {
@@ -117,6 +118,18 @@ func (r *reader) machines(n *document.Node, s *Scenario) {
 			r.fail(item.Pos, "", "machines: cores is missing")
 		}
 		s.Machines = append(s.Machines, m)
+	}
+}
+
+// watts reads the power of a machine.
+func (r *reader) watts(n *document.Node, m *Machine) {
+	milli := func(to *int64) func(float64) { return func(v float64) { *to = int64(1000 * v) } }
+	r.fields(n, "machines.watts", map[string]field{
+		"idle": r.figure("machines.watts.idle", plain, 0, million, milli(&m.Idle)),
+		"busy": r.figure("machines.watts.busy", plain, 0, million, milli(&m.Busy)),
+	})
+	if m.Busy < m.Idle || m.Busy == 0 {
+		r.fail(n.Pos, "write watts: {idle: 60, busy: 180}", "machines.watts: busy must be above 0, and not below idle")
 	}
 }
 

@@ -63,6 +63,10 @@ type Machine struct {
 	// SMT is the speed of all threads of a core at once against one of them alone,
 	// permille; 0 is what production assumes unmeasured (pricing.Default).
 	SMT int64 `json:"smt,omitempty"`
+	// Idle and Busy are the power without work and with all threads in use, in mW; 0 is
+	// not known.
+	Idle int64 `json:"idle,omitempty"`
+	Busy int64 `json:"busy,omitempty"`
 }
 
 // Workloads is a stream of similar workloads. Exactly one of Poisson and Clients is set.

@@ -32,6 +32,9 @@ type Options struct {
 	// several goroutines.
 	Choose func(seed uint64) policy.Chooser
 	Logs   Logs // what is written on the way
+	// Against is a policy under which the same worlds are run too, for a last row: how
+	// much dearer the scenario's own is. "" is none.
+	Against string
 }
 
 // world returns the world of a replication, counted from 0; the caller calls end.
@@ -125,7 +128,31 @@ func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error
 	}
 	out.Wall, out.CPU = time.Since(begin), cpuTime()-cpu
 	out.summarise()
+	if o.Against == "" {
+		return out, nil
+	}
+	rival := *sc
+	rival.Policy = scenario.Default().Policy
+	rival.Policy.Name = o.Against
+	other, err := Run(ctx, &rival, Options{Workers: o.Workers, Memory: o.Memory})
+	if err != nil {
+		return nil, fmt.Errorf("under policy %s: %w", o.Against, err)
+	}
+	out.Rows = append(out.Rows, out.dearer(other, o.Against))
 	return out, nil
+}
+
+// dearer is how much more the same work cost than under another policy, world by
+// world: the price of decentralisation where that is all-knowing.
+func (o *Outcome) dearer(other *Outcome, name string) Row {
+	row := Row{Name: "decentralisation", Unit: "% above " + name}
+	values := make([]float64, len(o.Results))
+	for i := range o.Results {
+		values[i] = 100 * (figure(o.Results[i], "cost")/figure(other.Results[i], "cost") - 1)
+		row.Values = append(row.Values, finite(values[i]))
+	}
+	row.Interval = stats.Of(values)
+	return row
 }
 
 // replicate runs the replications on the workers and tells the progress.
