@@ -142,11 +142,11 @@ peers: 40
 cell_size: 40
 machines: [{cores: 4}]
 workloads: [{poisson: 8/s, service: 4s}]
-churn: {departures: [{at: 15s, share: 20%}]}
+churn: {departures: [{at: 15s, share: 50%}]}
 `, 3)
 	f := figures(w)
 	if w.recovery.N() < 5 || f["recovery_p50"] < 2000 || f["recovery_p99"] > 15_000 {
-		t.Errorf("%d tasks recovered, p50 %v ms, p99 %v ms", w.recovery.N(), f["recovery_p50"], f["recovery_p99"])
+		t.Errorf("%d tasks recovered, %v attempts were lost, p50 %v ms, p99 %v ms", w.recovery.N(), f["lost_attempts"], f["recovery_p50"], f["recovery_p99"])
 	}
 	if len(w.lost) > 2 {
 		t.Errorf("%d tasks are lost and never ran again", len(w.lost))
