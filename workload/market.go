@@ -113,6 +113,7 @@ const (
 	Refused        Code = "refused"
 	Outbid         Code = "outbid"
 	NotCalled      Code = "not-called"
+	RanBefore      Code = "ran-before"
 )
 
 // Reason is one typed cause with what was wanted and what there was.

@@ -50,7 +50,8 @@ const (
 	OutputTooBig Exit = "output-too-big"
 	BadOutput    Exit = "bad-output" // an output file has a name that is not UTF-8
 	StoppedExit  Exit = "stopped"
-	NodeFault    Exit = "node-fault" // the node could not run it: not the program's failure
+	NodeFault    Exit = "node-fault"   // the node could not run it: not the program's failure
+	NoAgreement  Exit = "no-agreement" // of a task that several nodes ran: too few returned the same
 )
 
 // Usage is what an attempt used.

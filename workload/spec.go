@@ -151,6 +151,8 @@ type Spec struct {
 	Secrets     []Secret `cbor:"31,keyasint,omitempty" json:"secrets,omitempty" max:"64"` // in the sealed body alone
 	Require     *Require `cbor:"32,keyasint,omitempty" json:"require,omitempty"`          // what each node that runs it must prove; nil is nothing
 	Countersign bool     `cbor:"60,keyasint,omitempty" json:"countersign,omitempty"`      // awards wait for a majority of the voters to clear them again and sign that
+
+	VerifyBy *VerifyBy `cbor:"40,keyasint,omitempty" json:"verify_by,omitempty"` // how many nodes run each task and must agree; nil is one
 }
 
 // DefaultSpec returns a spec of one task with every default filled in and no program.
@@ -163,18 +165,22 @@ func DefaultSpec() Spec {
 
 // Slots returns how many slots the workload wants at once when all its tasks are open.
 func (s *Spec) Slots() uint32 {
-	if s.MaxParallel > 0 {
-		return min(s.MaxParallel, s.Tasks.Count)
+	n := s.Tasks.Count
+	if s.VerifyBy != nil {
+		n *= s.VerifyBy.Agree
 	}
-	return s.Tasks.Count
+	if s.MaxParallel > 0 {
+		return min(s.MaxParallel, n)
+	}
+	return n
 }
 
 // Validate returns an error that names the first field that is wrong and the
 // range it must be in. It does not look at blobs.
 func (s *Spec) Validate() error {
-	checks := []func() error{s.validateProgram, s.validateLimits, s.validateTasks, s.validateNames, s.validateSeal}
+	checks := []func() error{s.validateProgram, s.validateLimits, s.validateTasks, s.validateNames, s.validateSeal, s.validateVerify}
 	if s.Sealed() {
-		checks = []func() error{s.validatePublic, s.validateLimits, s.validateNames, s.validateSeal}
+		checks = []func() error{s.validatePublic, s.validateLimits, s.validateNames, s.validateSeal, s.validateVerify}
 	}
 	for _, check := range checks {
 		if err := check(); err != nil {

@@ -35,19 +35,29 @@ func (s *State) quota(c *Quota) *Reject {
 }
 
 // charge moves the price of a Close from the owner to the node, and returns the
-// time paid for in ms and the price. A node's word for wallMs counts up to the
-// spec's timeout for each of tasks, those that it did not fail, and up to the
-// time that it has held the slot and was not paid for yet: a slot runs one task
-// at a time, so honest ones never add up to more.
+// time paid for in ms and the price.
 func (s *State) charge(at int64, l *load, sl *slot, wallMs int64, tasks uint32) (paidMs, cost int64) {
+	paidMs, cost = s.price(at, l, sl, wallMs, tasks)
+	return paidMs, s.pay(l, sl.Node, cost)
+}
+
+// price is what charge moves, and counts the time as paid. A node's word for
+// wallMs counts up to the spec's timeout for each of tasks, those that it did not
+// fail, and up to the time that it has held the slot and was not paid for yet: a
+// slot runs one task at a time, so honest ones never add up to more.
+func (s *State) price(at int64, l *load, sl *slot, wallMs int64, tasks uint32) (paidMs, cost int64) {
 	paidMs = max(0, min(wallMs, saturatedMul(l.Spec.Timeout, int64(tasks)), at-sl.Awarded-sl.Paid))
 	sl.Paid += paidMs
-	owner, earner := s.account(l.payer()), s.account(sl.Node)
-	cost = max(0, min(s.rules.Charge(sl.Rate, paidMs), maxCharge))
+	return paidMs, max(0, min(s.rules.Charge(sl.Rate, paidMs), maxCharge))
+}
+
+// pay moves cost from who pays for l to a node, and returns what it moved.
+func (s *State) pay(l *load, node workload.PeerID, cost int64) int64 {
+	owner, earner := s.account(l.payer()), s.account(node)
 	cost = min(cost, math.MaxInt64-owner.Spent, math.MaxInt64-earner.Earned)
 	owner.Spent += cost
 	earner.Earned += cost
-	return paidMs, cost
+	return cost
 }
 
 // saturatedMul multiplies numbers that are not negative.

@@ -32,7 +32,11 @@ func (s *State) award(e *entry, c *Award) *Reject {
 			return rejectf(NotCountersigned, "%v", err)
 		}
 	}
-	s.grant(e, l, c)
+	if l.verified() {
+		s.grantReplicas(e, l, c)
+	} else {
+		s.grant(e, l, c)
+	}
 	s.settle(e, l)
 	return nil
 }
@@ -122,7 +126,7 @@ func (s *State) grant(e *entry, l *load, c *Award) {
 			l.Started = e.at
 		}
 	}
-	l.recordAuction(e, c, n)
+	l.recordAuction(e, c, n, nil)
 	tallies := map[workload.PeerID]uint32{}
 	for _, as := range c.Slots[:n] {
 		tally, ok := tallies[as.Node]
@@ -130,13 +134,49 @@ func (s *State) grant(e *entry, l *load, c *Award) {
 			tally = l.tally(as.Node)
 			tallies[as.Node] = tally
 		}
-		e.res.Slots = append(e.res.Slots, s.grantOne(e, l, c, as, tally, first))
+		l.LastSlot++
+		e.res.Slots = append(e.res.Slots, s.grantOne(e, l, c, as, tally, l.popOpen(first, MaxTakeRuns)))
 	}
 }
 
-func (s *State) grantOne(e *entry, l *load, c *Award, as AwardSlot, tally, first uint32) SlotGrant {
+// grantReplicas makes the slots of a workload that is verified, each with its first
+// replica. A slot whose node may run none of those that are open is not made; its
+// number stays unused.
+func (s *State) grantReplicas(e *entry, l *load, c *Award) {
+	room := l.Spec.Slots() - min(l.Spec.Slots(), uint32(len(l.slots)))
+	p := s.picker(e, l, c.Bids)
+	first := make([][]Run, len(c.Slots))
+	granted, last := uint32(0), uint32(0)
+	for i, as := range c.Slots {
+		if granted == room {
+			break
+		}
+		if first[i] = p.pick(as.Node, 1); len(first[i]) > 0 {
+			granted, last = granted+1, uint32(i)+1
+		}
+	}
+	e.res.Short = uint32(len(c.Slots)) - granted
+	if granted > 0 && l.Started == 0 {
+		l.Started = e.at
+	}
+	var skipped []uint32
+	for i := range first[:last] {
+		if len(first[i]) == 0 {
+			skipped = append(skipped, uint32(i))
+		}
+	}
+	l.recordAuction(e, c, last, skipped)
+	for i, as := range c.Slots[:last] {
+		l.LastSlot++
+		if len(first[i]) > 0 {
+			e.res.Slots = append(e.res.Slots, s.grantOne(e, l, c, as, l.tally(as.Node), first[i]))
+		}
+	}
+}
+
+// grantOne makes the slot that has the workload's last number.
+func (s *State) grantOne(e *entry, l *load, c *Award, as AwardSlot, tally uint32, runs []Run) SlotGrant {
 	n := s.lease(as.Node)
-	l.LastSlot++
 	sl := &slot{Slot: Slot{
 		ID: l.LastSlot, Node: as.Node, Rate: as.Rate, Ask: as.Ask, Auction: c.Auction, Awarded: e.at, Since: e.at, Tally: tally,
 		Fence: workload.Fence{Generation: l.Generation, Epoch: n.epoch},
@@ -145,10 +185,9 @@ func (s *State) grantOne(e *entry, l *load, c *Award, as AwardSlot, tally, first
 	l.slots[sl.ID] = sl
 	n.slots[slotKey{l.Seq, sl.ID}] = l
 	s.slots++
-	runs := l.popOpen(first, MaxTakeRuns)
 	sl.hold(runs)
 	l.mark(sl)
-	return SlotGrant{Slot: sl.ID, Node: as.Node, Fence: sl.Fence, Rate: as.Rate, Ranges: wireRanges(runs)}
+	return SlotGrant{Slot: sl.ID, Node: as.Node, Fence: sl.Fence, Rate: as.Rate, Ranges: l.shown(runs)}
 }
 
 // tally returns the position of the node's tally, a new one at need.
@@ -207,8 +246,9 @@ func (s *State) refuse(e *entry, c *Refuse) *Reject {
 	}
 	l.note(Step{
 		At: e.at, Index: e.index, Kind: StepRefused, Slot: sl.ID, Node: sl.Node, Reasons: clipReasons(c.Reasons),
-		Count: sl.open.n, Ranges: clipRanges(wireRanges(sl.open.runs)),
+		Count: sl.open.n, Ranges: clipRanges(l.shown(sl.open.runs)),
 	})
+	l.gone(sl.Node, sl.open.runs)
 	l.reopen(sl.open.runs)
 	s.free(e, l, sl)
 	s.settle(e, l)

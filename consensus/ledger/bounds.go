@@ -55,6 +55,7 @@ const (
 	weightSegment = 384
 	weightRange   = 20
 	weightFailed  = 40
+	weightVote    = 112
 	weightStep    = 160
 	weightReason  = 64
 	weightAuction = 160
@@ -89,7 +90,11 @@ func (r *Record) partsOf() int64 {
 }
 
 func (g *Segment) weight() int64 {
-	return weightSegment + int64(len(g.Done)+len(g.Retried))*weightRange + int64(len(g.Failed))*weightFailed +
+	n := int64(0)
+	if g.Vote != nil {
+		n = weightVote
+	}
+	return n + weightSegment + int64(len(g.Done)+len(g.Retried))*weightRange + int64(len(g.Failed))*weightFailed +
 		int64(len(g.Sig.Payload))
 }
 

@@ -16,6 +16,8 @@ type Cert struct {
 	Raw  []byte          `cbor:"2,keyasint" json:"raw" max:"2048"`
 	From int64           `cbor:"3,keyasint" json:"from_ms"`
 	To   int64           `cbor:"4,keyasint" json:"to_ms"`
+
+	Operator workload.PeerID `cbor:"40,keyasint,omitzero" json:"operator,omitzero"` // zero of an older version
 }
 
 // KnowsCert reports whether raw is the last certificate that was recorded of a node.

@@ -150,6 +150,10 @@ type Close struct {
 	Usage    workload.Usage   `cbor:"8,keyasint"` // summed; PeakMem is the largest
 	Sig      workload.Signed  `cbor:"9,keyasint"` // the worker's statement, DomainResult
 	Inline   []byte           `cbor:"10,keyasint,omitempty" max:"16384"`
+
+	// Vote names the one result of a workload that is verified, as its node did in
+	// what it signed.
+	Vote workload.Digest `cbor:"40,keyasint,omitzero"`
 }
 
 // FailedTask is one task that did not end with exit code 0.

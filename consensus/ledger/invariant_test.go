@@ -83,6 +83,10 @@ func (s *State) checkOutline(t failer, id workload.ID) {
 
 func (s *State) checkTasks(t failer, l *load) {
 	t.Helper()
+	if l.verified() {
+		s.checkReplicas(t, l)
+		return
+	}
 	var all []Run
 	sets := []*runSet{&l.fresh, &l.retry, &l.done, &l.failed}
 	for _, sl := range l.slots {

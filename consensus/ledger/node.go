@@ -112,7 +112,8 @@ func (s *State) expire(e *entry, c *Expire) *Reject {
 }
 
 func (s *State) lose(e *entry, l *load, sl *slot) {
-	lost := wireRanges(sl.open.runs)
+	lost := l.shown(sl.open.runs)
+	l.gone(sl.Node, sl.open.runs)
 	l.lost(sl, sl.open.n)
 	l.note(Step{
 		At: e.at, Index: e.index, Kind: StepExpired, Slot: sl.ID, Node: sl.Node, Count: sl.open.n, Ranges: clipRanges(lost),

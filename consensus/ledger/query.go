@@ -28,6 +28,7 @@ type View struct {
 	Ended      int64           `json:"ended_ms,omitempty"`
 	Tasks      Counts          `json:"tasks"`
 	Wanted     uint32          `json:"wanted"` // slots that it could use now
+	Waiting    uint32          `json:"-"`      // runs of tasks that no slot has
 	Slots      []Slot          `json:"slots,omitempty"`
 	Nodes      []Tally         `json:"nodes,omitempty"`
 	Waits      []workload.ID   `json:"waits_for,omitempty"`
@@ -47,6 +48,9 @@ type Counts struct {
 }
 
 func (l *load) counts() Counts {
+	if l.verified() {
+		return l.countReplicated()
+	}
 	return Counts{Total: l.total(), Open: l.open(), Taken: l.taken(), Done: l.done.n, Failed: l.failed.n}
 }
 
@@ -89,7 +93,7 @@ func (l *load) outline() View {
 	return View{
 		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Payer: l.payer(), Spec: l.Spec, Signed: l.Signed, Phase: l.Phase, Reason: l.Reason,
 		Held: l.Held, Home: l.Home, Generation: l.Generation, Accepted: l.Accepted, Started: l.Started, Ended: l.Ended,
-		Tasks: l.counts(), Wanted: l.wanted(),
+		Tasks: l.counts(), Wanted: l.wanted(), Waiting: l.open(),
 		Segments: len(l.Segments), Cost: l.Cost, Retries: l.Retries, Lost: l.LostTasks,
 	}
 }
@@ -151,6 +155,7 @@ type Lot struct {
 	Live    uint32            // slots it has
 	Since   int64             // when it was accepted
 	Faulted []workload.PeerID // nodes that failed a task of it: better elsewhere, if there is an elsewhere
+	Barred  []workload.PeerID // nodes that may run nothing of what is open, as they ran it before
 }
 
 // Prospect returns the lot that a workload will be once it is accepted at now;
@@ -165,7 +170,7 @@ func Prospect(id workload.ID, owner workload.PeerID, spec *workload.Spec, now in
 func (s *State) Lots(after uint64) iter.Seq[Lot] {
 	return func(yield func(Lot) bool) {
 		for l := range s.lots.from(after + 1) {
-			if !yield(l.lot()) {
+			if !yield(s.lot(l)) {
 				return
 			}
 		}
@@ -178,10 +183,10 @@ func (s *State) Lot(id workload.ID) (Lot, bool) {
 	if l == nil || !l.listed {
 		return Lot{}, false
 	}
-	return l.lot(), true
+	return s.lot(l), true
 }
 
-func (l *load) lot() Lot {
+func (s *State) lot(l *load) Lot {
 	lot := Lot{
 		ID: l.ID, Seq: l.Seq, Owner: l.owner(), Spec: l.Spec, Wanted: l.wanted(), Open: l.open(),
 		Live: uint32(len(l.slots)), Since: l.Accepted,
@@ -190,6 +195,11 @@ func (l *load) lot() Lot {
 		if l.Tallies[i].Faults > 0 && !l.Tallies[i].Node.IsZero() {
 			lot.Faulted = append(lot.Faulted, l.Tallies[i].Node)
 		}
+	}
+	if l.verified() {
+		var alike []workload.PeerID
+		lot.Barred, alike = s.shunned(l)
+		lot.Faulted = append(lot.Faulted, alike...)
 	}
 	return lot
 }

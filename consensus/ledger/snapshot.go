@@ -193,10 +193,13 @@ func (s *State) restoreRecord(r *Record) error {
 	}
 	l.Fresh, l.Retry, l.Done, l.Failed, l.Slots = nil, nil, nil, nil, nil
 	l.parts = l.partsOf()
-	if tasks != uint64(l.total()) {
+	if tasks != uint64(l.total()) && !l.verified() {
 		return fmt.Errorf("%d tasks, the spec has %d", tasks, l.total())
 	}
 	if err := r.check(); err != nil {
+		return err
+	}
+	if err := l.restorePolls(); err != nil {
 		return err
 	}
 	if !l.Phase.Ended() {
@@ -213,8 +216,12 @@ func (s *State) restoreRecord(r *Record) error {
 
 // check looks at what does not depend on other records.
 func (r *Record) check() error {
-	for _, runs := range [][]Run{r.Fresh, r.Retry, r.Done, r.Failed} {
-		if !inOrder(runs) || len(runs) > 0 && runs[len(runs)-1].end() > r.Spec.Tasks.Count {
+	for i, runs := range [][]Run{r.Fresh, r.Retry, r.Done, r.Failed} {
+		most := r.Spec.Tasks.Count
+		if i < 2 {
+			most *= r.Spec.Runs()
+		}
+		if !inOrder(runs) || len(runs) > 0 && runs[len(runs)-1].end() > most {
 			return errors.New("runs that are not in order")
 		}
 	}

@@ -115,6 +115,7 @@ type entry struct {
 	index uint64
 	at    int64
 	res   Result
+	certs [][]byte // that come with the command
 }
 
 // Apply applies the log's entry at index. raw is the entry's bytes, which the
@@ -131,7 +132,7 @@ func (s *State) Apply(index uint64, cmd *Command, raw []byte) Result {
 	e := &entry{index: index, at: s.time}
 	rej := s.admissible(cmd)
 	if rej == nil {
-		e.at = max(s.time, cmd.At)
+		e.at, e.certs = max(s.time, cmd.At), cmd.Certs
 		rej = s.dispatch(e, cmd)
 	}
 	if rej != nil {

@@ -91,7 +91,12 @@ func (s *State) newLoad(e *entry, c *Accept, spec *workload.Spec) (*load, *Rejec
 		},
 		slots: map[workload.SlotID]*slot{},
 	}
-	l.fresh.add(Run{Count: spec.Tasks.Count, Attempt: 1})
+	count := spec.Tasks.Count
+	if l.verified() {
+		count *= spec.VerifyBy.Agree
+		l.polls = map[uint32]*poll{}
+	}
+	l.fresh.add(Run{Count: count, Attempt: 1})
 	for _, id := range l.after() {
 		dep := s.loads[id]
 		switch {

@@ -27,18 +27,26 @@ func (s *State) take(e *entry, c *Take) *Reject {
 	case sl.Spent:
 		return rejectf(SlotSpent, "slot %d of %s: its node failed a task", c.Slot, c.Workload)
 	}
-	runs := l.popOpen(c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
+	runs := s.nextRuns(e, l, sl, c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
 	if sl.open.n == 0 {
 		sl.Since = e.at
 	}
 	sl.hold(runs)
 	l.mark(sl)
-	e.res.Ranges = wireRanges(runs)
+	e.res.Ranges = l.shown(runs)
 	if c.Seq > 0 {
 		sl.Takes, sl.Took = c.Seq, slices.Clone(e.res.Ranges)
 	}
 	s.relist(l)
 	return nil
+}
+
+// nextRuns takes what a slot runs next out of what is open.
+func (s *State) nextRuns(e *entry, l *load, sl *slot, count uint32, most int) []Run {
+	if l.verified() {
+		return s.picker(e, l, nil).pick(sl.Node, min(count, uint32(most)))
+	}
+	return l.popOpen(count, most)
 }
 
 // grown refuses what would make the ledger weigh more.
@@ -55,7 +63,7 @@ func (s *State) giveBack(e *entry, c *Return) *Reject {
 	rest := sl.open.clone()
 	var back []Run
 	for _, r := range c.Ranges {
-		runs, ok := rest.cut(r)
+		runs, ok := l.cut(&rest, r)
 		if !ok {
 			return notTaken(c.Workload, c.Slot, r)
 		}
@@ -66,6 +74,7 @@ func (s *State) giveBack(e *entry, c *Return) *Reject {
 		return rejectf(Malformed, "no task is returned")
 	}
 	sl.open = rest
+	l.gone(sl.Node, back)
 	kind := StepReturned
 	if c.Lost {
 		kind = StepLost
@@ -126,6 +135,12 @@ func (s *State) close(e *entry, c *Close) *Reject {
 	if rej != nil {
 		return rej
 	}
+	if rej := c.sound(); rej != nil {
+		return rej
+	}
+	if l.verified() {
+		return s.closeReplica(e, l, sl, c)
+	}
 	x, rej := s.checkClose(l, sl, c)
 	if rej != nil {
 		return rej
@@ -167,17 +182,33 @@ func (l *load) closedBefore(c *Close) bool {
 	return false
 }
 
-func (s *State) checkClose(l *load, sl *slot, c *Close) (*closing, *Reject) {
+// sound checks what a Close says by itself.
+func (c *Close) sound() *Reject {
 	switch {
 	case len(c.Done)+len(c.Failed) == 0:
-		return nil, rejectf(Malformed, "no task is closed")
+		return rejectf(Malformed, "no task is closed")
 	case c.Segment.IsZero() || c.Segment.Size < 0:
-		return nil, rejectf(Malformed, "no segment")
+		return rejectf(Malformed, "no segment")
 	case len(c.Inline) > 0 && (int64(len(c.Inline)) != c.Segment.Size || workload.DigestOf(c.Inline) != c.Segment.Digest):
-		return nil, rejectf(Malformed, "the results inside are not the segment")
+		return rejectf(Malformed, "the results inside are not the segment")
 	case c.Usage.WallMs < 0 || c.Usage.WallMs > maxWall || c.Usage.CPUMs < 0 || c.Usage.PeakMem < 0:
-		return nil, rejectf(Malformed, "usage %+v", c.Usage)
+		return rejectf(Malformed, "usage %+v", c.Usage)
 	}
+	return nil
+}
+
+// openResult checks that the node of a slot signed what a Close says.
+func (s *State) openResult(c *Close, sl *slot) *Reject {
+	if s.rules.OpenResult == nil {
+		return nil
+	}
+	if err := s.rules.OpenResult(c, sl.Node); err != nil {
+		return rejectf(BadSignature, "%v", err)
+	}
+	return nil
+}
+
+func (s *State) checkClose(l *load, sl *slot, c *Close) (*closing, *Reject) {
 	x := &closing{rest: sl.open.clone()}
 	for _, r := range c.Done {
 		runs, ok := x.rest.cut(r)
@@ -194,12 +225,7 @@ func (s *State) checkClose(l *load, sl *slot, c *Close) (*closing, *Reject) {
 		}
 		x.fail(l, f, runs[0])
 	}
-	if s.rules.OpenResult != nil {
-		if err := s.rules.OpenResult(c, sl.Node); err != nil {
-			return nil, rejectf(BadSignature, "%v", err)
-		}
-	}
-	return x, nil
+	return x, s.openResult(c, sl)
 }
 
 // fail decides whether a failed task is tried again: after the node's fault up
@@ -289,6 +315,7 @@ func (s *State) release(e *entry, c *Release) *Reject {
 	case sl.open.n > 0 && !l.Phase.Ended():
 		return rejectf(HoldsTasks, "slot %d of %s holds %d tasks", c.Slot, c.Workload, sl.open.n)
 	}
+	l.gone(sl.Node, sl.open.runs)
 	l.reopen(sl.open.runs)
 	s.free(e, l, sl)
 	s.settle(e, l)

@@ -22,6 +22,7 @@ const (
 	StepMadeWay  StepKind = "preempted" // Node took the idle time back that Count tasks ran on
 	StepRetried  StepKind = "retried"   // Count attempts failed and are tried again; Exit and Code are the first one's
 	StepFailed   StepKind = "failed"    // Count tasks failed for good; Exit and Code are the first one's
+	StepDiffers  StepKind = "differs"   // what Node returned is not what others agree on
 	StepStopped  StepKind = "stopped"   // by Node
 	StepEnded    StepKind = "ended"     // Note says how
 )
@@ -60,6 +61,10 @@ type Auction struct {
 
 	Proofs        []workload.Signed `cbor:"60,keyasint,omitempty" max:"128"`
 	Countersigned []workload.Signed `cbor:"61,keyasint,omitempty" max:"16"`
+
+	// Skipped are those of Granted that were not made after all: the workload is
+	// verified, and their nodes may run none of what was open.
+	Skipped []uint32 `cbor:"40,keyasint,omitempty" max:"4096"`
 }
 
 const (
@@ -86,7 +91,7 @@ func clipReasons(r []workload.Reason) []workload.Reason {
 }
 
 // recordAuction keeps an award that applied, of which granted slots were given.
-func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
+func (l *load) recordAuction(e *entry, c *Award, granted uint32, skipped []uint32) {
 	if len(l.Used) == keptUsed {
 		l.Used = slices.Delete(l.Used, 0, 1)
 	}
@@ -94,12 +99,12 @@ func (l *load) recordAuction(e *entry, c *Award, granted uint32) {
 	a := Auction{
 		ID: c.Auction, At: e.at, Index: e.index, Wanted: c.Wanted, MaxPrice: c.MaxPrice,
 		Bids: c.Bids, Scores: c.Scores, Slots: c.Slots, Declines: c.Declines, Granted: granted,
-		Proofs: c.Proofs, Countersigned: c.Countersigned,
+		Proofs: c.Proofs, Countersigned: c.Countersigned, Skipped: skipped,
 	}
 	step := Step{At: e.at, Index: e.index, Kind: StepUnplaced, Auction: c.Auction}
 	if granted > 0 {
 		a.First = l.LastSlot + 1
-		step.Kind, step.Slot, step.Count = StepAwarded, a.First, granted
+		step.Kind, step.Slot, step.Count = StepAwarded, a.First, granted-uint32(len(skipped))
 	}
 	l.Auctions = append(l.Auctions, a)
 	l.parts += a.weight()
@@ -185,6 +190,7 @@ type Task struct {
 	Node    workload.PeerID `json:"node"`
 	Rate    int64           `json:"rate,omitempty"`
 	Segment *Segment        `json:"segment,omitempty"` // where its result lies, once closed
+	Votes   []TaskVote      `json:"votes,omitempty"`   // of a workload that is verified, in the order in which they came
 }
 
 // Task returns where a task stands; false when there is no such task.
@@ -192,6 +198,9 @@ func (s *State) Task(id workload.ID, index uint32) (Task, bool) {
 	l := s.loads[id]
 	if l == nil || index >= l.total() {
 		return Task{}, false
+	}
+	if l.verified() {
+		return l.replicated(index), true
 	}
 	if r, ok := l.fresh.at(index); ok {
 		return openTask(index, TaskOpen, r), true

@@ -102,6 +102,9 @@ func (s *State) viewAuction(a *Auction) AuctionView {
 	}
 	won := map[workload.PeerID]uint32{}
 	for i, sl := range a.Slots[:a.Granted] {
+		if slices.Contains(a.Skipped, uint32(i)) {
+			continue
+		}
 		v.Winners = append(v.Winners, Winner{a.First + workload.SlotID(i), sl.Node, sl.Rate, sl.Ask})
 		won[sl.Node]++
 	}

@@ -76,8 +76,9 @@ type Segment struct {
 	Failed  []FailedTask     `cbor:"9,keyasint,omitempty" json:"failed,omitempty" max:"4096"`   // not to be tried again
 	Retried []workload.Range `cbor:"10,keyasint,omitempty" json:"retried,omitempty" max:"4096"` // the attempts that were
 	Held    bool             `cbor:"11,keyasint" json:"held"`
-	Sig     workload.Signed  `cbor:"12,keyasint" json:"-"`       // without the payload when that is longer than 1 KiB
-	Paid    int64            `cbor:"13,keyasint" json:"paid_ms"` // what Cost is for
+	Sig     workload.Signed  `cbor:"12,keyasint" json:"-"`                        // without the payload when that is longer than 1 KiB
+	Paid    int64            `cbor:"13,keyasint" json:"paid_ms"`                  // what Cost is for
+	Vote    *Vote            `cbor:"40,keyasint,omitempty" json:"vote,omitempty"` // of a workload that is verified: its one result
 }
 
 // Tally is what one node did for a workload. Beyond 1,024 nodes the rest share
@@ -93,6 +94,8 @@ type Tally struct {
 	Cost   int64           `cbor:"8,keyasint" json:"cost"`
 	Low    int64           `cbor:"9,keyasint" json:"low_rate"`
 	High   int64           `cbor:"10,keyasint" json:"high_rate"`
+
+	Differs uint32 `cbor:"40,keyasint,omitempty" json:"differs,omitempty"` // results that were not the accepted ones
 }
 
 // load is a workload in memory: its record, of which the sets and slots live
@@ -103,12 +106,13 @@ type load struct {
 	slots                      map[workload.SlotID]*slot
 
 	// Derived.
-	idle   uint32 // live slots that hold nothing
-	left   int    // workloads it still waits for
-	pins   int    // workloads not ended that name it in After
-	listed bool   // in State.lots
-	parts  int64  // what its trail and segments weigh
-	weight int64  // of State.bytes
+	polls  map[uint32]*poll // of tasks that are not decided, of a workload that is verified
+	idle   uint32           // live slots that hold nothing
+	left   int              // workloads it still waits for
+	pins   int              // workloads not ended that name it in After
+	listed bool             // in State.lots
+	parts  int64            // what its trail and segments weigh
+	weight int64            // of State.bytes
 }
 
 type slot struct {
@@ -206,7 +210,7 @@ func (s *State) settle(e *entry, l *load) {
 		case l.done.n == l.total():
 			s.end(e, l, workload.Succeeded, "")
 		case l.done.n+l.failed.n == l.total():
-			s.end(e, l, workload.Failed, fmt.Sprintf("%d of %d tasks failed", l.failed.n, l.total()))
+			s.end(e, l, workload.Failed, l.whyFailed())
 		case len(l.slots) > 0:
 			s.setPhase(l, workload.Running)
 		default:
@@ -277,6 +281,7 @@ func (s *State) endOne(e *entry, l *load, phase workload.Phase, reason string) {
 	s.live--
 	s.claim(l, -1)
 	s.ended.add(l.EndSeq, l)
+	s.settleVotes(e, l)
 	s.unwait(l)
 	for _, sl := range l.sortedSlots() {
 		if sl.open.n == 0 {
