@@ -57,7 +57,7 @@ func openCert(raw []byte) (ledger.Cert, error) {
 	if err != nil {
 		return ledger.Cert{}, err
 	}
-	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli()}, nil
+	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli(), Operator: c.Operator}, nil
 }
 
 // openResult checks that a close carries its worker's signature over what it closes.
@@ -69,7 +69,7 @@ func openResult(memo *workload.Memo, c *ledger.Close, node workload.PeerID) erro
 	if err := wire.Unmarshal(c.Sig.Payload, &st); err != nil {
 		return err
 	}
-	want := wire.Statement{Ref: wire.SlotRef{Workload: c.Workload, Slot: c.Slot, Fence: c.Fence}, Segment: c.Segment, Results: st.Results}
+	want := wire.Statement{Ref: wire.SlotRef{Workload: c.Workload, Slot: c.Slot, Fence: c.Fence}, Segment: c.Segment, Results: st.Results, Vote: c.Vote}
 	if c.Sig.By != node || st != want {
 		return errors.New("the signed statement is about something else")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 
@@ -142,7 +143,22 @@ func (n *Node) fillResults(ctx context.Context, id workload.ID, tasks []api.Task
 			place(tasks, &segment.Results[j])
 		}
 	}
+	placeSplit(tasks, segments)
 	return nil
+}
+
+// placeSplit takes out the result of a task on which no two nodes, or too few,
+// agree: what one of them returned is none.
+func placeSplit(tasks []api.Task, segments []ledger.Segment) {
+	for i := range segments {
+		for _, f := range segments[i].Failed {
+			if f.Exit == workload.NoAgreement {
+				place(tasks, &workload.TaskResult{
+					Index: f.Index, Attempt: math.MaxUint32, Exit: workload.NoAgreement, Detail: "the nodes that ran it do not agree",
+				})
+			}
+		}
+	}
 }
 
 // touches reports whether a segment has the final result of one of the tasks,
@@ -206,6 +222,8 @@ func (g gateway) Attach(ctx context.Context, id workload.ID, opt api.AttachOptio
 			return f.finish(ctx)
 		case w.Phase.Ended():
 			return nil // the task never ran to an end
+		case w.Spec != nil && w.Spec.VerifyBy != nil:
+			// What a node prints counts once others print the same.
 		case task.Phase == workload.Running:
 			if err := f.follow(ctx, task.Node); err != nil && !errors.Is(err, errGone) {
 				return err

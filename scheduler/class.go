@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -23,6 +24,11 @@ type Lot struct {
 	// Countersign says that the voters sign each award before it is committed.
 	Countersign bool
 	Avoid       []workload.PeerID // nodes that failed it: called only when nobody else fits
+
+	// Own says that Barred, nodes that must not be called for it, may come to hold
+	// some: then no other lot shares its class.
+	Own    bool
+	Barred []workload.PeerID
 }
 
 // classKey is what decides which nodes fit a lot.
@@ -41,10 +47,14 @@ type ruleKey struct {
 }
 
 func keyOf(lot *Lot) classKey {
-	return classKey{
+	k := classKey{
 		shape: lot.Shape, host: lot.Host, maxPrice: lot.MaxPrice, require: lot.Require.Key(),
 		rule: ruleKey{kind: lot.Kind, where: lot.Where, level: lot.Require.Least()},
 	}
+	if lot.Own {
+		k.require += " own " + string(lot.Workload.Random[:])
+	}
+	return k
 }
 
 // class is the lots that fit the same nodes.
@@ -61,6 +71,7 @@ type class struct {
 	askAt   int64 // ms, not before: siblings are asked
 	asked   bool
 	passed  map[workload.PeerID]mark // nodes that declined
+	barred  []workload.PeerID        // of its only lot
 }
 
 // newClass returns a class of no lot with rules of its own.
@@ -143,7 +154,7 @@ func (m *mark) holds(e *entry, now int64) bool {
 // slots returns how many slots of the class a node seems to have for it now.
 func (c *class) slots(e *entry, now int64) uint32 {
 	n := fits(e.left(now), c.key.shape)
-	if n == 0 || e.expires <= now || e.offer.Drain || e.doubt.holds(e, now) {
+	if n == 0 || e.expires <= now || e.offer.Drain || e.doubt.holds(e, now) || c.bars(e) {
 		return 0
 	}
 	if m, ok := c.passed[e.offer.Node]; ok && m.holds(e, now) {
@@ -155,6 +166,11 @@ func (c *class) slots(e *entry, now int64) uint32 {
 	return n
 }
 
+// bars reports whether a node must not be called.
+func (c *class) bars(e *entry) bool {
+	return len(c.barred) > 0 && slices.Contains(c.barred, e.offer.Node)
+}
+
 // misfit returns every reason why slots is 0.
 func (c *class) misfit(e *entry, now int64) []workload.Reason {
 	switch {
@@ -162,6 +178,8 @@ func (c *class) misfit(e *entry, now int64) []workload.Reason {
 		return []workload.Reason{{Code: workload.OfferExpired}}
 	case e.offer.Drain:
 		return []workload.Reason{{Code: workload.Draining}}
+	case c.bars(e):
+		return []workload.Reason{{Code: workload.RanBefore}}
 	case e.doubt.holds(e, now):
 		return e.doubt.reasons
 	}

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"container/heap"
 	"errors"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -277,6 +278,9 @@ func (d *Desk) changeLot(l *lotState, lot Lot) {
 	if keyOf(&lot) != l.class.key {
 		d.leave(l)
 		d.join(l)
+	} else if lot.Own && !slices.Equal(l.class.barred, lot.Barred) {
+		l.class.barred = lot.Barred
+		d.unblock(l.class)
 	}
 	if queued || more && l.phase == resting {
 		d.enqueue(l)
@@ -314,6 +318,7 @@ func (d *Desk) join(l *lotState) {
 		d.classes = append(d.classes, c)
 	}
 	c.lots++
+	c.barred = l.lot.Barred
 	l.class = c
 }
 

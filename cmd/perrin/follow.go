@@ -322,6 +322,8 @@ func endText(res *workload.TaskResult) string {
 		return "the program wrote more than it may and was ended" + detail
 	case workload.StoppedExit:
 		return "the program was stopped" + detail
+	case workload.NoAgreement:
+		return "it has no result" + detail
 	}
 	return "the node could not run it" + detail
 }

@@ -87,6 +87,9 @@ func (a *app) printInspected(v inspected) error {
 		printSpec(p, w.Spec)
 	}
 	p("tasks", "%s", taskCounts(w.Tasks))
+	for _, line := range checkedLines(w.Checked, w.ID) {
+		p("verify-by", "%s", line)
+	}
 	p("retries", "%d, and %d lost with a node", w.Retries, w.Lost)
 	p("cost", "%s", terminal.Credits(w.Cost))
 	p("owner", "%s", w.Owner.Short())

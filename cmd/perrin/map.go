@@ -238,6 +238,7 @@ func (a *app) mapOn(ctx context.Context, b *backend, j *job, each []localInput, 
 	if err != nil {
 		return err
 	}
+	a.noteChecked(w)
 	return a.concludeMap(ctx, b, w, f.output, fo.interrupted)
 }
 

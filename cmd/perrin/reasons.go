@@ -67,6 +67,7 @@ var reasonWords = map[workload.Code]string{
 	workload.Refused:       "refused",
 	workload.Outbid:        "was outbid",
 	workload.NotCalled:     "was not asked: others looked better",
+	workload.RanBefore:     "has run it before: another node must",
 }
 
 func plainReasons(list []workload.Reason) string {

@@ -47,6 +47,7 @@ program runs on a mesh of one node inside this command.`,
 			"perrin run --countersign -- ./report data.csv",
 			"perrin run --require tpm --seal --secret token=token.txt -- ./report",
 			"perrin run --seal --seal-helpers 2of3 --detach -- ./train model.bin",
+			"perrin run --verify-by 2of3 -- render.wasm frame.png",
 			"ID=$(perrin run --detach -- sleep 60); perrin wait $ID"),
 		Args:              cobra.ArbitraryArgs,
 		Annotations:       map[string]string{answersForProgram: "yes"},
@@ -155,7 +156,7 @@ func (a *app) run(ctx context.Context, s *shape, interactive bool, args []string
 		}
 	}
 	stdin := a.pipedInput(interactive)
-	j.spec.Interactive = stdin != nil && !s.detach
+	j.spec.Interactive = stdin != nil && !s.detach && j.spec.VerifyBy == nil
 	b, err := a.connectForRun(ctx, s, j)
 	if err != nil {
 		return err
@@ -180,6 +181,8 @@ func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, er
 	switch {
 	case s.detach:
 		err = usagef("start a daemon first: `perrin init`, then `perrin up`", "--detach needs a daemon: the mesh inside this command ends with it")
+	case j.spec.VerifyBy != nil:
+		err = usagef("start daemons on several machines: `perrin init`, then `perrin up`", "--verify-by %s: there is no daemon here, and the mesh inside this command has one node", j.spec.VerifyBy)
 	case j.program.unknown:
 		err = &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
 	default:
@@ -217,6 +220,7 @@ func (a *app) runOn(ctx context.Context, b *backend, j *job, s *shape, stdin io.
 	if err != nil {
 		return err
 	}
+	a.noteChecked(w)
 	return a.concludeRun(ctx, b, w, s.output, f.interrupted)
 }
 
@@ -226,8 +230,8 @@ func (a *app) submitJob(ctx context.Context, b *backend, j *job, detached bool, 
 		return workload.ID{}, err
 	}
 	var err error
-	if f, ok := stdin.(*os.File); ok && detached && isRegular(f) {
-		if j.spec.Stdin, err = b.PutBlob(ctx, f); err != nil {
+	if f, ok := stdin.(*os.File); ok && detached && isRegular(f) || stdin != nil && j.spec.VerifyBy != nil {
+		if j.spec.Stdin, err = b.PutBlob(ctx, stdin); err != nil {
 			return workload.ID{}, err
 		}
 	}

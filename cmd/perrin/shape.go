@@ -37,6 +37,7 @@ type shape struct {
 
 	seal    sealFlags
 	require requireFlag
+	verify  verifyFlag
 
 	countersign bool
 
@@ -71,6 +72,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	s.seal.register(f)
 	s.require.register(f)
 	f.BoolVar(&s.countersign, "countersign", false, "start nothing before a majority of the cell's voters has cleared the auction again and signed that")
+	s.verify.register(f)
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
@@ -80,7 +82,7 @@ func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 	spec.Name, spec.Where, spec.MaxPrice, spec.Retries = s.name, s.where, s.maxPrice, s.retries
 	spec.Countersign = s.countersign
 	spec.OnPartition, spec.Keep = workload.Partition(s.onPartition), workload.Keep(s.keep)
-	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout, s.seal.fill, s.require.fill} {
+	for _, fill := range []func(*workload.Spec) error{s.fillResources, s.fillTimeout, s.seal.fill, s.require.fill, s.verify.fill} {
 		if err := fill(&spec); err != nil {
 			return spec, err
 		}

@@ -70,6 +70,9 @@ func (a *app) printWhy(w *api.Why) error {
 			}
 		}
 	}
+	if err := writeVotes(&out, w.Votes); err != nil {
+		return err
+	}
 	if w.Pending != nil {
 		fmt.Fprintf(&out, "\nstill wants slots; the last auction, %s:\n", "+"+terminal.Duration(w.Pending.At.Sub(orTime(begin, w.Pending.At))))
 		if err := writeAuction(&out, w.Pending); err != nil {

@@ -200,6 +200,8 @@ type Statement struct {
 	Ref     SlotRef         `cbor:"1,keyasint"`
 	Segment workload.Ref    `cbor:"2,keyasint"`
 	Results workload.Digest `cbor:"3,keyasint"` // receipt.RootOf the results; zero of an older version
+
+	Vote workload.Digest `cbor:"40,keyasint,omitzero"` // receipt.VoteOf the one result of a workload that is verified
 }
 
 // Closed answers CloseMsg: the results are committed. Held means that they and

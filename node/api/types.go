@@ -31,7 +31,8 @@ type Workload struct {
 	Version    uint64            `json:"version"`             // grows with every change; for Wait
 	ExitCode   *int              `json:"exit_code,omitempty"` // of a workload of one task that ended
 	ExitDetail string            `json:"exit_detail,omitempty"`
-	Spec       *workload.Spec    `json:"spec,omitempty"` // in inspect only
+	Spec       *workload.Spec    `json:"spec,omitempty"`    // in inspect only
+	Checked    *Checked          `json:"checked,omitempty"` // of one that is verified
 }
 
 // Counts are tasks by where they stand; they sum to Total.
@@ -87,6 +88,7 @@ type Why struct {
 
 	Steps   []WhyStep   `json:"steps"`
 	Pending *WhyAuction `json:"pending,omitempty"` // the last auction of a lot that still wants slots
+	Votes   []WhyVote   `json:"votes,omitempty"`   // of a task of a workload that is verified
 }
 
 // WhyStep is one thing that happened.

@@ -245,7 +245,7 @@ func (l *Leader) awardMessage(a *ledger.Award, index uint64, grant int64, slots 
 	var spec workload.Signed
 	err := l.withOutline(id, func(s *ledger.State, v *ledger.View, _ int) {
 		spec = v.Signed
-		msg.Home, msg.Payer, msg.Last = v.Home, v.Payer, v.Tasks.Open == 0
+		msg.Home, msg.Payer, msg.Last = v.Home, v.Payer, v.Waiting == 0
 		msg.Holders = holders(l.cfg.Cell.Voters(), v.Home)
 		msg.After = afterOutputs(s, v, l.cfg.Cell.Voters())
 	})

@@ -335,7 +335,7 @@ func deskLot(lot ledger.Lot) *scheduler.Lot {
 	return &scheduler.Lot{
 		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host,
 		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since + youth*int64(lot.Live), Avoid: lot.Faulted,
-		Require: lot.Spec.Require, Countersign: lot.Spec.Countersign,
+		Require: lot.Spec.Require, Countersign: lot.Spec.Countersign, Own: lot.Spec.VerifyBy != nil, Barred: lot.Barred,
 	}
 }
 

@@ -131,6 +131,7 @@ func (l *Leader) view(s *ledger.State, v *ledger.View) *api.Workload {
 	for _, t := range v.Nodes {
 		w.Placed = append(w.Placed, api.Placed{Node: t.Node, Name: l.people(s).name(t.Node), Slots: t.Slots, Tasks: t.Done, Rate: t.High, Cost: t.Cost})
 	}
+	w.Checked = l.checked(s, v)
 	if v.Tasks.Total == 1 && v.Phase.Ended() {
 		w.ExitCode, w.ExitDetail = exitCode(s.Segments(v.ID), v.Phase)
 	}
@@ -330,6 +331,7 @@ func explain(s people, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
 	if w.Task != nil {
 		out.Phase = phaseOf(w.Task.State)
 	}
+	out.Votes = votes(s, w.Task)
 	for _, step := range w.Steps {
 		out.Steps = append(out.Steps, explainStep(s, w, &step))
 	}

@@ -48,7 +48,7 @@ func (l *Leader) HandleTake(ctx context.Context, from workload.PeerID, m *wire.T
 	var slots int
 	err = l.withOutline(m.Ref.Workload, func(_ *ledger.State, v *ledger.View, live int) {
 		if !v.Phase.Ended() {
-			open, slots = v.Tasks.Open, live
+			open, slots = v.Waiting, live
 		}
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func (l *Leader) endSlot(ctx context.Context, ref wire.SlotRef, slot *ledger.Slo
 // HandleClose records results: the segment, and up to a bound all that it
 // refers to, is on a majority of the voters before the close is committed.
 func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.CloseMsg) (*wire.Closed, error) {
-	segment, ref, err := openSegment(l.cfg.Memo, from, m)
+	segment, ref, vote, err := openSegment(l.cfg.Memo, from, m)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +141,7 @@ func (l *Leader) HandleClose(ctx context.Context, from workload.PeerID, m *wire.
 		return nil, err
 	}
 	cmd := closeCommand(m, segment, ref, Total(segment.Blobs()) <= workload.KeepAutoLimit)
+	cmd.Vote = vote
 	if err := l.keepResults(ctx, from, m, segment, cmd); err != nil {
 		return nil, err
 	}
@@ -194,28 +195,33 @@ func (l *Leader) recorded(from workload.PeerID, id workload.ID, ref workload.Ref
 // recentSegments is how far back a repeated report is looked for.
 const recentSegments = 256
 
-// openSegment checks that the worker signed what it sent.
-func openSegment(memo *workload.Memo, from workload.PeerID, m *wire.CloseMsg) (*workload.Segment, workload.Ref, error) {
+// openSegment checks that the worker signed what it sent. It returns the vote that
+// was signed, zero for none.
+func openSegment(memo *workload.Memo, from workload.PeerID, m *wire.CloseMsg) (segment *workload.Segment, ref workload.Ref, vote workload.Digest, err error) {
 	var statement wire.Statement
-	var segment workload.Segment
+	segment = new(workload.Segment)
 	if m.Sig.By != from {
-		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "results are reported by the node that signed them")
+		return nil, ref, vote, wire.Errorf(wire.Unauthorized, "results are reported by the node that signed them")
 	}
 	if err := memo.Verify(workload.DomainResult, m.Sig); err != nil {
-		return nil, workload.Ref{}, wire.Errorf(wire.Unauthorized, "%v", err)
+		return nil, ref, vote, wire.Errorf(wire.Unauthorized, "%v", err)
 	}
 	if err := wire.Unmarshal(m.Sig.Payload, &statement); err != nil {
-		return nil, workload.Ref{}, err
+		return nil, ref, vote, err
 	}
-	if err := wire.Unmarshal(m.Segment, &segment); err != nil {
-		return nil, workload.Ref{}, err
+	if err := wire.Unmarshal(m.Segment, segment); err != nil {
+		return nil, ref, vote, err
 	}
-	ref := blob.RefOf(m.Segment)
-	if statement.Ref != m.Ref || statement.Segment != ref || statement.Results != receipt.RootOf(receipt.ResultsOf(&segment)) ||
+	ref = blob.RefOf(m.Segment)
+	results := receipt.ResultsOf(segment)
+	if statement.Ref != m.Ref || statement.Segment != ref || statement.Results != receipt.RootOf(results) ||
 		segment.Node != from || segment.Workload != m.Ref.Workload || segment.Slot != m.Ref.Slot {
-		return nil, ref, wire.Errorf(wire.Malformed, "the signed statement is about something else")
+		return nil, ref, vote, wire.Errorf(wire.Malformed, "the signed statement is about something else")
 	}
-	return &segment, ref, nil
+	if !statement.Vote.IsZero() && (len(results) != 1 || statement.Vote != receipt.VoteOf(&results[0])) {
+		return nil, ref, vote, wire.Errorf(wire.Malformed, "the signed vote is not for the result that came with it")
+	}
+	return segment, ref, statement.Vote, nil
 }
 
 // closeCommand sums a segment up for the ledger.

@@ -51,7 +51,7 @@ func (r *report) add(result *workload.TaskResult) {
 	r.count++
 	r.batch = append(r.batch, *result)
 	r.bytes += inlineBytes(result) + 256
-	if len(r.batch) >= segmentResults || r.bytes >= segmentBytes || time.Since(r.since) >= segmentWait {
+	if len(r.batch) >= segmentResults || r.s.spec.VerifyBy != nil || r.bytes >= segmentBytes || time.Since(r.since) >= segmentWait {
 		r.flush()
 	}
 }
@@ -127,9 +127,13 @@ func (r *report) sendSegment(batch []workload.TaskResult) error {
 	if err != nil {
 		return err
 	}
-	statement := wire.MustMarshal(wire.Statement{Ref: r.s.ref, Segment: ref, Results: receipt.RootOf(receipt.ResultsOf(&segment))})
+	results := receipt.ResultsOf(&segment)
+	statement := wire.Statement{Ref: r.s.ref, Segment: ref, Results: receipt.RootOf(results)}
+	if r.s.spec.VerifyBy != nil && len(results) == 1 {
+		statement.Vote = receipt.VoteOf(&results[0])
+	}
 	msg := wire.CloseMsg{
-		Ref: r.s.ref, Segment: payload, Sig: r.s.w.cfg.Memo.Sign(workload.DomainResult, statement, r.s.w.cfg.Key),
+		Ref: r.s.ref, Segment: payload, Sig: r.s.w.cfg.Memo.Sign(workload.DomainResult, wire.MustMarshal(statement), r.s.w.cfg.Key),
 		Offer: r.s.freedSince(),
 	}
 	for {

@@ -1,11 +1,29 @@
 package specfile
 
 import (
+	"strings"
+
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
 const hintRequire = "write tpm or snp, or {level: tpm, measurements: [pcr7=HEX], evidence_age: 10m}"
+
+// verifyBy reads how many nodes run each task and must agree.
+func (r *reader) verifyBy(spec *workload.Spec) func(*document.Node) {
+	return func(n *document.Node) {
+		var text string
+		if r.text("verify_by", 16, &text)(n); text == "" {
+			return
+		}
+		by, err := workload.ParseVerifyBy(text)
+		if err != nil {
+			r.fail(n.Pos, "write 2of3", "%s", strings.Replace(err.Error(), "verify-by", "verify_by", 1))
+			return
+		}
+		spec.VerifyBy = by
+	}
+}
 
 // require reads what nodes must prove: a level, or a map of level, measurements
 // and how old evidence may be.

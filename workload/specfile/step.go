@@ -50,6 +50,7 @@ func (r *reader) stepFields(s *Step) map[string]func(*document.Node) {
 		"after":        r.after(s),
 		"require":      r.require(spec),
 		"countersign":  r.flag("countersign", &spec.Countersign),
+		"verify_by":    r.verifyBy(spec),
 		"seal":         r.flag("seal", &s.Seal),
 		"seal_helpers": r.text("seal_helpers", 1024, &s.SealHelpers),
 		"secrets":      r.pairs("secrets", workload.MaxSecrets, workload.SecretName, &s.Secrets),

@@ -1,0 +1,57 @@
+package ledger
+
+import "github.com/perrin-mesh/perrin/workload"
+
+// Checked sums up what the nodes of a workload that is verified agreed on.
+type Checked struct {
+	Accepted uint32 // tasks that ended with a result on which enough nodes agree
+	Alike    uint32 // of those, tasks of which two of these nodes have one operator
+	Split    uint32 // tasks that failed because too few agreed
+	Differs  uint32 // results that were not the accepted ones, and
+	Who      []Dissent
+}
+
+// Dissent is one result that was not the accepted one.
+type Dissent struct {
+	Node workload.PeerID
+	Task uint32
+}
+
+// maxDissents is how many Checked.Who names.
+const maxDissents = 16
+
+// Checked returns what came of comparing results; false when the workload is not
+// verified, or not known. Who operates a node is what the ledger knows of it now.
+func (s *State) Checked(id workload.ID) (Checked, bool) {
+	var c Checked
+	l := s.loads[id]
+	if l == nil || !l.verified() {
+		return c, false
+	}
+	ops := s.operators(nil)
+	firms := map[uint32]map[workload.PeerID]int{}
+	for i := range l.Segments {
+		g := &l.Segments[i]
+		switch {
+		case g.Vote == nil:
+		case g.Vote.Verdict == Differs:
+			if c.Differs++; len(c.Who) < maxDissents {
+				c.Who = append(c.Who, Dissent{g.Node, g.Vote.Task})
+			}
+		case g.Vote.Verdict == Agrees:
+			if firms[g.Vote.Task] == nil {
+				firms[g.Vote.Task] = map[workload.PeerID]int{}
+			}
+			firms[g.Vote.Task][ops.of(g.Node)]++
+		case len(g.Failed) > 0 && g.Failed[0].Exit == workload.NoAgreement:
+			c.Split++
+		}
+	}
+	for _, of := range firms {
+		c.Accepted++
+		if len(of) < int(l.Spec.VerifyBy.Agree) {
+			c.Alike++
+		}
+	}
+	return c, true
+}

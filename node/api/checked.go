@@ -1,0 +1,33 @@
+package api
+
+import "github.com/perrin-mesh/perrin/workload"
+
+// Checked sums up what the nodes agreed on that ran the tasks of a workload which
+// its owner wants verified.
+type Checked struct {
+	By       string    `json:"by"`              // "2of3"
+	Accepted uint32    `json:"accepted"`        // tasks that ended with a result on which enough nodes agree
+	Alike    uint32    `json:"alike,omitempty"` // of those, tasks of which two of these nodes have one operator
+	Split    uint32    `json:"split,omitempty"` // tasks that failed because too few agreed
+	Differs  uint32    `json:"differs,omitempty"`
+	Who      []Dissent `json:"who,omitempty"` // the first 16 whose results were not the accepted ones: they are not paid
+}
+
+// Dissent is one result that was not the accepted one.
+type Dissent struct {
+	Node workload.PeerID `json:"node"`
+	Name string          `json:"name"`
+	Task uint32          `json:"task"`
+}
+
+// WhyVote is the result that one node returned for a task. The verdict is empty
+// while it is not known which one counts.
+type WhyVote struct {
+	Node    workload.PeerID `json:"node"`
+	Name    string          `json:"name"`
+	Verdict string          `json:"verdict,omitempty"` // agrees, differs or unjudged
+	Exit    workload.Exit   `json:"exit"`
+	Code    int32           `json:"code"`
+	Result  workload.Digest `json:"result"` // of all that counts in it
+	Cost    int64           `json:"cost"`   // micro-credits
+}
