@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"sync"
 	"time"
 
@@ -150,12 +149,15 @@ func (n *Node) fillResults(ctx context.Context, id workload.ID, tasks []api.Task
 // placeSplit takes out the result of a task on which no two nodes, or too few,
 // agree: what one of them returned is none.
 func placeSplit(tasks []api.Task, segments []ledger.Segment) {
+	if len(tasks) == 0 {
+		return
+	}
 	for i := range segments {
 		for _, f := range segments[i].Failed {
-			if f.Exit == workload.NoAgreement {
-				place(tasks, &workload.TaskResult{
-					Index: f.Index, Attempt: math.MaxUint32, Exit: workload.NoAgreement, Detail: "the nodes that ran it do not agree",
-				})
+			if at := int(f.Index) - int(tasks[0].Index); f.Exit == workload.NoAgreement && at >= 0 && at < len(tasks) {
+				tasks[at].Result = &workload.TaskResult{
+					Index: f.Index, Attempt: f.Attempt, Exit: workload.NoAgreement, Detail: "the nodes that ran it do not agree",
+				}
 			}
 		}
 	}

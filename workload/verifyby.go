@@ -10,8 +10,8 @@ import (
 // VerifyBy has each task run on several nodes: its result counts once Agree of
 // them, of at most Of, returned the same one.
 type VerifyBy struct {
-	Agree uint32 `cbor:"1,keyasint" json:"agree"`
-	Of    uint32 `cbor:"2,keyasint" json:"of"`
+	Agree uint32 `cbor:"1,keyasint" json:"agree"` // nodes that must return the same: at least 2, and more than half of Of
+	Of    uint32 `cbor:"2,keyasint" json:"of"`    // nodes that run a task at most, the spec's retries not counted
 }
 
 // Bounds of a VerifyBy, and of a workload that has one: each task is at most

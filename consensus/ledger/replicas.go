@@ -123,14 +123,11 @@ type operators struct {
 
 func (s *State) operators(e *entry) *operators {
 	o := &operators{s: s, shown: map[workload.PeerID]workload.PeerID{}}
-	var first *Member
+	firms := map[workload.PeerID]bool{}
 	for _, m := range s.members {
-		if first == nil {
-			first = m
-		}
-		o.many = o.many || m.Operator != first.Operator
+		firms[m.Operator] = true
 	}
-	if !o.many || s.rules.OpenCert == nil || e == nil {
+	if o.many = len(firms) > 1; !o.many || s.rules.OpenCert == nil || e == nil {
 		return o
 	}
 	for _, raw := range e.certs {

@@ -54,7 +54,7 @@ func TestResultsMustBeTheirWorkersOwn(t *testing.T) {
 	for name, c := range tests {
 		m, from := closing(t)
 		c.change(m, &from)
-		if _, _, err := openSegment(nil, from, m); !errors.Is(err, c.want) {
+		if _, _, _, err := openSegment(nil, from, m); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
 	}
@@ -62,7 +62,7 @@ func TestResultsMustBeTheirWorkersOwn(t *testing.T) {
 
 func TestCloseSumsASegmentUp(t *testing.T) {
 	m, from := closing(t)
-	segment, ref, err := openSegment(nil, from, m)
+	segment, ref, _, err := openSegment(nil, from, m)
 	if err != nil {
 		t.Fatal(err)
 	}
