@@ -144,7 +144,8 @@ func (s *State) grant(e *entry, l *load, c *Award) {
 // number stays unused.
 func (s *State) grantReplicas(e *entry, l *load, c *Award) {
 	room := l.Spec.Slots() - min(l.Spec.Slots(), uint32(len(l.slots)))
-	p := s.picker(e, l, c.Bids)
+	p := s.picker(l)
+	p.bid(e, c.Bids)
 	first := make([][]Run, len(c.Slots))
 	granted, last := uint32(0), uint32(0)
 	for i, as := range c.Slots {

@@ -28,7 +28,7 @@ func (s *State) Checked(id workload.ID) (Checked, bool) {
 	if l == nil || !l.verified() {
 		return c, false
 	}
-	ops := s.operators(nil)
+	ops := s.operators(l)
 	firms := map[uint32]map[workload.PeerID]int{}
 	for i := range l.Segments {
 		g := &l.Segments[i]

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -25,9 +26,6 @@ type poll struct {
 
 // verified reports whether each task runs on several nodes.
 func (l *load) verified() bool { return l.Spec.VerifyBy != nil }
-
-// units is how many numbers there are for what the sets hold.
-func (l *load) units() uint32 { return l.total() * l.Spec.Runs() }
 
 // taskOf and laneOf read the number of a replica.
 func (l *load) taskOf(unit uint32) uint32 { return unit % l.total() }
@@ -118,24 +116,30 @@ func (l *load) ran(p *poll, held int, is func(workload.PeerID) bool) bool {
 type operators struct {
 	s     *State
 	shown map[workload.PeerID]workload.PeerID // by certificates that come with the command
-	many  bool                                // the cell's members have several
+	many  bool                                // there are several
 }
 
-func (s *State) operators(e *entry) *operators {
-	o := &operators{s: s, shown: map[workload.PeerID]workload.PeerID{}}
+func (s *State) operators(l *load) *operators {
+	o := &operators{s: s}
 	firms := map[workload.PeerID]bool{}
 	for _, m := range s.members {
 		firms[m.Operator] = true
 	}
-	if o.many = len(firms) > 1; !o.many || s.rules.OpenCert == nil || e == nil {
-		return o
+	o.many = l.Mixed || len(firms) > 1
+	return o
+}
+
+// learn reads who operates nodes from certificates that come with a command.
+func (o *operators) learn(certs [][]byte) {
+	o.shown = map[workload.PeerID]workload.PeerID{}
+	if o.s.rules.OpenCert == nil {
+		return
 	}
-	for _, raw := range e.certs {
-		if c, err := s.rules.OpenCert(raw); err == nil {
+	for _, raw := range certs {
+		if c, err := o.s.rules.OpenCert(raw); err == nil {
 			o.shown[c.Node] = c.Operator
 		}
 	}
-	return o
 }
 
 // of is the operator of a node; one that is not known counts as its own.
@@ -160,14 +164,33 @@ type picker struct {
 	fresh   map[uint32]int    // replicas of a task that this award gave
 }
 
-func (s *State) picker(e *entry, l *load, bids []workload.Signed) *picker {
-	p := &picker{l: l, ops: s.operators(e), fresh: map[uint32]int{}}
+func (s *State) picker(l *load) *picker {
+	return &picker{l: l, ops: s.operators(l), fresh: map[uint32]int{}}
+}
+
+// bid tells the picker who bid in an auction. A member's operator that nobody had
+// before makes them several.
+func (p *picker) bid(e *entry, bids []workload.Signed) {
+	p.ops.learn(e.certs)
 	for _, b := range bids {
-		if op := p.ops.of(b.By); p.ops.many && !slices.Contains(p.bidders, op) {
+		if op := p.ops.of(b.By); !slices.Contains(p.bidders, op) {
 			p.bidders = append(p.bidders, op)
 		}
 	}
-	return p
+	own := func(op workload.PeerID) bool { return p.ops.isMembers(op) }
+	if !p.ops.many && !(len(p.bidders) == 0 || len(p.bidders) == 1 && own(p.bidders[0])) {
+		p.l.Mixed, p.ops.many = true, true
+	}
+}
+
+// isMembers reports whether a member of the cell has the operator.
+func (o *operators) isMembers(op workload.PeerID) bool {
+	for _, m := range o.s.members {
+		if m.Operator == op {
+			return true
+		}
+	}
+	return false
 }
 
 // may reports whether a node may run a replica of a task: it has not before, and
@@ -214,7 +237,7 @@ func (p *picker) pick(node workload.PeerID, count uint32) (out []Run) {
 // shunned returns the nodes that may run none of the replicas that are open, and
 // among the cell's members those of which the same is true of their operator.
 func (s *State) shunned(l *load) (nodes, alike []workload.PeerID) {
-	ops := s.operators(nil)
+	ops := s.operators(l)
 	var firms []workload.PeerID
 	seen := false
 	for _, set := range []*runSet{&l.retry, &l.fresh} {
@@ -247,13 +270,20 @@ func (s *State) shunned(l *load) (nodes, alike []workload.PeerID) {
 		}
 	}
 	if ops.many {
-		for _, m := range s.Members() {
-			if slices.Contains(firms, m.Operator) && !slices.Contains(nodes, m.Node) {
-				alike = append(alike, m.Node)
-			}
-		}
+		alike = ops.run(firms, nodes)
 	}
 	return nodes, alike
+}
+
+// run lists the known nodes of some operators, but for those in not.
+func (o *operators) run(firms, not []workload.PeerID) (out []workload.PeerID) {
+	known := slices.Concat(sortedPeers(maps.Keys(o.s.members)), sortedPeers(maps.Keys(o.s.certs)))
+	for _, n := range known {
+		if slices.Contains(firms, o.of(n)) && !slices.Contains(not, n) && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // countReplicated counts the tasks of a workload that is verified. Of those that

@@ -27,7 +27,7 @@ func (s *State) take(e *entry, c *Take) *Reject {
 	case sl.Spent:
 		return rejectf(SlotSpent, "slot %d of %s: its node failed a task", c.Slot, c.Workload)
 	}
-	runs := s.nextRuns(e, l, sl, c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
+	runs := s.nextRuns(l, sl, c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
 	if sl.open.n == 0 {
 		sl.Since = e.at
 	}
@@ -42,9 +42,9 @@ func (s *State) take(e *entry, c *Take) *Reject {
 }
 
 // nextRuns takes what a slot runs next out of what is open.
-func (s *State) nextRuns(e *entry, l *load, sl *slot, count uint32, most int) []Run {
+func (s *State) nextRuns(l *load, sl *slot, count uint32, most int) []Run {
 	if l.verified() {
-		return s.picker(e, l, nil).pick(sl.Node, min(count, uint32(most)))
+		return s.picker(l).pick(sl.Node, min(count, uint32(most)))
 	}
 	return l.popOpen(count, most)
 }

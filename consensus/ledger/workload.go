@@ -42,6 +42,7 @@ type Record struct {
 	KeptRetry  uint32               `cbor:"28,keyasint"`           // ranges in the segments' Retried
 	Dropped    uint32               `cbor:"29,keyasint,omitempty"` // auctions that gave slots and are not kept
 	Token      *LoadToken           `cbor:"30,keyasint,omitempty"`
+	Mixed      bool                 `cbor:"40,keyasint,omitempty"` // verified, and a node of another operator than all members' has bid
 }
 
 // Slot is one live slot of a workload.

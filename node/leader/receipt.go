@@ -107,6 +107,9 @@ func segmentOf(g *ledger.Segment) receipt.Segment {
 		Slot: g.Slot, Node: g.Node, At: g.At, Rate: g.Rate, PaidMs: g.Paid, Cost: g.Cost, Usage: g.Usage, Ref: g.Ref,
 		Done: g.Done, Retried: g.Retried, Statement: g.Sig.Payload, Sig: g.Sig.Sig,
 	}
+	if v := g.Vote; v != nil {
+		out.Vote = &receipt.Vote{Task: v.Task, Attempt: v.Attempt, Exit: v.Exit, Code: v.Code, Result: v.Result, Verdict: string(v.Verdict)}
+	}
 	for _, f := range g.Failed {
 		out.Failed = append(out.Failed, receipt.Failed{Task: f.Index, Attempt: f.Attempt, Exit: f.Exit, Code: f.Code})
 	}

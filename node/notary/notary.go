@@ -48,7 +48,7 @@ func openResult(payload []byte) (receipt.Signed, error) {
 	if err := wire.Unmarshal(payload, &st); err != nil {
 		return receipt.Signed{}, err
 	}
-	return receipt.Signed{Workload: st.Ref.Workload, Slot: st.Ref.Slot, Fence: st.Ref.Fence, Ref: st.Segment, Results: st.Results}, nil
+	return receipt.Signed{Workload: st.Ref.Workload, Slot: st.Ref.Slot, Fence: st.Ref.Fence, Ref: st.Segment, Results: st.Results, Vote: st.Vote}, nil
 }
 
 func openCert(raw []byte) (receipt.Cert, error) {

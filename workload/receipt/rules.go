@@ -38,6 +38,7 @@ type Signed struct {
 	Fence    workload.Fence
 	Ref      workload.Ref
 	Results  workload.Digest // RootOf; zero of a version that did not name them
+	Vote     workload.Digest // VoteOf the one result of a workload that is verified
 }
 
 // Cert is what a chain of certificates says.

@@ -130,7 +130,18 @@ type Segment struct {
 	Retried   []workload.Range `json:"retried,omitempty"`
 	Statement []byte           `json:"statement"` // what the node signed
 	Sig       []byte           `json:"sig"`
+	Vote      *Vote            `json:"vote,omitempty"` // of a workload that is verified
 	Results   []Result         `json:"results,omitempty"`
+}
+
+// Vote is the one result of a segment of a workload that is verified.
+type Vote struct {
+	Task    uint32          `json:"task"`
+	Attempt uint32          `json:"attempt"`
+	Exit    workload.Exit   `json:"exit"`
+	Code    int32           `json:"code"`
+	Result  workload.Digest `json:"result"`            // VoteOf it
+	Verdict string          `json:"verdict,omitempty"` // agrees, differs (and is not paid), or unjudged
 }
 
 // Failed is an attempt that is not tried again.

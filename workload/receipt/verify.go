@@ -96,16 +96,17 @@ func Verify(rules *Rules, raw []byte, opt Options) (*Report, error) {
 		Workload: c.rec.Workload, Mesh: c.rec.Mesh, Owner: c.rec.Spec.By, Phase: c.rec.Phase, Tasks: c.rec.Tasks,
 		Cost: c.rec.Cost, Ended: c.rec.Ended,
 	}
-	for _, link := range []struct {
-		name string
-		do   func() (string, error)
-	}{
+	links := []link{
 		{"envelope", c.envelope}, {"certificates", c.certificates}, {"owner's spec", c.ownersSpec}, {"bids", c.bids},
 		{"clearing replayed", c.clearing}, {"award", c.award},
 		{"countersigned", c.countersigned}, {"fence", c.fence}, {"evidence", c.evidence},
 		{"isolation", c.isolation}, {"usage", c.usage}, {"outputs", c.outputs}, {"price", c.price},
 		{"result", c.result}, {"cell's record", c.cell},
-	} {
+	}
+	if c.spec.VerifyBy != nil {
+		links = slices.Insert(links, len(links)-1, link{"checked", c.checked})
+	}
+	for _, link := range links {
 		detail, err := link.do()
 		l := Link{Name: link.name, Status: Holds, Detail: detail}
 		if err != nil {
@@ -118,6 +119,12 @@ func Verify(rules *Rules, raw []byte, opt Options) (*Report, error) {
 	}
 	report.Root = c.root()
 	return report, nil
+}
+
+// link is one link and how it is checked.
+type link struct {
+	name string
+	do   func() (string, error)
 }
 
 // openSegments decodes what each worker signed, and verifies it.

@@ -21,7 +21,11 @@ func (c *check) price() (string, error) {
 		if c.spec.MaxPrice > 0 && g.Rate > c.spec.MaxPrice {
 			return "", fmt.Errorf("segment %d: at a rate of %d, the owner's limit is %d", i, g.Rate, c.spec.MaxPrice)
 		}
-		if want := max(0, c.rules.Charge(g.Rate, g.PaidMs)); g.Cost != want {
+		want := max(0, c.rules.Charge(g.Rate, g.PaidMs))
+		if g.Vote != nil && g.Vote.Verdict == differs {
+			want = 0
+		}
+		if g.Cost != want {
 			return "", fmt.Errorf("segment %d: it cost %d, the tariff gives %d for %d ms", i, g.Cost, want, g.PaidMs)
 		}
 		if sum > math.MaxInt64-g.Cost {

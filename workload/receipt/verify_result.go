@@ -202,6 +202,9 @@ func (c *check) result() (string, error) {
 		if c.signed[i].Ref != g.Ref {
 			return "", fmt.Errorf("segment %d: %s signed another one", i, c.name(g.Node))
 		}
+		if g.Vote != nil {
+			continue // see checked
+		}
 		if err := g.sorted(); len(g.Results) > 0 && err != nil {
 			return "", fmt.Errorf("segment %d: %w", i, err)
 		}
