@@ -63,7 +63,7 @@ func (c *check) checked() (string, error) {
 		detail += fmt.Sprintf("; on %d too few do", split)
 	}
 	if differ > 0 {
-		detail += fmt.Sprintf("; %s else, and are not paid", workload.Counted(differ, "result says something"))
+		detail += fmt.Sprintf("; not paid, as it says something else: %s", workload.Counted(differ, "result"))
 	}
 	return detail, nil
 }
