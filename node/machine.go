@@ -236,6 +236,9 @@ func (n *Node) candidates(host *sandbox.Host, data string, log *slog.Logger) (ou
 		}
 		n.onClose("images", r.Close)
 		out = append(out, r)
+		if wants(workload.GVisor) {
+			out = append(out, r.GVisor())
+		}
 	}
 	hardware, emulated := vm.New(vm.Config{Host: host, Dir: data, Logger: log})
 	if wants(workload.VM) {

@@ -18,12 +18,17 @@ const (
 	Wasm    Kind = "wasm"
 	Process Kind = "process"
 	OCI     Kind = "oci"
+	// GVisor is an image whose system calls gVisor answers in place of the machine's kernel.
+	GVisor Kind = "oci-gvisor"
 	// VM is a Linux kernel with its parts, on a processor's own virtualization.
 	VM Kind = "vm"
 	// EmulatedVM is a VM whose processor a node may emulate: many times slower,
 	// and no stronger a wall than a process has.
 	EmulatedVM Kind = "vm-tcg"
 )
+
+// Image reports whether programs of the kind are container images.
+func (k Kind) Image() bool { return k == OCI || k == GVisor }
 
 // Virtual reports whether programs of the kind are virtual machines.
 func (k Kind) Virtual() bool { return k == VM || k == EmulatedVM }
@@ -195,7 +200,7 @@ func (s *Spec) validateProgram() error {
 	switch {
 	case s.Version != SpecVersion:
 		return fmt.Errorf("version: this node speaks %d, got %d", SpecVersion, s.Version)
-	case p.Kind != Wasm && p.Kind != Process && p.Kind != OCI && !p.Kind.Virtual():
+	case p.Kind != Wasm && p.Kind != Process && !p.Kind.Image() && !p.Kind.Virtual():
 		return fmt.Errorf("program.kind: %.20q has no runner in this version; want %q, %q, %q or %q", p.Kind, Wasm, Process, OCI, VM)
 	case p.Host == "" && p.Blob.IsZero():
 		return errors.New("program: missing; name a .wasm file or a program")
@@ -213,7 +218,7 @@ func (s *Spec) validateProgram() error {
 
 func (p *Program) validateLayers() error {
 	switch {
-	case len(p.Layers) > 0 && p.Kind != OCI:
+	case len(p.Layers) > 0 && !p.Kind.Image():
 		return errors.New("program.layers: only an image has layers")
 	case len(p.Layers) > MaxLayers:
 		return fmt.Errorf("program.layers: want at most %d, got %d", MaxLayers, len(p.Layers))

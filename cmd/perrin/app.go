@@ -231,7 +231,7 @@ func unknownVerb(cmd *cobra.Command, word string) error {
 
 func flagError(cmd *cobra.Command, err error) error {
 	var wrong *pflag.InvalidValueError
-	if errors.As(err, &wrong) && strings.Contains(wrong.GetFlag().Value.Type(), "int") {
+	if errors.As(err, &wrong) && (strings.Contains(wrong.GetFlag().Value.Type(), "int") || wrong.GetFlag().Value.Type() == "count") {
 		err = fmt.Errorf("--%s: want a whole number, got %.80q", wrong.GetFlag().Name, wrong.GetValue())
 	}
 	return &failure{err: err, code: exitUsage, hint: "see `" + cmd.CommandPath() + " --help`"}

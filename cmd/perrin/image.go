@@ -18,17 +18,27 @@ import (
 	"github.com/perrin-mesh/perrin/workload/oci/source"
 )
 
-// imagePrefix begins the name of a container image.
-const imagePrefix = "oci:"
+// imageKinds are the prefixes of a PROGRAM that is a container image.
+var imageKinds = []workload.Kind{workload.OCI, workload.GVisor}
+
+// imageName splits a PROGRAM such as oci:alpine; ok tells whether it is one.
+func imageName(arg string) (kind workload.Kind, name string, ok bool) {
+	for _, kind := range imageKinds {
+		if name, is := strings.CutPrefix(arg, string(kind)+":"); is {
+			return kind, name, true
+		}
+	}
+	return "", "", false
+}
 
 // findImage reads the name of an image, which is looked for once a mesh is there.
-func findImage(arg string) (program, error) {
-	name, err := source.ParseName(strings.TrimPrefix(arg, imagePrefix))
+func findImage(kind workload.Kind, text string) (program, error) {
+	name, err := source.ParseName(text)
 	if err != nil {
 		return program{}, imageError(err)
 	}
 	short := name.Short()
-	return program{Program: workload.Program{Kind: workload.OCI, Name: short[:min(len(short), 255)]}, image: &name}, nil
+	return program{Program: workload.Program{Kind: kind, Name: short[:min(len(short), 255)]}, image: &name}, nil
 }
 
 // imageError adds what to do about an image that cannot be had.
@@ -78,6 +88,7 @@ func (a *app) putImage(ctx context.Context, up *uploader, j *job) error {
 		known.put(name.Digest(), p, arch)
 		known.put(string(src.Image.Digest), p, arch)
 	}
+	p.Kind = j.program.Kind
 	j.spec.Program = p
 	j.program.arch = arch
 	j.program.placeOn(&j.spec)

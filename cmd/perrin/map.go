@@ -51,6 +51,10 @@ is 0 when all succeeded and 1 otherwise. Flags stand before PROGRAM.`,
 		Annotations:       map[string]string{answersForProgram: "yes"},
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := f.spare.word(cmd.Flags(), args)
+			if err != nil {
+				return flagError(cmd, err)
+			}
 			return a.mapInputs(cmd.Context(), &f, args, cmd)
 		},
 	}

@@ -43,11 +43,12 @@ func findProgram(arg string, getenv func(string) string) (program, error) {
 	if kind, files, ok := virtualProgram(arg); ok {
 		return findVirtual(kind, files)
 	}
+	if kind, name, ok := imageName(arg); ok {
+		return findImage(kind, name)
+	}
 	switch {
 	case arg == "" || strings.ContainsRune(arg, 0):
 		return program{}, usagef("perrin run -- echo hi", "PROGRAM is empty")
-	case strings.HasPrefix(arg, imagePrefix):
-		return findImage(arg)
 	case strings.Contains(arg, "/"):
 		return programAt(arg)
 	case strings.HasSuffix(arg, ".wasm"):
@@ -65,7 +66,7 @@ func findProgram(arg string, getenv func(string) string) (program, error) {
 		return shipped(arg)
 	}
 	if strings.Trim(arg, "0123456789") == "" {
-		return program{}, usagef("a number that is meant for --spare is written --spare="+arg, "no program %.60q", arg)
+		return program{}, usagef("a number belongs to the flag before it, as in --spare "+arg, "no program %.60q", arg)
 	}
 	p := named(arg)
 	p.unknown = true

@@ -38,6 +38,9 @@ func reasonText(r workload.Reason) string {
 		if r.Note == string(workload.VM) {
 			return "has no KVM, or no QEMU, to run a virtual machine (--allow-tcg lets nodes emulate its processor)"
 		}
+		if r.Note == string(workload.GVisor) {
+			return "has no gVisor (runsc) that passed its self-test"
+		}
 		return fmt.Sprintf("cannot run %s programs", orElse(r.Note, "such"))
 	}
 	if text, ok := reasonWords[r.Code]; ok {

@@ -42,6 +42,8 @@ program runs on a mesh of one node inside this command.`,
 			"zcat big.gz | perrin run -- wc -l",
 			"perrin run -- oci:alpine:3.20 sh -c 'cat /etc/os-release'",
 			"perrin run -- oci:./image.tar train data.csv",
+			"perrin run --isolation gvisor -- oci:alpine:3.20 sh -c dmesg",
+			"perrin run --spare 2 -- ./render frame.blend",
 			"perrin run --memory 1GiB -- vm:vmlinuz+initrd.img+root.ext4 -- uname -r",
 			"perrin run --seal --secret token=token.txt -- ./report data.csv",
 			"perrin run --countersign -- ./report data.csv",
@@ -53,6 +55,10 @@ program runs on a mesh of one node inside this command.`,
 		Annotations:       map[string]string{answersForProgram: "yes"},
 		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := s.spare.word(cmd.Flags(), args)
+			if err != nil {
+				return flagError(cmd, err)
+			}
 			return a.run(cmd.Context(), &s, interactive, args)
 		},
 	}
@@ -87,6 +93,9 @@ func (a *app) prepare(s *shape, args []string) (*job, error) {
 	p, err := findProgram(args[0], a.env)
 	if err == nil && s.allowTCG {
 		err = p.allowTCG()
+	}
+	if err == nil {
+		err = p.isolate(s.isolation)
 	}
 	if err != nil {
 		return nil, err

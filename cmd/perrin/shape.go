@@ -15,7 +15,7 @@ type shape struct {
 	name        string
 	cores       int32
 	threads     int32
-	spare       int32
+	spare       spareCount
 	share       bool
 	cpuLimit    string
 	memory      string
@@ -34,6 +34,7 @@ type shape struct {
 	noAutoInput bool
 	detach      bool
 	allowTCG    bool
+	isolation   string
 
 	seal    sealFlags
 	require requireFlag
@@ -50,8 +51,8 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", "", "a name for people (default: the program's)")
 	f.Int32Var(&s.cores, "cores", 0, "physical cores for each task (default 1)")
 	f.Int32Var(&s.threads, "threads", 0, "hyperthreads for each task, in place of cores")
-	f.Int32Var(&s.spare, "spare", 0, "the idle time of that many hyperthreads for each task: cheap, and taken back when anything else wants it")
-	f.Lookup("spare").NoOptDefVal = "1"
+	f.Var(&s.spare, "spare", "the idle time of a hyperthread, or of `N` of them, for each task: cheap, and taken back when anything else wants it")
+	f.Lookup("spare").NoOptDefVal = spareBare
 	f.BoolVar(&s.share, "share", false, "other owners who share too may run on the same cores")
 	f.StringVar(&s.cpuLimit, "cpu-limit", "", "CPU time at most for each task, such as 20% of a thread or 1.5 threads")
 	f.StringVar(&s.memory, "memory", "256MiB", "memory for each task; more ends it")
@@ -69,6 +70,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.keep, "keep-inputs", "auto", "copy program and inputs to the voters: auto (up to 64 MiB) or all")
 	f.BoolVar(&s.noAutoInput, "no-auto-input", false, "do not ship files that the arguments name")
 	f.BoolVar(&s.allowTCG, "allow-tcg", false, "let a node without KVM emulate a virtual machine's processor: slow, and no wall by itself")
+	f.StringVar(&s.isolation, "isolation", "", "the wall around an image's program: namespaces, on the machine's kernel (default), or gvisor, a kernel of its own in user space")
 	s.seal.register(f)
 	s.require.register(f)
 	f.BoolVar(&s.countersign, "countersign", false, "start nothing before a majority of the cell's voters has cleared the auction again and signed that")
@@ -126,7 +128,7 @@ func (s *shape) fillClass(r *workload.Resources) error {
 		flag  string
 		class workload.Class
 		cpus  int32
-	}{{"cores", workload.Core, s.cores}, {"threads", workload.Thread, s.threads}, {"spare", workload.Spare, s.spare}} {
+	}{{"cores", workload.Core, s.cores}, {"threads", workload.Thread, s.threads}, {"spare", workload.Spare, s.spare.n}} {
 		switch {
 		case !s.given(kind.flag):
 			continue

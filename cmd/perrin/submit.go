@@ -198,13 +198,14 @@ func (r *resolver) program(name string) (program, error) {
 		}
 		return findVirtual(kind, files)
 	}
-	switch {
-	case strings.HasPrefix(name, imagePrefix):
-		p, err := findImage(name)
+	if kind, image, ok := imageName(name); ok {
+		p, err := findImage(kind, image)
 		if p.image != nil && p.image.Path != "" {
 			p.image.Path = r.path(p.image.Path)
 		}
 		return p, err
+	}
+	switch {
 	case filepath.IsAbs(name):
 		return findProgram(name, r.env)
 	case strings.Contains(name, "/") || strings.HasSuffix(name, ".wasm"):

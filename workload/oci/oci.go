@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 
 	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/gvisor"
 	"github.com/perrin-mesh/perrin/workload/oci/image"
 	"github.com/perrin-mesh/perrin/workload/oci/roots"
 	"github.com/perrin-mesh/perrin/workload/process"
@@ -94,6 +95,11 @@ func (r *Runner) Probe(ctx context.Context) (string, error) {
 // Open unpacks the slot's image where that was not done yet, and prepares what
 // its attempts share.
 func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, error) {
+	return r.open(ctx, slot, nil)
+}
+
+// open is Open; runtime is what runs the image's programs, nil is this machine.
+func (r *Runner) open(ctx context.Context, slot runner.Slot, runtime *gvisor.Runtime) (runner.Session, error) {
 	img, err := readRecord(slot)
 	if err != nil {
 		return nil, invalid(err)
@@ -109,7 +115,7 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 		release()
 		return nil, invalid(fmt.Errorf("image %s: %w", img.Digest, err))
 	}
-	v.Release = release
+	v.Release, v.GVisor = release, runtime
 	return r.run.OpenView(ctx, slot, v)
 }
 

@@ -106,8 +106,9 @@ func (r *Runner) Open(_ context.Context, slot runner.Slot) (runner.Session, erro
 func (s *session) openGroup(r *Runner) (err error) {
 	slot, res := s.slot, s.slot.Spec.Resources
 	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
+	memory, pids := s.overhead()
 	s.group, err = r.host.NewGroup(name, sandbox.Limits{
-		Memory: res.Memory, Pids: int64(res.Pids), CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner), Nodes: slot.Nodes,
+		Memory: res.Memory + memory, Pids: int64(res.Pids) + pids, CPUs: slot.CPUs, Disk: res.Disk, Owner: owner(slot.Owner), Nodes: slot.Nodes,
 		Quota: res.Quota, Spare: res.Class == workload.Spare, Apart: res.Class != workload.Thread,
 	})
 	return err
@@ -174,7 +175,7 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 		return runner.Outcome{}, fmt.Errorf("attempt: %w", err)
 	}
 	out, err := s.run(ctx, a, work, end)
-	if rerr := errors.Join(sandbox.RemoveAll(work), sandbox.RemoveAll(s.scratch(work))); rerr != nil && err == nil {
+	if rerr := errors.Join(sandbox.RemoveAll(work), sandbox.RemoveAll(s.scratch(work)), sandbox.RemoveAll(s.bundle(work))); rerr != nil && err == nil {
 		err = fmt.Errorf("attempt: remove scratch: %w", rerr)
 	}
 	return out, err
@@ -201,13 +202,19 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	s.group.Reset()
 	before := s.group.Read()
 	over := end.Starting(ctx, s.group.Kill)
+	wrapped, err := s.wrap(&program, work)
+	if err != nil {
+		over()
+		return runner.Outcome{}, err
+	}
+	defer wrapped.Close()
 	proc, release, err := s.start(program)
 	over()
 	if err != nil && end.Ended() {
 		return s.outcome(end, sandbox.End{Broken: true}, before, ending.Limits{}, 0), nil
 	}
 	if ne := (*sandbox.NoExecError)(nil); errors.As(err, &ne) {
-		return notExecuted(ne), nil
+		return s.notExecuted(codeOf(ne), ne.Reason), nil
 	}
 	if err != nil {
 		return runner.Outcome{}, err
@@ -225,6 +232,12 @@ func (s *session) run(ctx context.Context, a runner.Attempt, work string, end *e
 	close(stop)
 	<-watched
 	pipes.wait()
+	if err == nil && wrapped != nil {
+		var why string
+		if ended, why, err = wrapped.End(ended); why != "" {
+			return s.notExecuted(int32(ended.Code), why), nil
+		}
+	}
 	if err != nil {
 		return runner.Outcome{}, err
 	}
@@ -256,12 +269,15 @@ const (
 	codeNotFound      = 127
 )
 
-func notExecuted(ne *sandbox.NoExecError) runner.Outcome {
-	code := int32(codeNotExecutable)
+func codeOf(ne *sandbox.NoExecError) int32 {
 	if ne.Errno == syscall.ENOENT {
-		code = codeNotFound // also the interpreter that a script or a dynamic program names
+		return codeNotFound // also the interpreter that a script or a dynamic program names
 	}
-	return runner.Outcome{Exit: workload.Exited, Code: code, Detail: ne.Reason, Wall: runner.WallNamespaces}
+	return codeNotExecutable
+}
+
+func (s *session) notExecuted(code int32, why string) runner.Outcome {
+	return runner.Outcome{Exit: workload.Exited, Code: code, Detail: why[:min(len(why), runner.MaxDetail)], Wall: s.wall()}
 }
 
 func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Meter, l ending.Limits, wall time.Duration) runner.Outcome {
@@ -274,7 +290,7 @@ func (s *session) outcome(end *ending.Ending, e sandbox.End, before sandbox.Mete
 	out := end.Outcome(ending.Program{
 		Code: e.Code, Signal: e.Signal, OOM: e.Resident || after.OOMKills > before.OOMKills, Broken: e.Broken, FinalDisk: l,
 	})
-	out.Wall = runner.WallNamespaces
+	out.Wall = s.wall()
 	out.Usage = workload.Usage{WallMs: (wall + time.Millisecond - 1).Milliseconds(), CPUMs: e.CPUMs, PeakMem: e.MaxRSS}
 	if after.CPUMs >= 0 {
 		out.Usage.CPUMs = after.CPUMs - before.CPUMs

@@ -2,9 +2,12 @@ package process
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/perrin-mesh/perrin/workload/gvisor"
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/sandbox"
 )
@@ -19,8 +22,10 @@ type View struct {
 	Command func(args []string) ([]string, error)
 	// Environ returns the variables for an attempt's own ones, PATH included.
 	Environ func(own []string) []string
-	Dir     string // the working directory, in which inputs lie; "" is /work
+	Mounts  []sandbox.Mount // beside the attempt's
+	Dir     string          // the working directory, in which inputs lie; "" is /work
 	User    sandbox.User
+	GVisor  *gvisor.Runtime // runs them; nil is this machine's kernel
 	// Release is called once, when nothing uses Root any more.
 	Release func()
 }
@@ -52,6 +57,7 @@ func (s *session) show(a runner.Attempt, work string, prog *sandbox.Program) err
 		return err
 	}
 	a.Env = s.view.Environ(a.Env)
+	prog.Mounts = append(prog.Mounts, s.view.Mounts...)
 	prog.Root = &sandbox.Root{Lower: s.view.Root, Scratch: s.scratch(work)}
 	prog.User, prog.Args, prog.Path = &s.view.User, args, args[0]
 	prog.Env = runner.Environ(a, nil)
@@ -64,4 +70,54 @@ func (s *session) show(a runner.Attempt, work string, prog *sandbox.Program) err
 		}
 	}
 	return nil
+}
+
+// wall is the level that the session's programs run at.
+func (s *session) wall() string {
+	if s.gvisor() != nil {
+		return runner.WallGVisor
+	}
+	return runner.WallNamespaces
+}
+
+func (s *session) gvisor() *gvisor.Runtime {
+	if s.view == nil {
+		return nil
+	}
+	return s.view.GVisor
+}
+
+// overhead is what the session's cgroups hold beside its programs: bytes of memory
+// and processes.
+func (s *session) overhead() (memory, pids int64) {
+	if s.gvisor() == nil {
+		return 0, 0
+	}
+	return gvisor.Memory, gvisor.Pids
+}
+
+// bundle is the folder beside work of what gVisor is told, "" without it.
+func (s *session) bundle(work string) string {
+	if s.gvisor() == nil {
+		return ""
+	}
+	return work + "-gvisor"
+}
+
+// wrap has gVisor run p where the view asks for it; nil is that it does not.
+func (s *session) wrap(p *sandbox.Program, work string) (*gvisor.Start, error) {
+	g := s.gvisor()
+	if g == nil {
+		return nil, nil
+	}
+	dir := s.bundle(work)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("gvisor: %w", err)
+	}
+	start, err := g.Wrap(*p, dir, s.slot.Spec.Resources.Disk)
+	if err != nil {
+		return nil, err
+	}
+	*p = start.Program
+	return start, nil
 }

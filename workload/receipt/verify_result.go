@@ -83,12 +83,14 @@ func wantWall(kind workload.Kind) []string {
 	switch kind {
 	case workload.Wasm:
 		return []string{"wasm"}
+	case workload.GVisor:
+		return []string{"gvisor"}
 	case workload.VM:
 		return []string{"microvm"}
 	case workload.EmulatedVM:
 		return []string{"microvm", "emulated"}
 	}
-	return []string{"namespaces", "gvisor", "microvm"}
+	return []string{"namespaces"}
 }
 
 // isolation: every attempt that ran says that it ran behind the wall that its

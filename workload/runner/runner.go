@@ -130,6 +130,7 @@ const MaxDetail = 1024
 const (
 	WallNamespaces = "namespaces"
 	WallWasm       = "wasm"
+	WallGVisor     = "gvisor"   // a kernel in user space, in namespaces
 	WallMicroVM    = "microvm"  // a virtual machine on the hardware's own support
 	WallEmulated   = "emulated" // a virtual machine on an emulated CPU, which is no wall by itself: as namespaces
 )

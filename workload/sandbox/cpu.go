@@ -47,6 +47,10 @@ func (t hierarchy) can(controller string) bool {
 	return err == nil && strings.Contains(" "+strings.TrimSpace(string(text))+" ", " "+controller+" ")
 }
 
+// CountsMemory reports whether a cgroup counts and bounds the memory of groups; else
+// it is watched, which misses what no process has mapped.
+func (h *Host) CountsMemory() bool { return h.tree.can(ctlMemory) && h.spare.can(ctlMemory) }
+
 // coreScheduling asks the kernel for this thread's cookie: the answer tells
 // whether there could be one (Linux 5.14, CONFIG_SCHED_CORE).
 func coreScheduling() (works bool, why string) {

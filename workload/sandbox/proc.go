@@ -18,12 +18,17 @@ import (
 
 // Program is what to run and what it sees.
 type Program struct {
-	Host    bool     // show /usr of this machine; always so when the shim is dynamically linked
-	Root    *Root    // what / is; nil is an empty, read-only one
-	User    *User    // who it is inside; nil is user and group 1000
-	Mounts  []Mount  // beside Work and Out
-	Work    string   // host folder seen as /work, writable; given to the group's user
-	Out     string   // host folder seen as /out, writable; given to the group's user; "" is none
+	Host   bool    // show /usr of this machine; always so when the shim is dynamically linked
+	Root   *Root   // what / is; nil is an empty, read-only one
+	User   *User   // who it is inside; nil is user and group 1000
+	Mounts []Mount // beside Work and Out
+	Work   string  // host folder seen as /work, writable; given to the group's user
+	Out    string  // host folder seen as /out, writable; given to the group's user; "" is none
+	// Runtime is set for a container runtime of this machine, which is trusted: as
+	// user 0 of its user namespace it keeps every capability there, and it has no
+	// filter and no rlimits. Root, Work, Out and Mounts are below RootAt, and its
+	// own / is this machine's view.
+	Runtime bool
 	Role    string   // a role of the shim to run in place of Path
 	Path    string   // the program inside
 	Search  []string // folders in which a Path without a slash is looked up
@@ -48,7 +53,11 @@ type Mount struct {
 	Target string
 	Write  bool
 	Device bool // a device file that stays usable; Target is below /dev
+	Aside  bool // of a Runtime: at Target itself, and not below RootAt
 }
+
+// RootAt is where a Program's Runtime finds the Root.
+const RootAt = inside.RootAt
 
 // NoExecError is returned when the sandbox stood but the program could not be
 // executed in it: the program's own fault.
@@ -159,6 +168,9 @@ func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, 
 	if p.Disk > 0 {
 		cfg.Limits.FileSize = p.Disk
 	}
+	if cfg.Runtime = p.Runtime; p.Runtime { // it opens more, and maps more, than what it runs may
+		cfg.Limits.FileSize, cfg.Limits.Files, cfg.Limits.Procs, cfg.Limits.Data = 0, 0, 0, 0
+	}
 	if err := g.addMounts(cfg, p, own); err != nil {
 		return nil, err
 	}
@@ -167,7 +179,7 @@ func (g *Group) config(proc *Proc, p Program, own *[]*os.File) (*inside.Config, 
 			return nil, err
 		}
 	}
-	if err := g.chooseView(cfg, proc, p.Host || shim.Dynamic() && (p.Root == nil || p.Role != "")); err != nil {
+	if err := g.chooseView(cfg, proc, p.Host || p.Runtime || shim.Dynamic() && (p.Root == nil || p.Role != "")); err != nil {
 		return nil, err
 	}
 	if err := g.addStreams(cfg, p); err != nil {
@@ -206,7 +218,7 @@ func (g *Group) addMounts(cfg *inside.Config, p Program, own *[]*os.File) error 
 		mounts = append(mounts[:len(mounts):len(mounts)], m)
 	}
 	for _, m := range mounts {
-		im := inside.Mount{Source: m.Source, Target: m.Target, Write: m.Write, Device: m.Device}
+		im := inside.Mount{Source: m.Source, Target: m.Target, Write: m.Write, Device: m.Device, Aside: m.Aside}
 		if g.host.root { // the sandbox cannot walk to the source any more
 			fd, dir, err := inside.Detach(im)
 			if err != nil {

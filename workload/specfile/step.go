@@ -180,10 +180,11 @@ func (r *reader) after(s *Step) func(*document.Node) {
 // an image the last part of its name, without tag and digest.
 func programName(program string) string {
 	base := path.Base(program)
-	if !strings.HasPrefix(program, "oci:") {
+	kind, _, named := strings.Cut(program, ":")
+	if !named || !workload.Kind(kind).Image() {
 		return base
 	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(base, "oci:"), "@")
+	name, _, _ := strings.Cut(strings.TrimPrefix(base, kind+":"), "@")
 	if name, _, _ = strings.Cut(name, ":"); name == "" {
 		return base
 	}

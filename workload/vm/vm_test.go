@@ -130,7 +130,7 @@ func kit(tb testing.TB) runnertest.Kit {
 	kernel, drivers := testKernelFiles(tb)
 	probe := runnertest.BuildProbe(tb, "linux", "amd64")
 	parts := []string{driverArchive(tb, drivers), diskImage(tb, probe, "mkfs.ext4", "-q", "-d", "TREE", "IMAGE", "16M")}
-	return runnertest.Kit{Runner: r, Program: probe, Root: "/work", Command: []string{"probe"}, Memory: workload.MinVMMemory,
+	return runnertest.Kit{Runner: r, Program: probe, Root: "/work", Command: []string{"probe"}, Memory: workload.MinVMMemory, Dear: true,
 		Prepare: kitParts(kernel, parts)}
 }
 

@@ -27,6 +27,7 @@ const (
 	ColumnWasm
 	ColumnOCI
 	ColumnVM
+	ColumnGVisor
 	columns
 )
 
@@ -126,8 +127,8 @@ func input(t *testing.T, dir string, args []string) string {
 
 // The table lies between these lines.
 const (
-	tableBegin = "| a program tries for | process | wasm | oci | vm |"
-	tableRule  = "|---|---|---|---|---|"
+	tableBegin = "| a program tries for | process | wasm | oci | vm | oci in gVisor |"
+	tableRule  = "|---|---|---|---|---|---|"
 )
 
 func compare(t *testing.T, found [][2]string, column int) {

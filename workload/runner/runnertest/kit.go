@@ -34,8 +34,13 @@ type Kit struct {
 	// Command comes before each attempt's arguments, for a runner whose program
 	// is not the probe itself but holds it.
 	Command []string
+	// Dear is set where a start costs so much CPU time that a few tries have to do
+	// where others make many.
+	Dear bool
 	// Memory is the least that a program can have, in bytes, if it is more than 64 MiB.
 	Memory int64
+
+	common func(*testing.T) *Slot // one that Suite's tests share that leave it as it was
 }
 
 // BuildProbe builds the probe once for each target and test binary.

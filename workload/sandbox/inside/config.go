@@ -5,6 +5,7 @@ const (
 	RoleLaunch = "sandbox"
 	RoleProbe  = "probe"
 	RoleRoot   = "probe-root"
+	RoleGVisor = "probe-gvisor"
 )
 
 // ShimName is argv[0] of the shim.
@@ -25,6 +26,7 @@ type Mount struct {
 	Write  bool
 	Dir    bool // whether the source is a folder
 	Device bool // keep device files usable; set only for /dev entries that the node chose
+	Aside  bool // of a Runtime: at Target itself, and not in the Root
 }
 
 // Limits bound one program. Zero is no limit.
@@ -56,6 +58,11 @@ type Config struct {
 	Mounts []Mount
 	Limits Limits
 	User   User
+	// Runtime is a program of the node's own choice that builds walls itself, a
+	// container runtime: as user 0 of its user namespace it keeps every capability
+	// there, under no filter, with a /proc that it may mount again. What Root and
+	// Mounts show is at RootAt, and / is View.
+	Runtime bool
 	// NetFD is a network namespace to enter; 0 is a new one.
 	NetFD int
 	// Cgroups are cgroup.procs or tasks files, open for writing, to join.

@@ -86,6 +86,17 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 		p.do("user of files", unix.SYS_SETFSUID, num(cfg.User.UID))
 	}
 	switch {
+	case cfg.Runtime:
+		p.workFolder(root, cfg.Dir)
+		var aside []tree
+		for i, t := range own {
+			if mounts[i].Aside {
+				aside = append(aside, t)
+			} else {
+				p.place(root, t)
+			}
+		}
+		own, root = aside, p.surround(root, cfg.View, &cfg.User)
 	case cfg.Root != nil:
 		p.furnish(root, cfg.View, cfg.Dir, &cfg.User)
 	case !cfg.Built:
@@ -97,9 +108,9 @@ func (p *Plan) buildView(cfg *Config, mounts []Mount, given func(int) arg) {
 	for _, t := range append(trees, own...) {
 		p.place(root, t)
 	}
-	p.place(root, p.proc())
+	p.place(root, p.proc(cfg.Runtime))
 	if !cfg.Built {
-		p.pivot(root, cfg.Root == nil)
+		p.pivot(root, cfg.Root == nil || cfg.Runtime)
 	}
 }
 
@@ -152,14 +163,26 @@ func (p *Plan) arrangeFiles(cfg *Config, keep []arg, streams [3]arg) {
 // happens in the program's own process.
 func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
 	p.do("start a session", unix.SYS_SETSID)
-	p.do(fmt.Sprintf("enter %q", cfg.Dir), unix.SYS_CHDIR, p.str(cfg.Dir))
-	ruleset, rules := p.landlockRuleset(cfg.Root != nil, cfg.Mounts)
+	dir := cfg.Dir
+	if cfg.Runtime { // it is the program's, in the Root
+		dir = "/"
+	}
+	p.do(fmt.Sprintf("enter %q", dir), unix.SYS_CHDIR, p.str(dir))
+	var ruleset arg
+	var rules bool
+	if !cfg.Runtime {
+		ruleset, rules = p.landlockRuleset(cfg.Root != nil, cfg.Mounts)
+	}
 	p.setLimits(&cfg.Limits)
 	for _, fd := range cgroups {
 		p.do("join a cgroup", unix.SYS_WRITE, fd, p.str("0"), num(1)) // the writer itself
 	}
 	p.do("hide the cgroup", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
-	p.dropPrivileges()
+	if cfg.Runtime {
+		p.do("set no_new_privs", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
+	} else {
+		p.dropPrivileges()
+	}
 	if rules {
 		p.do("landlock", unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, num(0))
 	}
@@ -174,7 +197,9 @@ func (p *Plan) enter(cfg *Config, cgroups []arg, filter []unix.SockFilter) {
 		search = nil
 	}
 	args, env := p.list(cfg.Args), p.list(cfg.Env)
-	p.seccompEnforce(filter)
+	if !cfg.Runtime {
+		p.seccompEnforce(filter)
+	}
 	p.execute(path, search, args, env)
 }
 

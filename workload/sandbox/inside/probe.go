@@ -20,10 +20,52 @@ func Probe() int { return probe(probeWrites) }
 func ProbeRoot() int { return probe(probeRootWrites) }
 
 func probe(writes func() error) int {
+	return tell(probeUser, probeCapabilities, probeFiles, writes, probeProcesses, probeNetwork, probeCalls, probeDescriptors)
+}
+
+// ProbeGVisor is Probe of a program that gVisor runs: its kernel is another one than
+// the machine's.
+func ProbeGVisor() int {
+	return tell(probeKernel, probeUncapable, probeProcesses, probeGVisorCalls, probeGVisorWrites)
+}
+
+// probeKernel looks for what only gVisor's log says, and for the host.
+func probeKernel() error {
+	const readAll = 3 // SYSLOG_ACTION_READ_ALL
+	log := make([]byte, 8<<10)
+	n, err := unix.Klogctl(readAll, log)
+	if err != nil || !strings.Contains(string(log[:max(n, 0)]), "Starting gVisor") {
+		return fmt.Errorf("the kernel's log is not gVisor's: %v", err)
+	}
+	for _, p := range []string{"/root", "/home", "/etc/shadow", "/perrin/bundle", "/boot", "/dev/kmsg", "/dev/mem"} {
+		if _, err := os.Stat(p); err == nil {
+			return fmt.Errorf("reaches %s", p)
+		}
+	}
+	return nil
+}
+
+func probeGVisorCalls() error {
+	if err := unix.Mount("none", "/tmp", "tmpfs", 0, ""); err == nil {
+		return fmt.Errorf("mount is not refused")
+	}
+	if conn, err := net.Dial("tcp", "169.254.169.254:80"); err == nil {
+		conn.Close()
+		return fmt.Errorf("has a network")
+	}
+	return nil
+}
+
+func probeGVisorWrites() error {
+	if err := os.WriteFile("/out/perrin-probe", []byte("x"), 0o600); err != nil {
+		return fmt.Errorf("cannot write its output: %w", err)
+	}
+	return nil
+}
+
+func tell(checks ...func() error) int {
 	found := 0
-	for _, check := range []func() error{
-		probeUser, probeCapabilities, probeFiles, writes, probeProcesses, probeNetwork, probeCalls, probeDescriptors,
-	} {
+	for _, check := range checks {
 		if err := check(); err != nil {
 			found = 1
 			fmt.Fprintln(os.Stderr, err)
@@ -59,6 +101,18 @@ func probeCapabilities() error {
 		}
 	}
 	return nil
+}
+
+// probeUncapable is probeCapabilities without the host's filter.
+func probeUncapable() error {
+	text, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":\t")
+		if strings.HasPrefix(name, "Cap") && strings.Trim(value, "0") != "" {
+			return fmt.Errorf("has capabilities: %s %s", name, value)
+		}
+	}
+	return err
 }
 
 func probeFiles() error {

@@ -16,6 +16,20 @@ const (
 	mergedAt  = "/merged"
 )
 
+// RootAt is where a Runtime finds its Root, with the mounts in it.
+const RootAt = "/perrin/root"
+
+// surround makes a root of v's view around the one at hand, which becomes a folder
+// of it.
+func (p *Plan) surround(inner arg, v *View, user *User) (root arg) {
+	root, _ = p.newRoot(&View{links: v.links}, user)
+	at := p.mountPoint(root, RootAt, true, "/")
+	p.do("mount "+RootAt, unix.SYS_MOVE_MOUNT, inner, p.str(""), at, p.str(""), num(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	p.close(at)
+	p.close(inner)
+	return root
+}
+
 // overlay makes a root of cfg.Root, with v's links and a /dev of its own, and
 // returns it and v's mounts. It is made by who may do everything to its parts:
 // the folder in which an overlay prepares its files is closed to everyone else.
@@ -69,6 +83,11 @@ func (p *Plan) furnish(root arg, v *View, dir string, user *User) {
 	for _, l := range v.links {
 		p.do("link /"+l[0], unix.SYS_SYMLINKAT, p.str(l[1]), root, p.str(l[0]))
 	}
+	p.workFolder(root, dir)
+}
+
+// workFolder makes the working directory where an image has none.
+func (p *Plan) workFolder(root arg, dir string) {
 	if dir != "/" {
 		p.close(p.mountPoint(root, dir, true, "/"))
 	}

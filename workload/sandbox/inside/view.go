@@ -265,9 +265,14 @@ func (p *Plan) fileSystem(what, kind string, options [][2]string, attr int) arg 
 }
 
 // proc is the process folder of the new pid namespace, without the kernel-wide
-// part (/proc/sys, kcore, keys, sysrq-trigger and the rest).
-func (p *Plan) proc() tree {
-	fd := p.fileSystem("a private /proc", "proc", [][2]string{{"subset", "pid"}},
+// part (/proc/sys, kcore, keys, sysrq-trigger and the rest), unless it is to be
+// whole: the kernel lets nobody without privilege mount more than what is seen.
+func (p *Plan) proc(whole bool) tree {
+	options := [][2]string{{"subset", "pid"}}
+	if whole {
+		options = nil
+	}
+	fd := p.fileSystem("a private /proc", "proc", options,
 		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	return tree{fd: fd, target: "/proc", dir: true}
 }

@@ -26,6 +26,8 @@ func Run(args []string) int {
 		return inside.Launch()
 	case inside.RoleProbe:
 		return inside.Probe()
+	case inside.RoleGVisor:
+		return inside.ProbeGVisor()
 	case inside.RoleRoot:
 		return inside.ProbeRoot()
 	case watchdog.Role:

@@ -34,7 +34,7 @@ const (
 )
 
 // platformRefusals: what the socket rule answers.
-var platformRefusals = []error{syscall.EAFNOSUPPORT}
+var platformRefusals = []error{syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT}
 
 func sockets() []way {
 	return []way{{"connect", func() error { return dial("unix", outside["socket"]) }}}

@@ -1,0 +1,55 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/perrin-mesh/perrin/workload/runner"
+	"github.com/perrin-mesh/perrin/workload/runner/runnertest"
+)
+
+// underGVisor is a kit of images that gVisor runs. It skips the test without runsc.
+func underGVisor(t *testing.T, s staged) runnertest.Kit {
+	t.Helper()
+	k := s.kit(newRunner(t))
+	g := k.Runner.(*Runner).GVisor()
+	if _, err := g.Probe(context.Background()); errors.Is(err, runner.ErrUnavailable) {
+		t.Skipf("no gVisor: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	k.Runner, k.Dear = g, true
+	return k
+}
+
+// TestGVisorEscape: what is asked of a kernel, gVisor's own answers.
+func TestGVisorEscape(t *testing.T) {
+	s := stage(t, probeImage(t, v1.ImageConfig{User: "1000:1000"}))
+	runnertest.Escape(t, underGVisor(t, s), runnertest.ColumnGVisor, ofTheSentry...)
+}
+
+// ofTheSentry are the goals whose objects gVisor's kernel has itself: what a
+// program reaches there is of its own attempt alone, and gone with it. A link to /
+// gives / itself in the release of 2022, whatever follows it in a path.
+var ofTheSentry = []string{
+	"own=the same, by symbolic links that it makes",
+	"own=a change to the view: /, /usr, /etc, /dev",
+	"own=a file of the host, through /proc",
+	"own=a device: mknod of memory and of a disk",
+	"own=processes outside: their list, signals, ptrace, memory, descriptors, pid 1's environment",
+	"own=the kernel's inside: bpf, modules, kexec, perf, io_uring, userfaultfd, keys, handles, swap, log, quota, ports",
+	"own=another user: setuid, setgid, setgroups, set-user-ID programs",
+	"own=a capability",
+	"own=the kernel's settings: /proc/sys, /sys, sysrq, cgroups, its own OOM score",
+	"own=more than its limits: rlimits, priorities, real time",
+	"own=typing into a terminal",
+	"own=calls past the filter: 32 bit, x32, unknown numbers, lifting it",
+	"kernel=namespaces: unshare and clone of each kind, clone3, setns",
+}
+
+func TestGVisorContract(t *testing.T) {
+	runnertest.Suite(t, underGVisor(t, stage(t, probeImage(t, v1.ImageConfig{}))))
+}
