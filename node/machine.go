@@ -227,7 +227,7 @@ func (n *Node) candidates(host *sandbox.Host, data string, log *slog.Logger) (ou
 		}
 		out = append(out, r)
 	}
-	if wants(workload.OCI) {
+	if wants(workload.OCI) || wants(workload.GVisor) {
 		r, err := oci.New(oci.Config{
 			Host: host, Dir: filepath.Join(data, "images"), Limit: n.cfg.BlobLimit, Room: func() int64 { return freeDisk(data) }, Logger: log,
 		})
@@ -235,7 +235,9 @@ func (n *Node) candidates(host *sandbox.Host, data string, log *slog.Logger) (ou
 			return nil, err
 		}
 		n.onClose("images", r.Close)
-		out = append(out, r)
+		if wants(workload.OCI) {
+			out = append(out, r)
+		}
 		if wants(workload.GVisor) {
 			out = append(out, r.GVisor())
 		}
