@@ -133,7 +133,7 @@ func TestNothingToShow(t *testing.T) {
 	m := collect.New(collect.Files{Root: t.TempDir()})
 	a := pair(config(1, m, ""), New(config(2, m, "")))
 	p, err := a.Ask(t.Context(), workload.PeerID{2}, Question{})
-	if err != nil || p.Appraisal.Level != workload.LevelNone || len(p.Appraisal.Fails) != 0 || len(p.Appraisal.Notes) != 1 || len(p.Abilities) != 2 {
+	if err != nil || p.Appraisal.Level != workload.LevelNone || len(p.Appraisal.Fails) != 0 || len(p.Appraisal.Notes) != 1 || len(p.Abilities) != 4 {
 		t.Errorf("%v, %+v, %+v", err, p.Appraisal, p.Abilities)
 	}
 	if err := p.Appraisal.Meet(&workload.Require{Level: workload.LevelTPM, MaxAge: 1000}, p.Appraisal.At); err == nil || !strings.Contains(err.Error(), "it has no tpm") {

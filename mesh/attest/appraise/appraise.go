@@ -4,6 +4,7 @@ package appraise
 
 import (
 	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/dcap"
 	"github.com/perrin-mesh/perrin/mesh/attest/snp"
 	"github.com/perrin-mesh/perrin/mesh/attest/tpm"
 	"github.com/perrin-mesh/perrin/workload"
@@ -17,6 +18,8 @@ func Appraise(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
 		return tpm.Verify(e, x)
 	case workload.LevelSNP:
 		return snp.Verify(e, x)
+	case workload.LevelSGX, workload.LevelTDX:
+		return dcap.Verify(e, x)
 	}
 	f := attest.Begin(e, x)
 	f.Fail("evidence of kind %.10q has no verifier here", e.Kind)

@@ -69,7 +69,7 @@ type Machine struct {
 
 // New looks once at what there is.
 func New(f Files) *Machine {
-	return Of(NewTPM(f), NewSNP(f))
+	return Of(NewTPM(f), NewSGX(f), NewTDX(f), NewSNP(f))
 }
 
 // Of makes a machine of the sources given.
