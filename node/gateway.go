@@ -63,9 +63,6 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	if err := spec.Validate(); err != nil {
 		return nil, &api.Error{Kind: "invalid", Message: err.Error()}
 	}
-	if r := spec.Require; r != nil && !r.Level.Verified() {
-		return nil, &api.Error{Kind: api.Invalid, Message: fmt.Sprintf("require.level: there is no verifier for %s yet, so no node could prove it", r.Level), Hint: "require tpm or snp"}
-	}
 	if spec.Sealed() {
 		return nil, &api.Error{Kind: "invalid", Message: "seal.body: it is this node that seals the spec"}
 	}

@@ -404,11 +404,6 @@ func TestProvenWork(t *testing.T) {
 		s.Require = &workload.Require{Level: workload.LevelTPM, MaxAge: age.Milliseconds()}
 		return s
 	}
-	s := spec(time.Hour)
-	s.Require.Level = workload.LevelSGX
-	if _, err := b.Submit(t.Context(), s); api.KindOf(err) != api.Invalid || !strings.Contains(err.Error(), "no verifier for sgx yet") {
-		t.Errorf("sgx: %v", err)
-	}
 	sub, err := b.Submit(t.Context(), spec(time.Hour))
 	if err != nil {
 		t.Fatal(err)
@@ -449,7 +444,7 @@ func TestProvenWork(t *testing.T) {
 		}
 	}
 	before = asked()
-	s = spec(time.Hour)
+	s := spec(time.Hour)
 	s.Seal = &workload.Seal{Salt: seal.NewSalt()}
 	if s.Program.Blob, err = b.PutSealed(t.Context(), s.Seal.Salt, bytes.NewReader(noop)); err != nil {
 		t.Fatal(err)

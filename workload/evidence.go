@@ -26,10 +26,6 @@ const (
 // Levels lists every level that evidence can prove, the lowest first.
 var Levels = []Level{LevelTPM, LevelSGX, LevelTDX, LevelSNP}
 
-// Verified reports whether this version has a verifier for evidence of the level
-// (mesh/attest/appraise).
-func (l Level) Verified() bool { return l == LevelTPM || l == LevelSNP }
-
 func (l Level) rank() int {
 	switch l {
 	case LevelTPM:

@@ -24,13 +24,13 @@ measurements. Without NODE, show what this machine can prove, and to whom it did
 
 A TPM counts when its maker's certificate lies as a .pem file in the daemon's folder
 attest, or its endorsement key is listed there in the file tpm-keys; revocation
-lists (.pem) are read there too. AMD SEV-SNP machines (snp) count by AMD's roots,
-which are built in. The file policy.yaml there says what else they must show:
-the least firmware, measurements, how old revocation lists may be
-(docs/threat-model.md#what-an-operator-asks-of-machines).
+lists (.pem) are read there too. AMD SEV-SNP (snp), Intel TDX (tdx) and Intel SGX
+(sgx) count by their makers' roots, which are built in. The file policy.yaml there
+says what else they must show: the least firmware, measurements, how old
+revocation lists may be (docs/threat-model.md#what-an-operator-asks-of-machines).
 
-The verifier of snp was tested with recorded evidence of a real machine and
-with made-up ones; nobody has run a node on such a machine yet.
+The verifiers of snp, tdx and sgx were tested with recorded evidence of real
+machines and with made-up ones; nobody has run a node on such a machine yet.
 
 With --require, return 1 when less is proved.`,
 		Example: examples("perrin attest", "perrin attest attic", "perrin attest attic --json", "perrin attest attic --require tpm --measurement pcr7=HEX", "perrin attest cloud1 --require snp --measurement launch=HEX"),
@@ -120,6 +120,9 @@ func (a *app) printAttest(x *api.Attest) error {
 	if f.Level == workload.LevelNone && f.Kind == workload.LevelTPM {
 		fmt.Fprintf(&out, "To trust it:    put the certificate of the chip's maker into %s, or the chip's\n                digest above into the file tpm-keys there, once you know the machine.\n", terminal.Clean(x.Policy, 300))
 	}
+	if f.Level == workload.LevelNone && f.Kind != workload.LevelNone && f.Kind != workload.LevelTPM {
+		fmt.Fprintf(&out, "What is taken:  the file policy.yaml in %s says it.\n", terminal.Clean(x.Policy, 300))
+	}
 	if x.Self {
 		writeTold(&out, x.Told)
 	}
@@ -185,6 +188,14 @@ var meanings = map[workload.Level]struct{ does, not string }{
 	workload.LevelTPM: {
 		"a genuine TPM signed, for this question alone, what the machine's firmware\n                and kernel said they loaded; compare it with --measurement.",
 		"hide anything from the machine's owner: root there reads and changes all\n                work, and can have the chip sign for a node elsewhere.",
+	},
+	workload.LevelSGX: {
+		"Intel vouches that an enclave, a program in encrypted memory, signed this\n                question; mrenclave is the digest of its code, mrsigner of who made it.",
+		"say that its code is good: compare mrenclave with --measurement. Who has the\n                machine in hand, with a device on its memory bus, can read it or\n                forge this (WireTap, Battering RAM).",
+	},
+	workload.LevelTDX: {
+		"Intel vouches that a virtual machine with encrypted memory signed, for this\n                question alone, what it was launched with (mrtd) and then loaded (rtmr).",
+		"say that this is good: compare both with --measurement. Who is root inside\n                reads all work. Who has the machine in hand, with a device on its\n                memory bus, can read it or forge this (TEE.fail).",
 	},
 	workload.LevelSNP: {
 		"AMD vouches that a virtual machine with encrypted memory signed, for this\n                question alone, the digest of what it was launched with.",

@@ -49,9 +49,10 @@ func TestNoSoftwareTPMInProduction(t *testing.T) {
 }
 
 // roots are the files of certificates that are built in, with the SHA-256
-// fingerprints of what is in them: of who signs for AMD's chips or clouds, and of
-// AMD's root.
+// fingerprints of what is in them: Intel's root; of who signs for AMD's chips or
+// clouds, and of AMD's root.
 var roots = map[string][]string{
+	"mesh/attest/dcap/roots/intel.pem":     {"44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"},
 	"mesh/attest/snp/roots/genoa-vcek.pem": {"5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"},
 	"mesh/attest/snp/roots/genoa-vlek.pem": {"197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372", "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"},
 	"mesh/attest/snp/roots/milan-vcek.pem": {"67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b", "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"},
@@ -60,8 +61,8 @@ var roots = map[string][]string{
 	"mesh/attest/snp/roots/turin-vlek.pem": {"104e10a8bd060a3c20a434261a57d0588fd65a88915b4f65b08bdecaf8df1a3c", "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"},
 }
 
-// TestBuiltInRoots holds that the makers whose evidence counts are AMD, and
-// that nobody adds one beside them.
+// TestBuiltInRoots holds that the makers whose evidence counts are AMD and Intel,
+// and that nobody adds one beside them.
 func TestBuiltInRoots(t *testing.T) {
 	found, err := filepath.Glob(filepath.Join(root, "mesh/attest/*/roots/*"))
 	if err != nil {

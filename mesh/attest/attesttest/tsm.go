@@ -19,7 +19,6 @@ type TSM struct {
 	Make func(data [64]byte) (report, aux []byte, err error)
 	// Meddle, if any, runs after each report, as another process of the machine would.
 	Meddle func(entry string)
-	Made   int // entries ever
 	t      testing.TB
 }
 
@@ -50,7 +49,6 @@ func (s *TSM) Mkdir(name string) error {
 	if err := s.Folder.Mkdir(name); err != nil {
 		return err
 	}
-	s.Made++
 	s.put(name, "provider", []byte(s.Provider+"\n"))
 	s.put(name, "generation", []byte("0\n"))
 	s.put(name, "inblob", nil)

@@ -10,7 +10,8 @@ import (
 )
 
 // Attest implements api.Backend: ben has a TPM that the operator trusts, carl
-// one that is not trusted, and anna none.
+// one that is not trusted, and anna none; cloud1 is an SEV-SNP machine, and
+// cloud2 a TDX machine whose firmware is old.
 func (f *Fake) Attest(_ context.Context, node string) (*api.Attest, error) {
 	if node == "" {
 		node = nodeNames[0]
@@ -33,6 +34,15 @@ func (f *Fake) Attest(_ context.Context, node string) (*api.Attest, error) {
 	case "carl":
 		a.Status, a.Fails = workload.TierContraindicated, []string{"its endorsement key has no certificate of a maker, and is not one that the operator listed"}
 		a.Trust = workload.Trust{Instance: 2, Hardware: 97, Runtime: 32}
+	case "cloud1":
+		out.Abilities = nil
+		a.Kind, a.Level, a.TCB = workload.LevelSNP, workload.LevelSNP, "Milan, fmc 0, bootloader 4, tee 0, snp 24, microcode 219"
+		a.Trust = workload.Trust{Instance: 2, Config: 3, Executables: 33, Hardware: 2, Runtime: 2}
+		a.Measurements = []workload.Measurement{{Name: "launch", Value: bytes.Repeat([]byte{0xb0}, 48)}}
+	case "cloud2":
+		out.Abilities = nil
+		a.Kind, a.Status, a.Fails = workload.LevelTDX, workload.TierContraindicated, []string{"its firmware is OutOfDate, and the policy takes UpToDate (tdx.status)"}
+		a.Trust = workload.Trust{Instance: 2, Config: 3, Executables: 33, Hardware: 96, Runtime: 2}
 	default:
 		return nil, api.Errorf(api.NotFound, "no node %.80q in this cell", node)
 	}
