@@ -22,7 +22,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./wor
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$|/simulations/(chance|model|policy|queue|scenario|stats)$$
 
-.PHONY: help build shim test race full smt histories fuzz-seeds fuzz ns ns-user demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race full smt histories fuzz-seeds fuzz oracle ns ns-user demo bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ histories: ## SEEDS (20) histories each of three and five daemons under a nemesi
 
 fuzz-seeds: ## every fuzz target over its seeds and past findings
 	$(CITEST) -run '^Fuzz' ./...
+
+oracle: ## our verifier of Intel's quotes against oasis-core's, which it downloads
+	cd mesh/attest/oracle && $(GO) test -count=1 .
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
