@@ -195,7 +195,6 @@ type guest []byte
 func (g guest) tcb() []byte           { return g[0:16] }
 func (g guest) moduleSigner() []byte  { return g[64:112] }
 func (g guest) moduleAttribs() []byte { return g[112:120] }
-func (g guest) attributes() []byte    { return g[120:128] }
 func (g guest) reportData() []byte    { return g[520:584] }
 
 // underDebug reports whether any bit of the group "TUD" is set: the machine is not
