@@ -75,7 +75,7 @@ demo: build ## five daemons, one mesh, a real job, one of them killed
 	./examples/demo.sh
 
 bench: build ## every promise of speed beside its limit and its rival; BENCHFLAGS has the flags
-	$(GO) run -tags embedshim ./internal/bench $(BENCHFLAGS)
+	$(GO) run -tags embedshim,perrin_unsigned ./internal/bench $(BENCHFLAGS)
 
 microbench: ## the Go benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...

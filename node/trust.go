@@ -10,6 +10,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -78,6 +79,9 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 	}
 	for _, d := range n.id.trust.List(now) {
 		out.Denied = append(out.Denied, n.deniedEntry(d))
+	}
+	if said := n.id.trust.All(now); said.Charter != nil {
+		out.Said = wire.MustMarshal(&said)
 	}
 	if issuer := n.id.issuer.Load(); issuer != nil {
 		out.Invited = issuer.OpenInvitations(now)

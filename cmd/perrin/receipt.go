@@ -46,7 +46,7 @@ It is a DSSE envelope around an in-toto statement (docs/receipts.md), which
 }
 
 func (a *app) verifyCommand() *cobra.Command {
-	var root, owner string
+	var root, owner, trust string
 	var voters []string
 	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "Check a receipt, offline",
@@ -61,7 +61,7 @@ with ? where something that it needs is not at hand. FILE may be - for stdin.
 
 Returns 0 when every link holds, 1 when one fails or the file is no receipt, 6
 when none fails and one could not be checked.`,
-		Example: examples("perrin verify r.json --root 12D3KooW…", "perrin verify r.json --root 12D3KooW… --voters 12D3KooW…,12D3KooW…,12D3KooW… --owner 12D3KooW…", "perrin verify r.json --json"),
+		Example: examples("perrin verify r.json --root 12D3KooW…", "perrin verify r.json --root 12D3KooW… --voters 12D3KooW…,12D3KooW…,12D3KooW… --owner 12D3KooW…", "perrin verify r.json --trust trust.json", "perrin verify r.json --json"),
 		Args:    exactly(1, "one FILE, or -"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var opt receipt.Options
@@ -74,6 +74,20 @@ when none fails and one could not be checked.`,
 					return err
 				}
 				opt.Voters = append(opt.Voters, voter)
+			}
+			past, err := readTrust(trust)
+			if err != nil {
+				return err
+			}
+			if past != nil {
+				if opt.Root.IsZero() {
+					opt.Root = past.Root
+				} else if opt.Root != past.Root {
+					return usagef("", "--trust: it is of the root %s, --root says %s", past.Root, opt.Root)
+				}
+				opt.Stood = func(node, operator workload.PeerID, at int64) error {
+					return past.Stood(node, operator, time.UnixMilli(at))
+				}
 			}
 			raw, err := a.readReceipt(args[0])
 			if err != nil {
@@ -91,6 +105,7 @@ when none fails and one could not be checked.`,
 	}
 	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key, as perrin trust status prints it")
 	cmd.Flags().StringSliceVar(&voters, "voters", nil, "who may have been voters of the cell, with commas")
+	cmd.Flags().StringVar(&trust, "trust", "", "who was removed and denied, as perrin trust export wrote it on a node of yours; its root counts as --root")
 	cmd.Flags().StringVar(&owner, "owner", "", "whose workload it has to be")
 	a.jsonFlag(cmd)
 	return cmd

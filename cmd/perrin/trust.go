@@ -16,7 +16,7 @@ import (
 func (a *app) trustCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "trust", Short: "Who may admit to the mesh, and who is put out",
-		Example: examples("perrin trust status"), Args: cobra.ArbitraryArgs, RunE: helpOrUnknown,
+		Example: examples("perrin trust status", "perrin trust export > trust.json"), Args: cobra.ArbitraryArgs, RunE: helpOrUnknown,
 	}
 	sub := &cobra.Command{
 		Use: "status", Short: "Show the root, the operators, this node's certificate and who is denied",
@@ -34,12 +34,13 @@ beyond their end; for an hour after one is back, in which all renew.`,
 				if err != nil {
 					return err
 				}
+				t.Said = nil // perrin trust export
 				return show(a, t, a.printTrust)
 			})
 		},
 	}
 	a.jsonFlag(sub)
-	cmd.AddCommand(sub)
+	cmd.AddCommand(sub, a.trustExportCommand())
 	return cmd
 }
 

@@ -36,6 +36,7 @@ var scenarios = []scenario{
 	{"submit", submitToStarted},
 	{"map", oneMap},
 	{"place", placement},
+	{"sign", signing},
 	{"many", manyWorkloads},
 	{"process", nativeStarts},
 	{"oci", imageStarts},

@@ -19,6 +19,8 @@ type Trust struct {
 	Node      Certificate     `json:"certificate"`
 	Denied    []Denied        `json:"denied"`
 	Invited   int             `json:"invitations_open"` // that this node made
+	// Said is what the root and the operators have signed, encoded: admission.Statements.
+	Said []byte `json:"said,omitempty"`
 }
 
 // TrustOperator is an operator of the mesh.

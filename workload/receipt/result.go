@@ -65,7 +65,12 @@ func (r *Result) ok() bool { return r.Exit == workload.Exited && r.Code == 0 }
 
 // RootOf is the root of the tree whose leaves are the JSON of each result, which
 // a worker signs with its segment.
-func RootOf(results []Result) workload.Digest { return rootOfJSON(results) }
+func RootOf(results []Result) workload.Digest {
+	if workload.Unsigned() {
+		return workload.Digest{}
+	}
+	return rootOfJSON(results)
+}
 
 func rootOfJSON[T any](list []T) workload.Digest {
 	leaves := make([]workload.Digest, len(list))

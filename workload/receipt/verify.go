@@ -58,6 +58,9 @@ type Options struct {
 	Root   workload.PeerID   // of the mesh
 	Owner  workload.PeerID   // of the workload
 	Voters []workload.PeerID // who may have been voters of the cell
+	// Stood returns why a node's certificate by an operator counted for nothing at a
+	// time in ms: who was removed or denied by then. Nil is that nobody says.
+	Stood func(node, operator workload.PeerID, at int64) error
 }
 
 // check is one run of Verify.
@@ -212,7 +215,11 @@ func (c *check) certificates() (string, error) {
 	if c.opt.Root.IsZero() {
 		return "", lacking("%s lead to the root %s, and nothing here says that it is your mesh's: give --root", workload.Counted(len(c.certs), "node"), c.root())
 	}
-	return fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root), nil
+	detail := fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root)
+	if c.opt.Stood != nil {
+		detail += "; none was removed or denied by then"
+	}
+	return detail, nil
 }
 
 // allCertified returns the first fault, else the first lack.
@@ -268,16 +275,21 @@ func (c *check) certified(node workload.PeerID, from, to int64) error {
 		return lacking("no certificate of %s is with it", node.Short())
 	}
 	ended := int64(math.MinInt64) // the last one that had, by then
+	var out error                 // why the last one that was good in time counted for nothing
 	for _, cert := range list {
 		switch {
 		case cert.From-certSlack > to:
 		case from <= cert.To+certSlack:
-			return nil
+			if out = c.stood(&cert, from); out == nil {
+				return nil
+			}
 		default:
 			ended = max(ended, cert.To)
 		}
 	}
 	switch {
+	case out != nil:
+		return fmt.Errorf("%s: %w", c.name(node), out)
 	case ended == math.MinInt64:
 		return fmt.Errorf("the certificate of %s was made after what it signed", node.Short())
 	case from-ended <= certGrace:
@@ -285,6 +297,15 @@ func (c *check) certified(node workload.PeerID, from, to int64) error {
 			node.Short(), (from-ended)/60_000)
 	}
 	return fmt.Errorf("the certificate of %s had ended before it signed", node.Short())
+}
+
+// stood judges a certificate by what the operators have said: at the time when it was
+// used, and no earlier than it was made.
+func (c *check) stood(cert *Cert, used int64) error {
+	if c.opt.Stood == nil {
+		return nil
+	}
+	return c.opt.Stood(cert.Node, cert.Operator, max(used, cert.From))
 }
 
 // name is what a certificate calls a node.
