@@ -371,13 +371,14 @@ func (p *partial) finish() error {
 	if err := errors.Join(p.file.Chmod(fileMode), p.file.Sync()); err != nil {
 		return s.ioError("sync", e.ref, err)
 	}
+	written := writtenAt(p.file)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e.busy, p.finished = false, true
 	if s.whole[e.ref] != nil { // a Put was quicker
 		return s.drop(e)
 	}
-	whole := &entry{ref: e.ref, bytes: charge(e.ref), verified: true, manifest: e.manifest}
+	whole := &entry{ref: e.ref, bytes: charge(e.ref), verified: true, written: written, manifest: e.manifest}
 	if err := rename(s.contentName(e), s.contentName(whole)); err != nil {
 		s.settle(e.ref)
 		return s.ioError("store", e.ref, err)

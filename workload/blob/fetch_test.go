@@ -218,6 +218,30 @@ func TestDamagedLargeBlobIsRepairedByOneChunk(t *testing.T) {
 	}
 }
 
+// TestReceiverFindsWhatTheServerDoesNot: a disk that changes content under a file
+// that nobody wrote to is found by who receives it.
+func TestReceiverFindsWhatTheServerDoesNot(t *testing.T) {
+	from, to, ref := pair(t, content(1, 3*workload.ChunkSize))
+	name := from.fileName(dirLarge, ref)
+	before, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage(t, from, dirLarge, ref, workload.ChunkSize+5)
+	if err := os.Chtimes(name, time.Time{}, before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := from.Chunk(ref, 1); err != nil {
+		t.Errorf("the server hashes again what it has verified: %v", err)
+	}
+	if err := to.Fetch(context.Background(), ref, []Source{&origin{name: "a", store: from}}); err == nil || to.Has(ref) {
+		t.Errorf("damaged content was taken: %v", err)
+	}
+	if _, err := from.ReadAll(ref, ref.Size); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("read here: %v", err)
+	}
+}
+
 func TestConcurrentFetchesShareOne(t *testing.T) {
 	from, to, ref := pair(t, content(1, 4*workload.ChunkSize))
 	started, release := make(chan struct{}), make(chan struct{})

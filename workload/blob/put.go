@@ -257,7 +257,7 @@ func (u *upload) finish(owner string) (workload.Ref, error) {
 	if err = errors.Join(err, u.file.Sync()); err != nil {
 		return workload.Ref{}, s.ioError("sync", ref, errors.Join(err, removeFile(manifest)))
 	}
-	e := &entry{ref: ref, bytes: charge(ref), verified: true, manifest: &u.manifest}
+	e := &entry{ref: ref, bytes: charge(ref), verified: true, written: writtenAt(u.file), manifest: &u.manifest}
 	p := placement{entry: e, owner: owner, content: u.file.Name(), manifest: manifest, reserved: u.reserved}
 	err = s.place(&p)
 	u.reserved = p.reserved

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -96,6 +97,7 @@ func (s *Store) verify(e *entry) error {
 		return s.ioError("open", e.ref, err)
 	}
 	defer f.Close()
+	written := writtenAt(f)
 	room := roomFor(e.ref, 0)
 	defer Recycle(room)
 	for i := range chunkCount(e.ref.Size) {
@@ -106,9 +108,27 @@ func (s *Store) verify(e *entry) error {
 		}
 	}
 	s.mu.Lock()
-	e.verified = true
+	e.verified, e.written = true, written
 	s.mu.Unlock()
 	return nil
+}
+
+// writtenAt is when a file was last written, zero when that cannot be told.
+func writtenAt(f *os.File) time.Time {
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// untouched reports whether nothing has written to the whole content of e, which
+// f is, since it was verified.
+func (s *Store) untouched(e *entry, f *os.File) bool {
+	s.mu.Lock()
+	verified, written := e.verified && !e.partial, e.written
+	s.mu.Unlock()
+	return verified && !written.IsZero() && written.Equal(writtenAt(f))
 }
 
 // manifestOf returns the manifest of e, and nil for small content. It is read
@@ -168,6 +188,13 @@ func readChunkAt(f *os.File, ref workload.Ref, m *Manifest, i int, room []byte) 
 		return nil, err
 	}
 	return b, checkChunk(ref, m, i, b[:n])
+}
+
+// readKnownAt is readChunkAt for content that was verified.
+func readKnownAt(f *os.File, ref workload.Ref, _ *Manifest, i int, room []byte) ([]byte, error) {
+	b := room[:chunkLen(ref.Size, i)]
+	_, err := f.ReadAt(b, int64(i)*workload.ChunkSize)
+	return b, err
 }
 
 // reader reads a blob a chunk at a time.
@@ -249,10 +276,11 @@ func (s *Store) Manifest(ref workload.Ref) ([]byte, error) {
 	return b, nil
 }
 
-// Chunk returns chunk i, verified, of a blob that is here, whole or in part. It
-// is what a node answers a peer's Source.Chunk with: at most
-// workload.ChunkSize bytes, and ErrNotFound for a chunk that is not here.
-// Small content is chunk 0 of itself. Recycle may take the result back.
+// Chunk returns chunk i of a blob that is here, whole or in part. It is what a
+// node answers a peer's Source.Chunk with, who verifies it: at most
+// workload.ChunkSize bytes, and ErrNotFound for a chunk that is not here. It is
+// verified here unless the whole blob was and its file is as it was then. Small
+// content is chunk 0 of itself. Recycle may take the result back.
 func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 	if err := checkRef(ref); err != nil {
 		return nil, err
@@ -273,7 +301,11 @@ func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 		return nil, s.ioError("open", ref, err)
 	}
 	defer f.Close()
-	b, err := readChunkAt(f, ref, m, i, roomFor(ref, i))
+	read := readChunkAt
+	if s.untouched(e, f) {
+		read = readKnownAt
+	}
+	b, err := read(f, ref, m, i, roomFor(ref, i))
 	switch {
 	case errors.Is(err, ErrCorrupt) && e.partial:
 		return nil, fmt.Errorf("chunk %d of %s: %w", i, ref.Digest.Short(), ErrNotFound)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 	"golang.org/x/sys/unix"
@@ -35,10 +36,11 @@ const fileMode = 0o555
 type entry struct {
 	ref      workload.Ref
 	partial  bool
-	bytes    int64 // it is charged with
-	verified bool  // hashed since Open
-	durable  bool  // synced, with its name
-	busy     bool  // a fetch writes to it
+	bytes    int64     // it is charged with
+	verified bool      // hashed since Open
+	written  time.Time // of a large blob's file, when it was verified; zero when that is not known
+	durable  bool      // synced, with its name
+	busy     bool      // a fetch writes to it
 	manifest *Manifest
 	elem     *list.Element // in Store.lru, nil while it must stay
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -176,6 +177,9 @@ func damage(t testing.TB, s *Store, folder string, ref workload.Ref, at int64) {
 	f.ReadAt(b[:], at)
 	b[0] ^= 1
 	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(name, time.Time{}, time.Now().Add(time.Second)); err != nil { // the kernel's clock may not have ticked since Put
 		t.Fatal(err)
 	}
 }
