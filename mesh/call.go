@@ -64,6 +64,7 @@ func (h *Host) call(ctx context.Context, to workload.PeerID, proto string, req [
 	var resp []byte
 	var err error
 	if to == h.id {
+		h.stats.own.Add(1)
 		resp, err = h.callSelf(ctx, proto, req, maxResp)
 	} else {
 		resp, err = h.callPeer(ctx, to, proto, req, maxResp, room)

@@ -9,6 +9,7 @@ type Stats struct {
 	Refused  uint64 `json:"refused"`  // hellos that one side decided against
 	Gated    uint64 `json:"gated"`    // streams of peers that were not admitted
 	Calls    uint64 `json:"calls"`    // requests made
+	Own      uint64 `json:"own"`      // of those, to the node itself: nothing was sent
 	Failed   uint64 `json:"failed"`   // of those, without a good answer
 	Served   uint64 `json:"served"`   // requests received
 	Busy     uint64 `json:"busy"`     // of those, turned away
@@ -21,8 +22,8 @@ type Stats struct {
 }
 
 type counters struct {
-	admitted, refused, gated, calls, failed, served, busy, joined atomic.Uint64
-	sent, received                                                atomic.Uint64 // by connections that are closed
+	admitted, refused, gated, calls, own, failed, served, busy, joined atomic.Uint64
+	sent, received                                                     atomic.Uint64 // by connections that are closed
 }
 
 // Stats returns the host's counters.
@@ -32,7 +33,7 @@ func (h *Host) Stats() Stats {
 	sent, received := h.traffic()
 	return Stats{
 		Peers: len(members), Admitted: c.admitted.Load(), Refused: c.refused.Load(), Gated: c.gated.Load(),
-		Calls: c.calls.Load(), Failed: c.failed.Load(), Served: c.served.Load(), Busy: c.busy.Load(), Joined: c.joined.Load(),
+		Calls: c.calls.Load(), Own: c.own.Load(), Failed: c.failed.Load(), Served: c.served.Load(), Busy: c.busy.Load(), Joined: c.joined.Load(),
 		BytesSent: sent, BytesReceived: received,
 	}
 }

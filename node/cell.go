@@ -80,9 +80,10 @@ func openResult(memo *workload.Memo, c *ledger.Close, node workload.PeerID) erro
 type book struct {
 	rules ledger.Rules
 	// taken is told of each workload whose inputs the cell holds, and forgot of
-	// each that is compacted. Nil is nobody.
+	// each that is compacted; watch of each entry. Nil is nobody.
 	taken  func(workload.ID, *workload.Spec)
 	forgot func(workload.ID)
+	watch  func(*ledger.Command, *ledger.Result)
 	shelf  *shelf // where results lie that rode in the log
 	log    *slog.Logger
 
@@ -110,6 +111,9 @@ func (b *book) Apply(index uint64, data []byte) any {
 				b.taken(res.ID, v.Spec)
 			}
 		})
+	}
+	if p != nil && b.watch != nil {
+		b.watch(p, &res)
 	}
 	for _, id := range res.Forgot {
 		if b.forgot != nil {

@@ -132,6 +132,7 @@ func (n *Node) openStores(context.Context) (err error) {
 	}
 	n.book = newBook(rules(n.memo), n.log.With("part", "ledger"), newShelf(n.blobs, n.log))
 	n.book.forgot = func(id workload.ID) { n.blobs.Unpin(holdOwner(id)) }
+	n.book.watch = n.cfg.watch()
 	n.book.taken = func(id workload.ID, spec *workload.Spec) {
 		if spec.Tasks.Table.IsZero() { // else a hold was asked for, see leader.sharesInputs
 			n.blobs.Pin(holdOwner(id), n.needs(spec)...)

@@ -23,9 +23,6 @@ import (
 	"github.com/perrin-mesh/perrin/workload/specfile/document"
 )
 
-// simLater are verbs of a simulator that this one has not yet.
-var simLater = []string{"bridge"}
-
 func (a *app) simCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sim VERB", Short: "Simulate a mesh of thousands of peers",
@@ -37,17 +34,14 @@ is modelled and what a simulation cannot tell.`,
 		Example: examples("perrin sim run quickstart", "perrin sim run scenario.yaml --seed 7 --out results", "perrin sim scenarios"),
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
+			if len(args) == 0 {
 				return cmd.Help()
-			case slices.Contains(simLater, args[0]):
-				return usagef("run, replay, verify and scenarios are", "perrin sim %s is not built yet", args[0])
 			}
 			return usagef("see `perrin sim --help`", "perrin sim has no verb %.40q", args[0])
 		},
 	}
 	cmd.AddCommand(a.simTraceCommand(), a.simRunCommand(), a.simReplayCommand(), a.simVerifyCommand(), a.simScenariosCommand(), a.simSweepCommand(), a.simCompareCommand(), a.simReportCommand(), a.simInspectCommand())
-	cmd.AddCommand(a.simFuzzCommand(), a.simCiteCommand())
+	cmd.AddCommand(a.simFuzzCommand(), a.simCiteCommand(), a.simBridgeCommand(), a.simCalibrateCommand(), a.simRehearseCommand())
 	return cmd
 }
 
@@ -78,16 +72,20 @@ func (a *app) simRunCommand() *cobra.Command {
 		Long: `Run every replication of a scenario, a YAML file or one of the gallery, and print
 each figure with its 95 % confidence interval over the replications. The figures
 with their intervals, the time series, the scenario and a manifest go to a folder:
-the seeds and the trace hashes in the manifest let somebody else check the run.`,
-		Example: examples("perrin sim run quickstart",
+the seeds and the trace hashes in the manifest let somebody else check the run.
+
+With --fidelity stack whole nodes run, with real connections, DHT, gossip and Raft
+over a simulated network of packets, in virtual time. A minute of fifty of them
+takes some minutes, and two runs differ a little.`,
+		Example: examples("perrin sim run quickstart", "perrin sim run bridge --fidelity stack",
 			"perrin sim run scenario.yaml --seed 7 --out results",
 			"perrin sim run price --policy random --replications 10 --json",
 			`perrin sim run price --command "python3 near.py" --out near`,
 			"perrin sim run quickstart --replications 1 --events jsonl.gz --history"),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := knownFidelity(f.fidelity); err != nil {
-				return err
+			if !slices.Contains(fidelities, f.fidelity) {
+				return usagef("write --fidelity model or --fidelity stack", "--fidelity: there is no %.40q", f.fidelity)
 			}
 			if f.against == scenario.Own || f.against != "" && !slices.Contains(scenario.Policies, f.against) {
 				return usagef(scenario.PolicyHint(f.against), "--against: there is no policy %.40q to compare with", f.against)
@@ -99,6 +97,9 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 			if err != nil {
 				return err
 			}
+			if f.fidelity == study.Stack {
+				return a.simRunStack(cmd.Context(), s, text, &f)
+			}
 			return a.simRun(cmd.Context(), s, text, &f)
 		},
 	}
@@ -106,7 +107,7 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 	cmd.Flags().IntVar(&f.replications, "replications", 0, "independently sampled networks, in place of the scenario's")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "replications at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.out, "out", "", "folder for the results (default sim-NAME-SEED here; it must not be there yet)")
-	cmd.Flags().StringVar(&f.fidelity, "fidelity", "model", "model: the production rules on modelled peers; stack, whole nodes, is not a command yet")
+	cmd.Flags().StringVar(&f.fidelity, "fidelity", study.Model, "model: the production rules on modelled peers; stack: whole nodes in virtual time, up to a hundred of them, with fewer fields of a scenario")
 	cmd.Flags().StringVar(&f.events, "events", "", "also write every event, events-N of each replication: "+strings.Join(study.LogFormats, ", "))
 	cmd.Flags().BoolVar(&f.history, "history", false, "also write history-N.jsonl: the operations of each replication, as Porcupine reads them")
 	cmd.Flags().StringVar(&f.against, "against", "", "also run the same worlds under this policy and say how much dearer the work is; all-knowing gives the price of decentralisation")
@@ -114,17 +115,8 @@ the seeds and the trace hashes in the manifest let somebody else check the run.`
 	return cmd
 }
 
-// knownFidelity refuses what only tests can run so far.
-func knownFidelity(name string) error {
-	switch name {
-	case "model":
-		return nil
-	case "stack":
-		return usagef("`perrin dev --nodes 5` runs whole nodes in real time; in a checkout `go test ./simulations/stack -v` runs them in virtual time, with cuts and crashes",
-			"--fidelity stack is not a command yet: the virtual time of whole nodes is that of Go's testing package")
-	}
-	return usagef("write --fidelity model", "--fidelity: there is no %.40q", name)
-}
+// fidelities are how a scenario can be run.
+var fidelities = []string{study.Model, study.Stack}
 
 func (a *app) simReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -139,6 +131,9 @@ scenario that was changed since, or that this version reads otherwise.`,
 			m, s, err := study.Read(args[0])
 			if err != nil {
 				return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
+			}
+			if err := m.Exact(); err != nil {
+				return &failure{err: err, code: exitUsage, hint: "`perrin sim bridge` compares such a run with the model"}
 			}
 			if err := fits(s, 1); err != nil {
 				return err

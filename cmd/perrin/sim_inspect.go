@@ -79,6 +79,9 @@ func (a *app) simInspect(cmd *cobra.Command, dir string, f *inspectFlags) error 
 		}
 		return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
 	}
+	if err := m.Exact(); err != nil {
+		return &failure{err: err, code: exitUsage, hint: "`perrin sim report` draws it"}
+	}
 	if err := fits(s, 1); err != nil {
 		return err
 	}

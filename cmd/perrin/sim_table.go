@@ -21,8 +21,12 @@ func (a *app) printStudy(o *study.Outcome, m *study.Manifest, dir string) error 
 	simulated := time.Duration(s.Duration) * time.Duration(s.Replications)
 	fmt.Fprintf(a.stdout, "%s: %s, %s each of %s, %s policy, seed %d\n", terminal.Clean(s.Name, 60), terminal.Plural(s.Peers, "peer"),
 		terminal.Plural(s.Replications, "replication"), terminal.Duration(time.Duration(s.Duration)), s.Policy.Name, s.Seed)
-	fmt.Fprintf(a.stdout, "%s events, %.1f s of CPU: %.1f times real time on one core\n\n",
-		terminal.Count(int64(events)), o.CPU.Seconds(), simulated.Seconds()/max(o.CPU.Seconds(), 1e-3))
+	did := terminal.Count(int64(events)) + " events"
+	if m.Exact() != nil {
+		did = "whole nodes"
+	}
+	fmt.Fprintf(a.stdout, "%s, %.1f s of CPU: %.1f times real time on one core\n\n",
+		did, o.CPU.Seconds(), simulated.Seconds()/max(o.CPU.Seconds(), 1e-3))
 	t := terminal.NewTable("FIGURE", "MEAN ", "95 % ", "UNIT")
 	for _, r := range o.Rows {
 		t.Row(r.Name, figureText(r.Interval.Mean), halfText(r.Interval), r.Unit)
@@ -33,6 +37,10 @@ func (a *app) printStudy(o *study.Outcome, m *study.Manifest, dir string) error 
 	a.noteUnfinished(o)
 	if s.Replications < 2 {
 		fmt.Fprintln(a.stdout, "\none replication has no confidence interval")
+	}
+	if m.Exact() != nil {
+		_, err := fmt.Fprintf(a.stdout, "\nresults in %s (whole nodes: another run differs a little)\n", dir)
+		return err
 	}
 	_, err := fmt.Fprintf(a.stdout, "\nresults in %s (trace of the first replication %s)\n", dir, m.Replications[0].Trace)
 	return err

@@ -26,7 +26,7 @@ var arrows = []arrow{
 	{"mesh/...", []string{"workload", "mesh/..."}, "the mesh carries messages and does not know what a cell does with them"},
 	{"node/...", []string{"workload/...", "scheduler/...", "consensus/...", "mesh/...", "node/..."}, "node is where the parts meet"},
 	{"cmd/...", []string{"workload/...", "mesh/admission", "mesh/wire", "node/...", "cmd/...",
-		"simulations/external", "simulations/fuzz", "simulations/inspect", "simulations/model", "simulations/report", "simulations/scenario", "simulations/scenarios", "simulations/stats", "simulations/study", "simulations/sweep", "simulations/trace"},
+		"simulations/external", "simulations/fuzz", "simulations/inspect", "simulations/model", "simulations/rehearsal", "simulations/report", "simulations/scenario", "simulations/scenarios", "simulations/stats", "simulations/study", "simulations/sweep", "simulations/trace"},
 		"a command talks to a node, not to its parts; certificates and error kinds it shows to people; `perrin sim` is the simulator's"},
 	{"examples/policy/...", []string{"simulations/policy", "simulations/scenario", "simulations/study"}, "a policy for the simulator needs what runs it"},
 	{"examples/...", []string{"workload/unit/unitclient", "workload/unit/unitwire", "examples/..."}, "an example is what a user could write"},

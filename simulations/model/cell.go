@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	rules "github.com/perrin-mesh/perrin/consensus/cell"
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
@@ -34,6 +35,9 @@ type cell struct {
 	leaseAt int64             // ns, of the look at leases that is on its way
 	quorum  int64             // ns that a majority takes to have an entry, without jitter and disks
 	commits int64             // ns, when the last proposal so far is committed
+	flights [inFlight]int64   // ns, when the last requests to the followers are answered
+	departs int64             // ns, when the last of them leaves,
+	arrives int64             // and is answered
 	toFree  []workload.PeerID // whose releases wait for the end of a step
 	free    map[workload.PeerID][]workload.AuctionID
 	asked   []inquiry // questions to siblings that are open
@@ -77,6 +81,7 @@ func (w *World) lead(c *cell, leader int32) error {
 		return err
 	}
 	c.leader, c.desk, c.leases, c.wakeAt, c.asked = leader, desk, lease.NewDesk(w.lease), 0, nil
+	c.flights, c.departs, c.arrives = [inFlight]int64{}, 0, 0
 	c.quorum = w.majority(c)
 	var held []lease.Held
 	for _, n := range c.state.Nodes() {
@@ -189,6 +194,12 @@ type proposal struct {
 	leader int32
 }
 
+// followers are the servers beside the leader: the other voters, and standbys as
+// consensus/cell has them.
+func (c *cell) followers() int {
+	return min(len(c.voters)+rules.DefaultLimits().Standbys, int(c.last-c.first)) - 1
+}
+
 // propose sends a command through the log: it is committed when a majority has it
 // on disk, in the order of proposing.
 func (w *World) propose(c *cell, p proposal) {
@@ -197,8 +208,33 @@ func (w *World) propose(c *cell, p proposal) {
 	}
 	p.term, p.leader = c.term, c.leader
 	i := w.proposals.keep(p)
+	c.commits = max(c.commits, w.replicated(c))
+	for range c.followers() {
+		w.count(msgRaft)
+	}
+	w.push(c.commits, event{kind: commit, a: c.at, c: i})
+}
+
+// inFlight is how many requests Raft has under way to a follower; what comes then
+// waits for the first answer, and goes together (hashicorp/raft,
+// DefaultMaxRPCsInFlight).
+const inFlight = 2
+
+// replicated is when a majority has an entry that is proposed now on disk.
+func (w *World) replicated(c *cell) int64 {
+	now := max(w.now, w.leaves)
+	if c.departs > now {
+		return c.arrives // it goes with those that wait already
+	}
+	first := 0
+	for i, back := range c.flights {
+		if back < c.flights[first] {
+			first = i
+		}
+	}
+	c.departs = max(now, c.flights[first])
 	s := &w.peers[c.leader].links
-	at := max(w.now, w.leaves) + c.quorum + slowed(w.sc.Costs.Fsync.Draw(s), w.peers[c.leader].disk)
+	at := c.departs + c.quorum + slowed(w.sc.Costs.Fsync.Draw(s), w.peers[c.leader].disk)
 	if j := w.sc.Network.Jitter; j > 0 && c.quorum > 0 {
 		at += int64(float64(c.quorum*j/1_000_000) * s.Exp())
 	}
@@ -209,11 +245,8 @@ func (w *World) propose(c *cell, p proposal) {
 			wait *= 2
 		}
 	}
-	c.commits = max(c.commits, at)
-	for range len(c.voters) - 1 {
-		w.count(msgRaft)
-	}
-	w.push(c.commits, event{kind: commit, a: c.at, c: i})
+	c.flights[first], c.arrives = at, at
+	return at
 }
 
 // committed applies a proposal, unless the term in which it was made is over: its

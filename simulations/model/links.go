@@ -42,12 +42,8 @@ func (w *World) delay(from, to int32) int64 {
 // send puts a message on its way. It leaves when the sender's CPU is done with
 // what it is handling.
 func (w *World) send(m message) {
-	w.count(m.kind)
-	switch m.kind {
-	case msgRelease, msgAward: // the answer says nothing
-		w.count(msgDoneAck)
-	case msgOffer: // a leader answers with the members of its cell
-		w.countBytes(msgView, viewBytes+viewMember*int64(w.cells[m.cell].last-w.cells[m.cell].first))
+	if m.from != m.to {
+		w.countSent(&m)
 	}
 	if w.weather != nil && !w.reaches(m.from, m.to) {
 		w.lostMsgs++
@@ -59,6 +55,18 @@ func (w *World) send(m message) {
 	leaves := max(w.now, w.leaves)
 	i := w.msgs.keep(m)
 	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})
+}
+
+// countSent counts a message that leaves its peer, and the answer that goes without
+// saying.
+func (w *World) countSent(m *message) {
+	w.count(m.kind)
+	switch m.kind {
+	case msgRelease, msgAward: // the answer says nothing
+		w.count(msgDoneAck)
+	case msgOffer: // a leader answers with the members of its cell
+		w.countBytes(msgView, viewBytes+viewMember*int64(w.cells[m.cell].last-w.cells[m.cell].first))
+	}
 }
 
 // arriveAt is a message that reaches a peer. A leader handles one at a time; what

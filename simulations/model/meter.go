@@ -42,6 +42,8 @@ type meter struct {
 	since                int64   // until when the integrals go
 	usedTime             float64 // thread-ns
 	upTime               float64
+	upPeers              int64
+	upPeerTime           float64 // peer-ns
 
 	window  Point
 	placed1 stats.Histogram // of the window
@@ -108,6 +110,7 @@ func (w *World) integrate() {
 		w.coreTime += float64(float64(w.coresUsed) * float64(w.now-from))
 		w.upCoreTime += float64(float64(w.upCores) * float64(w.now-from))
 		w.energy += float64(float64(w.power) * float64(w.now-from))
+		w.upPeerTime += float64(float64(w.upPeers) * float64(w.now-from))
 	}
 	w.since = w.now
 }

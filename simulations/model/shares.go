@@ -83,6 +83,7 @@ func (w *World) joules() float64 {
 func (w *World) counted(p *peer, by int64) {
 	t := &w.parks[p.class].Total
 	w.upThreads += by * int64(t.Threads)
+	w.upPeers += by
 	w.upCores += by * int64(t.Cores)
 	w.watts(p, by, 0)
 }

@@ -71,6 +71,8 @@ type World struct {
 	planted   Plant          // "" is no bug
 	chooser   policy.Chooser // of policy own
 
+	calibration Calibration
+
 	meter
 }
 
@@ -100,7 +102,7 @@ func New(sc *scenario.Scenario, seed chance.Seed) (*World, error) { return NewOw
 // NewOwn returns a world whose chooser decides if its policy is own. Its picks are
 // part of the trace.
 func NewOwn(sc *scenario.Scenario, seed chance.Seed, chooser policy.Chooser) (*World, error) {
-	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), shares: sharing(sc), trace: 14695981039346656037}
+	w := &World{sc: sc, seed: seed, traits: policy.TraitsOf(sc.Policy.Name), lease: lease.Default(), shares: sharing(sc), trace: 14695981039346656037, calibration: Measured()}
 	if chooser != nil && sc.Policy.Name == scenario.Own {
 		w.chooser = &traced{w, chooser}
 	}

@@ -32,6 +32,7 @@ var ErrAddressInUse = errors.New("address in use")
 type Link struct {
 	Latency time.Duration // one way
 	Jitter  time.Duration // up to so much more, evenly
+	Spread  time.Duration // mean of what is more still, exponentially
 	Loss    float64       // share of the packets that vanish, 0 to 1
 }
 
@@ -195,7 +196,7 @@ func (n *Network) send(from *Conn, to netip.AddrPort, data []byte) {
 		link = n.cfg.Path(p.from, p.to)
 	}
 	delay := link.Latency
-	if link.Loss > 0 || link.Jitter > 0 {
+	if link.Loss > 0 || link.Jitter > 0 || link.Spread > 0 {
 		chance := n.chance(p)
 		if chance.Float64() < link.Loss {
 			n.stats.Lost++
@@ -203,6 +204,9 @@ func (n *Network) send(from *Conn, to netip.AddrPort, data []byte) {
 		}
 		if link.Jitter > 0 {
 			delay += time.Duration(chance.Int64N(int64(link.Jitter)))
+		}
+		if link.Spread > 0 {
+			delay += time.Duration(chance.ExpFloat64() * float64(link.Spread))
 		}
 	}
 	at, ok := n.schedule(p, delay, len(data))

@@ -99,6 +99,9 @@ func facts(m *study.Manifest, s *scenario.Scenario) []Fact {
 // ofRun is the report of a run.
 func ofRun(dir string, r *run, s *scenario.Scenario) (*Report, error) {
 	out := &Report{Title: s.Name, About: s.About, Facts: facts(r.manifest, s), Again: []string{"perrin sim replay " + quoted(dir), "perrin sim report " + quoted(dir)}}
+	if r.manifest.Exact() != nil {
+		out.Again[0] = fmt.Sprintf("perrin sim run %s --fidelity stack --seed %d", quoted(dir+"/scenario.yaml"), s.Seed)
+	}
 	all := overall(r)
 	out.add(&all)
 	out.addDistributions([]*run{r}, []string{s.Name})

@@ -118,8 +118,8 @@ func (x *Machine) Start(ctx context.Context) error {
 			workload.Process: &player{machine: x.Index, program: x.mesh.opt.Program, journal: x.mesh.Journal},
 		},
 		Given: &node.Given{
-			Topology: capacity.Uniform(x.mesh.opt.Cores, 2), Supervisor: x.warden, Clock: x.warden.clock,
-			Mesh: []mesh.Option{x.network()},
+			Topology: capacity.Uniform(x.mesh.opt.Cores, x.mesh.opt.Threads), Supervisor: x.warden, Clock: x.warden.clock,
+			Mesh: []mesh.Option{x.network()}, Watch: x.watch(),
 		},
 	})
 	if err != nil {
@@ -138,6 +138,31 @@ func (x *Machine) Start(ctx context.Context) error {
 		x.node, x.err = nil, err
 	}()
 	return nil
+}
+
+// watch tells who wants to know what this machine's replica applies.
+func (x *Machine) watch() func(*ledger.Command, *ledger.Result) {
+	told := x.mesh.opt.Watch
+	if told == nil {
+		return nil
+	}
+	return func(cmd *ledger.Command, res *ledger.Result) { told(x.Index, cmd, res) }
+}
+
+// Traffic is what the node has asked of other nodes since it started: requests,
+// without those to itself. It is 0 while the node does not run.
+func (x *Machine) Traffic() (requests uint64) {
+	x.mu.Lock()
+	n := x.node
+	x.mu.Unlock()
+	if n == nil {
+		return 0
+	}
+	s, ok := n.Stats()["mesh"].(mesh.Stats)
+	if !ok {
+		return 0
+	}
+	return s.Calls - s.Own
 }
 
 // Stop stops the node as its owner would, and waits for it. It returns why the

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/simulations/packetnet"
 )
@@ -26,7 +27,8 @@ type Options struct {
 	Path func(from, to int) packetnet.Link
 	Rate int64 // bits a second that each machine sends and receives; 0 is no limit
 
-	Cores    int           // of each machine, two threads each; default 2
+	Cores    int           // of each machine; default 2
+	Threads  int           // of each core; default 2
 	Memory   int64         // of each machine in bytes; default 4 GiB
 	CellSize int           // default as for any node
 	LeaseTTL time.Duration // default as for any node
@@ -34,6 +36,10 @@ type Options struct {
 	// Drift is how much the lease clock of a machine runs fast, as a share:
 	// 0.001 gains a millisecond a second. nil is not at all.
 	Drift func(index int) float64
+	// Watch, unless nil, is told of each entry that a machine's replica of the
+	// ledger has applied. It must not block, and may be called by several
+	// goroutines.
+	Watch func(index int, cmd *ledger.Command, res *ledger.Result)
 
 	// Dir is an existing folder for the machines' disks, which Stop leaves as
 	// they are; "" makes one that Stop removes. A file system in memory makes
@@ -70,7 +76,7 @@ func Start(ctx context.Context, opt Options) (*Mesh, error) {
 	m := &Mesh{Journal: &Journal{}, lost: map[netip.Addr]bool{}}
 	opt.fill()
 	if m.ownDir = opt.Dir == ""; m.ownDir {
-		dir, err := os.MkdirTemp(diskInMemory(), "perrin-stack-")
+		dir, err := Folder()
 		if err != nil {
 			return nil, err
 		}
@@ -84,9 +90,16 @@ func Start(ctx context.Context, opt Options) (*Mesh, error) {
 	return m, nil
 }
 
+// Folder makes a folder for the disks of a mesh, in memory where there is room. It
+// is the caller's to remove.
+func Folder() (string, error) { return os.MkdirTemp(diskInMemory(), "perrin-stack-") }
+
 func (o *Options) fill() {
 	if o.Cores == 0 {
 		o.Cores = 2
+	}
+	if o.Threads == 0 {
+		o.Threads = 2
 	}
 	if o.Memory == 0 {
 		o.Memory = 4 << 30

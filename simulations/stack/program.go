@@ -18,6 +18,7 @@ type Program func(machine int, a *runner.Attempt) Act
 
 // Act is what one attempt does: it runs for a while, prints and exits.
 type Act struct {
+	Starts time.Duration // before it runs, if it is the first of its slot
 	Takes  time.Duration
 	Prints string
 	Code   int32
@@ -83,6 +84,8 @@ type session struct {
 	slot  runner.Slot
 	guard guard
 
+	begun bool // an attempt has run; of the goroutine that runs them
+
 	mu     sync.Mutex // guards the rest
 	closed bool
 	kill   chan struct{} // of the running attempt; closed once
@@ -100,10 +103,17 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 	if err != nil {
 		return runner.Outcome{}, err
 	}
+	act := s.p.program(s.p.machine, &a)
+	if !s.begun && act.Starts > 0 {
+		if how, exit := s.play(ctx, kill, r, act.Starts, 0); how != Done {
+			s.guard.stop(r)
+			return runner.Outcome{Exit: exit, Wall: runner.WallNamespaces}, nil
+		}
+	}
+	s.begun = true
 	stint := s.p.journal.begin(Stint{
 		Machine: s.p.machine, Workload: s.slot.Workload, Slot: s.slot.Slot, Task: a.Index, Number: a.Number,
 	})
-	act := s.p.program(s.p.machine, &a)
 	began := time.Now()
 	how, exit := s.play(ctx, kill, r, act.Takes, a.Timeout)
 	if !s.guard.stop(r) {

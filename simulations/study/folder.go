@@ -19,6 +19,13 @@ import (
 // Schema is the version of the files in a folder.
 const Schema = 1
 
+// How a scenario was run: with the production rules on modelled peers, or on whole
+// nodes, which no second run repeats event by event.
+const (
+	Model = "model"
+	Stack = "stack"
+)
+
 // Manifest is what a reviewer needs to run a study again.
 type Manifest struct {
 	Schema       int           `json:"schema"`
@@ -30,6 +37,7 @@ type Manifest struct {
 	Policy       string        `json:"policy"`
 	Command      string        `json:"policy_command,omitempty"` // of a policy of a user's own
 	Program      string        `json:"policy_sha256,omitempty"`  // over the files that it names
+	Fidelity     string        `json:"fidelity,omitempty"`       // Model or Stack; "" is Model
 	Began        time.Time     `json:"began"`
 	WallSeconds  float64       `json:"wall_seconds"`
 	CPUSeconds   float64       `json:"cpu_seconds"`
@@ -70,7 +78,7 @@ func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manife
 	m := &Manifest{
 		Schema: Schema, Perrin: version, Scenario: o.Scenario.Name, Hash: o.Scenario.Hash(), File: hash(text),
 		Seed: o.Scenario.Seed, Policy: o.Scenario.Policy.Name, Command: o.Scenario.Policy.Command, Program: o.Scenario.Policy.Program, Began: began.UTC(), WallSeconds: o.Wall.Seconds(),
-		CPUSeconds: o.CPU.Seconds(), Workers: o.Workers, Machine: thisMachine(),
+		CPUSeconds: o.CPU.Seconds(), Workers: o.Workers, Machine: ThisMachine(),
 	}
 	for _, r := range o.Results {
 		m.Replications = append(m.Replications, Replication{Seed: r.Seed, Events: r.Events, Trace: r.Trace})

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -29,11 +30,17 @@ type Machine struct {
 	Memory int64  `json:"memory,omitempty"` // bytes; 0 is not known
 }
 
-func thisMachine() Machine {
+// ThisMachine is what this process runs on.
+func ThisMachine() Machine {
 	return Machine{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), CPU: lineOf("/proc/cpuinfo", "model name"), CPUs: runtime.NumCPU(),
 		Memory: kib("MemTotal"),
 	}
+}
+
+// String returns it in words.
+func (m Machine) String() string {
+	return fmt.Sprintf("%s/%s, %d CPUs (%s), %d GiB, %s", m.OS, m.Arch, m.CPUs, m.CPU, m.Memory>>30, m.Go)
 }
 
 // FreeMemory returns the bytes that a process may still use; 0 when the system
@@ -66,6 +73,16 @@ func lineOf(file, name string) string {
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// ChildrenTime is what processes have used that this one has started and that have
+// ended.
+func ChildrenTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())

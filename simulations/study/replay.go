@@ -3,6 +3,7 @@ package study
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,9 @@ func (e *Unlike) Error() string {
 	return fmt.Sprintf("replication %d has trace %s after %d events, the folder says %s after %d (made by version %s, this is %s)",
 		e.Replication, e.Got.Trace, e.Got.Events, e.Want.Trace, e.Want.Events, e.Made, e.This)
 }
+
+// ErrNotExact is returned of a folder that no run can repeat event by event.
+var ErrNotExact = errors.New("nothing to replay")
 
 // Read returns the manifest of a folder and its scenario as it was run. A folder
 // whose scenario was changed since is refused.
@@ -79,6 +83,14 @@ func readFile(name string) ([]byte, error) {
 		err = fmt.Errorf("%s: more than %d bytes", name, largestFile)
 	}
 	return data, err
+}
+
+// Exact returns ErrNotExact of a study that no run can repeat event by event.
+func (m *Manifest) Exact() error {
+	if m.Fidelity == "" || m.Fidelity == Model {
+		return nil
+	}
+	return fmt.Errorf("%w: it is of whole nodes (fidelity %.20s), whose runs differ a little each time", ErrNotExact, m.Fidelity)
 }
 
 // Replay runs a study again and wants the events of its manifest. The error is an

@@ -1,0 +1,68 @@
+package rehearsal
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/perrin-mesh/perrin/simulations/chance"
+	"github.com/perrin-mesh/perrin/simulations/model"
+	"github.com/perrin-mesh/perrin/simulations/packetnet"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
+)
+
+// script is what happens to a mesh from outside: what the model drew.
+type script struct {
+	sc    *scenario.Scenario
+	seed  chance.Seed // of the replication
+	peers []model.Likeness
+	work  []work
+}
+
+// work is one workload that comes.
+type work struct {
+	at       time.Duration
+	home     int
+	stream   int
+	services []time.Duration // of each task, on a reference core
+}
+
+// write runs the model for a replication, counted from 0, and takes down what came.
+func write(sc *scenario.Scenario, n int) (*script, error) {
+	s := &script{sc: sc, seed: chance.Seed(sc.Seed).Replication(n)}
+	w, err := model.New(Twin(sc), s.seed)
+	if err != nil {
+		return nil, err
+	}
+	for i := range sc.Peers {
+		s.peers = append(s.peers, w.Likeness(i))
+	}
+	for w.Step() {
+	}
+	if err := w.Err(); err != nil {
+		return nil, err
+	}
+	streams := map[string]int{}
+	for i := range sc.Workloads {
+		streams[sc.Workloads[i].Name] = i
+	}
+	if len(streams) < len(sc.Workloads) {
+		return nil, fmt.Errorf("two streams of workloads have one name")
+	}
+	for l := range w.Workloads() {
+		one := work{at: time.Duration(l.Arrived), home: int(l.Home), stream: streams[l.Stream]}
+		for t := range l.Tasks {
+			one.services = append(one.services, time.Duration(w.TaskTime(l.Number, uint32(t))))
+		}
+		s.work = append(s.work, one)
+	}
+	return s, nil
+}
+
+// link is the path between two peers.
+func (s *script) link(from, to int) packetnet.Link {
+	a, b := s.peers[from], s.peers[to]
+	one := s.sc.Network.RTT[a.Region][b.Region]/2 + a.Access + b.Access
+	return packetnet.Link{
+		Latency: time.Duration(one), Spread: time.Duration(one * s.sc.Network.Jitter / 1_000_000), Loss: float64(s.sc.Network.Loss) / 1e6,
+	}
+}
