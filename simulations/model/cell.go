@@ -35,9 +35,7 @@ type cell struct {
 	leaseAt int64             // ns, of the look at leases that is on its way
 	quorum  int64             // ns that a majority takes to have an entry, without jitter and disks
 	commits int64             // ns, when the last proposal so far is committed
-	flights [inFlight]int64   // ns, when the last requests to the followers are answered
-	departs int64             // ns, when the last of them leaves,
-	arrives int64             // and is answered
+	pipes   []pipe            // of Raft, to each voter
 	toFree  []workload.PeerID // whose releases wait for the end of a step
 	free    map[workload.PeerID][]workload.AuctionID
 	asked   []inquiry // questions to siblings that are open
@@ -81,7 +79,7 @@ func (w *World) lead(c *cell, leader int32) error {
 		return err
 	}
 	c.leader, c.desk, c.leases, c.wakeAt, c.asked = leader, desk, lease.NewDesk(w.lease), 0, nil
-	c.flights, c.departs, c.arrives = [inFlight]int64{}, 0, 0
+	c.pipes = make([]pipe, len(c.voters))
 	c.quorum = w.majority(c)
 	var held []lease.Held
 	for _, n := range c.state.Nodes() {
@@ -213,40 +211,6 @@ func (w *World) propose(c *cell, p proposal) {
 		w.count(msgRaft)
 	}
 	w.push(c.commits, event{kind: commit, a: c.at, c: i})
-}
-
-// inFlight is how many requests Raft has under way to a follower; what comes then
-// waits for the first answer, and goes together (hashicorp/raft,
-// DefaultMaxRPCsInFlight).
-const inFlight = 2
-
-// replicated is when a majority has an entry that is proposed now on disk.
-func (w *World) replicated(c *cell) int64 {
-	now := max(w.now, w.leaves)
-	if c.departs > now {
-		return c.arrives // it goes with those that wait already
-	}
-	first := 0
-	for i, back := range c.flights {
-		if back < c.flights[first] {
-			first = i
-		}
-	}
-	c.departs = max(now, c.flights[first])
-	s := &w.peers[c.leader].links
-	at := c.departs + c.quorum + slowed(w.sc.Costs.Fsync.Draw(s), w.peers[c.leader].disk)
-	if j := w.sc.Network.Jitter; j > 0 && c.quorum > 0 {
-		at += int64(float64(c.quorum*j/1_000_000) * s.Exp())
-	}
-	if w.weather != nil {
-		extra := w.weather.loss[w.peers[c.leader].region]
-		for wait, lost := c.quorum+maxAckDelay, 0; lost < 10 && s.Happens(extra); lost++ {
-			at += wait
-			wait *= 2
-		}
-	}
-	c.flights[first], c.arrives = at, at
-	return at
 }
 
 // committed applies a proposal, unless the term in which it was made is over: its

@@ -69,6 +69,7 @@ type World struct {
 	observer  func(*Op)
 	op        Op             // of the observer
 	planted   Plant          // "" is no bug
+	answers   []int64        // scratch of replicated
 	chooser   policy.Chooser // of policy own
 
 	calibration Calibration
