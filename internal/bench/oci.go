@@ -53,7 +53,10 @@ func imageStarts(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return s.images(ctx, b, record, rivals)
+	if err := s.images(ctx, b, record, rivals); err != nil {
+		return err
+	}
+	return s.sandboxed(ctx, b, record, images, rivals)
 }
 
 // runtimeRival is an OCI runtime: it runs the clock once.
