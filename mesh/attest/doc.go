@@ -8,7 +8,7 @@
 // data made of a Binding: the nonce, both peers, the connection between them,
 // and where there are any, the sealing key, the workload and the award. The
 // evidence travels back in an Evidence with everything that is needed to verify
-// it offline. appraise picks the verifier of its kind (tpm today)
+// it offline. appraise picks the verifier of its kind (tpm, dcap, snp)
 // and fills in a workload.Appraisal. collect makes evidence on this machine.
 //
 // # Levels

@@ -99,7 +99,8 @@ func (m *Machine) Kinds() []string {
 	return out
 }
 
-// find returns the source of the highest level that can, of a kind or of any.
+// find returns the source of a kind, or where the machine has none of it, the
+// highest that is worth at least as much; of no kind, the highest there is.
 func (m *Machine) find(kind workload.Level) (Source, error) {
 	why := fmt.Sprintf("this version makes no evidence of kind %.10q", kind)
 	for i, a := range slices.Backward(m.can) {
@@ -109,6 +110,11 @@ func (m *Machine) find(kind workload.Level) (Source, error) {
 			return m.sources[i], nil
 		default:
 			why = a.Why
+		}
+	}
+	for i, a := range slices.Backward(m.can) {
+		if kind == workload.LevelTPM && a.Can && a.Kind.Meets(kind) {
+			return m.sources[i], nil
 		}
 	}
 	return nil, fmt.Errorf("%w: %s", ErrNone, why)
@@ -123,7 +129,8 @@ func (m *Machine) enter(ctx context.Context) error {
 	}
 }
 
-// Collect makes evidence of a kind, or with none the best there is.
+// Collect makes evidence of a kind, or with none the best there is. A machine
+// without a TPM shows for it what is worth more.
 func (m *Machine) Collect(ctx context.Context, kind workload.Level, b *attest.Binding) (*attest.Evidence, error) {
 	s, err := m.find(kind)
 	if err != nil {
@@ -142,7 +149,7 @@ func (m *Machine) Activate(ctx context.Context, credential, encrypted []byte) ([
 	if err != nil {
 		return nil, err
 	}
-	a, ok := s.(Activator)
+	a, ok := s.(Activator) // what stands in for a TPM is none
 	if !ok {
 		return nil, ErrNone
 	}

@@ -71,6 +71,9 @@ func TestWholePath(t *testing.T) {
 		tsm := attesttest.NewTSM(t, t.TempDir(), "sev_guest")
 		tsm.Make = answer
 		wantProof(t, m.verify(collected(t, m, collect.Files{TSM: tsm})))
+		if e, err := collect.New(collect.Files{TSM: tsm}).Collect(t.Context(), workload.LevelTPM, m.x.Binding); err != nil || e.Kind != workload.LevelSNP {
+			t.Errorf("asked for a TPM, which it has not: %v", err) // snp is worth more
+		}
 		if tsm.Left() != 0 {
 			t.Errorf("%d entries are left", tsm.Left())
 		}
