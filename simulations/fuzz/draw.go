@@ -112,9 +112,9 @@ func (d *drawer) fault() string {
 	if !d.one(5) {
 		f += ", for: " + span(d.Int64N(max(d.base.Duration*3/4, 2_000_000)))
 	}
-	kinds := 5
+	kinds := 6
 	if len(d.base.Network.Regions) > 1 {
-		kinds = 7
+		kinds = 8
 	}
 	switch d.IntN(kinds) {
 	case 0, 1:
@@ -125,6 +125,8 @@ func (d *drawer) fault() string {
 		f += fmt.Sprintf(", disk: %d, share: %s", 2+d.IntN(1000), d.share())
 	case 4:
 		f += fmt.Sprintf(", loss: %d%%", 1+d.IntN(80))
+	case 5:
+		f += fmt.Sprintf(", freeze: leaders, share: %s", d.share())
 	default:
 		f += ", cut: [" + d.regions() + "]"
 		if d.one(3) {

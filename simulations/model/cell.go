@@ -99,7 +99,7 @@ func (w *World) lead(c *cell, leader int32) error {
 func (w *World) majority(c *cell) int64 {
 	var back []int64
 	for _, v := range c.voters {
-		if v != c.leader && w.peers[v].up && w.hear(c.leader, v) {
+		if v != c.leader && w.runs(v) && w.hear(c.leader, v) {
 			back = append(back, w.rtt(c.leader, v))
 		}
 	}
@@ -157,6 +157,10 @@ func (w *World) wakeLater(c *cell, at int64) {
 func (w *World) wake(c *cell) {
 	if c.wakeAt != w.now || c.leader < 0 {
 		return // another came before, or the term is over
+	}
+	if until, put := w.later(c, event{kind: wake, a: c.at}); put {
+		c.wakeAt = until
+		return
 	}
 	c.wakeAt = 0
 	w.step(c, scheduler.Input{})
@@ -216,6 +220,9 @@ func (w *World) propose(c *cell, p proposal) {
 // committed applies a proposal, unless the term in which it was made is over: its
 // entry then never got a majority, and nobody was told that it did.
 func (w *World) committed(c *cell, i int32) {
+	if _, put := w.later(c, event{kind: commit, a: c.at, c: i}); put {
+		return
+	}
 	p := w.proposals.take(i)
 	if c.leader != p.leader || c.term != p.term {
 		return

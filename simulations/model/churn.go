@@ -51,6 +51,7 @@ func (w *World) stopPeer(i int32) {
 	w.integrate()
 	p := &w.peers[i]
 	p.up, p.queue = false, nil
+	delete(w.frozen, i)
 	for len(p.slots) > 0 {
 		w.lostAttempts++
 		w.drop(i, p.slots[len(p.slots)-1])

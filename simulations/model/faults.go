@@ -44,6 +44,8 @@ func (w *World) strike(i int32, begins bool) {
 	switch f.Kind {
 	case scenario.Crash:
 		w.crash(i, f)
+	case scenario.Freeze:
+		w.freeze(i, f, begins)
 	case scenario.Cut:
 		w.cut(f, begins)
 	case scenario.Loss:
@@ -193,12 +195,12 @@ func slowed(d int64, times int32) int64 {
 // candidates are the voters that could lead: those that reach a majority.
 func (w *World) candidates(c *cell) (there []int32) {
 	for _, v := range c.voters {
-		if !w.peers[v].up {
+		if !w.runs(v) {
 			continue
 		}
 		votes := 0
 		for _, u := range c.voters {
-			if w.peers[u].up && w.hear(v, u) {
+			if w.runs(u) && w.hear(v, u) {
 				votes++
 			}
 		}

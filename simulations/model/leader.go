@@ -279,6 +279,10 @@ func (w *World) watchLeases(c *cell) {
 
 // expire gives up the nodes whose every lease is over for certain.
 func (w *World) expire(c *cell) {
+	if until, put := w.later(c, event{kind: leaseDesk, a: c.at}); put {
+		c.leaseAt = until
+		return
+	}
 	c.leaseAt = 0
 	if c.leader < 0 {
 		return

@@ -39,7 +39,7 @@ func (w *World) replicated(c *cell) int64 {
 	disk := slowed(w.sc.Costs.Fsync.Draw(s), w.peers[c.leader].disk)
 	back := w.answers[:0]
 	for i, v := range c.voters {
-		if v == c.leader || !w.peers[v].up || !w.hear(c.leader, v) {
+		if v == c.leader || !w.runs(v) || !w.hear(c.leader, v) {
 			continue
 		}
 		takes := w.rtt(c.leader, v)

@@ -67,10 +67,11 @@ type World struct {
 	claimed   []workload.Machine
 	tracing   *trace // nil while nobody watches
 	observer  func(*Op)
-	op        Op             // of the observer
-	planted   Plant          // "" is no bug
-	answers   []int64        // scratch of replicated
-	chooser   policy.Chooser // of policy own
+	op        Op              // of the observer
+	planted   Plant           // "" is no bug
+	answers   []int64         // scratch of replicated
+	frozen    map[int32]int64 // ns until when a fault stops a peer that led
+	chooser   policy.Chooser  // of policy own
 
 	calibration Calibration
 

@@ -37,6 +37,9 @@ func parsed(t *testing.T, text string) *scenario.Scenario {
 // TestAPlay plays a few seconds, and wants what whole nodes must come to whatever
 // the order of their goroutines, and the model close to it.
 func TestAPlay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("too long for a short run: whole nodes")
+	}
 	sc := parsed(t, tiny)
 	s, err := write(sc, 0)
 	if err != nil {

@@ -23,15 +23,17 @@ type Fault struct {
 }
 
 // The kinds of faults. Crash ends the processes of peers, which start again when
-// it is over. Cut parts regions from all others: what is sent across is lost.
+// it is over. Freeze stops the leaders of cells for a while, which then go on as if
+// nothing had been. Cut parts regions from all others: what is sent across is lost.
 // Slow makes CPUs, and Disk the disks of logs, so many times slower. Loss loses
 // packets of every link with an end in the regions.
 const (
-	Crash = "crash"
-	Cut   = "cut"
-	Slow  = "slow"
-	Disk  = "disk"
-	Loss  = "loss"
+	Crash  = "crash"
+	Freeze = "freeze"
+	Cut    = "cut"
+	Slow   = "slow"
+	Disk   = "disk"
+	Loss   = "loss"
 )
 
 // Whom a crash hits: the leaders of cells, their voters, or any peer.
@@ -43,7 +45,7 @@ const (
 
 // faultFields says which fields a kind of fault has beside at and for.
 var faultFields = map[string][]string{
-	Crash: {"share", "regions"}, Cut: {"one_way"}, Slow: {"share", "regions"}, Disk: {"share", "regions"}, Loss: {"regions"},
+	Crash: {"share", "regions"}, Freeze: {"share", "regions"}, Cut: {"one_way"}, Slow: {"share", "regions"}, Disk: {"share", "regions"}, Loss: {"regions"},
 }
 
 const maxFaults = 1024
@@ -55,6 +57,11 @@ func (r *reader) faults(n *document.Node, s *Scenario) {
 			Crash: func(n *document.Node) {
 				if f.Crash = n.Text; !slices.Contains([]string{Leaders, Voters, Everybody}, f.Crash) {
 					r.fail(n.Pos, "write leaders, voters or peers", "faults.crash: there are no %s", shown(n))
+				}
+			},
+			Freeze: func(n *document.Node) {
+				if n.Text != Leaders {
+					r.fail(n.Pos, "write leaders", "faults.freeze: only leaders freeze, not %s", shown(n))
 				}
 			},
 			Cut:  func(n *document.Node) { r.names("faults.cut", n, &f.Regions) },
