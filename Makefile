@@ -53,8 +53,9 @@ histories: ## SEEDS (20) histories each of three and five daemons under a nemesi
 fuzz-seeds: ## every fuzz target over its seeds and past findings
 	$(CITEST) -run '^Fuzz' ./...
 
-oracle: ## our verifier of Intel's quotes against oasis-core's, which it downloads
+oracle: ## our verifier of Intel's quotes against oasis-core's, our tokens against go-ucan's verdicts; both are downloaded
 	cd mesh/attest/oracle && $(GO) test -count=1 .
+	cd workload/rights/ucantest && $(GO) test -count=1 .
 
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
