@@ -1,6 +1,7 @@
 // Package trace turns records of real work into arrivals of a scenario: when each
 // workload came, of how many tasks, how long each ran, and whose it was. It reads a
-// plain CSV format of its own and two that are published; no data ships with it.
+// plain CSV format of its own and six that are published; no data ships with it. It
+// thins, superposes and resamples arrivals, and fits distributions to them.
 //
 // A trace becomes part of the scenario's file, so that the file alone says what was
 // simulated, and its hash covers the trace.
@@ -29,21 +30,28 @@ import (
 // number) where they are known. AzureFunctions is the invocation trace of Azure
 // Functions 2021: app, func, end_timestamp and duration in seconds; an app is an
 // owner. SWF is the Standard Workload Format 2.2 of the Parallel Workloads Archive:
-// a job's processors count as tasks, its user is the owner.
+// a job's processors count as tasks, its user is the owner. published.go has the rest.
 const (
 	CSV            = "csv"
 	AzureFunctions = "azure-functions-2021"
 	SWF            = "swf"
+	Alibaba        = "alibaba-2018-batch"
+	Google         = "google-2011"
+	Pods           = "openb-pods"
+	Tokens         = "azure-llm-2023"
 )
 
 // Formats lists the formats.
-var Formats = []string{CSV, AzureFunctions, SWF}
+var Formats = []string{CSV, AzureFunctions, SWF, Alibaba, Google, Pods, Tokens}
 
 // Options say what of a trace is taken.
 type Options struct {
 	Format string
 	Most   int     // rows at most, the earliest; 1 to scenario.MaxArrivals
 	Speed  float64 // how much faster time goes than in the trace; service times stay
+	// PerToken is how long a token takes, in s, in a trace that has only their number; 0
+	// is 0.02.
+	PerToken float64
 }
 
 // MaxRows bounds the rows of a file that are looked at.
@@ -56,11 +64,19 @@ func Read(in io.Reader, o Options) ([]scenario.Arrival, error) {
 	var err error
 	switch o.Format {
 	case CSV:
-		rows, err = readCSV(in, plainColumns)
+		rows, err = readCSV(in, plainColumns, 0)
 	case AzureFunctions:
-		rows, err = readCSV(in, azureColumns)
+		rows, err = readCSV(in, azureColumns, 0)
 	case SWF:
 		rows, err = readSWF(in)
+	case Alibaba:
+		rows, err = readAlibaba(in)
+	case Google:
+		rows, err = readGoogle(in)
+	case Pods:
+		rows, err = readCSV(in, podColumns, 0)
+	case Tokens:
+		rows, err = readCSV(in, tokenColumns, cmp.Or(o.PerToken, 0.02))
 	default:
 		return nil, fmt.Errorf("there is no format %.40q; there are %s", o.Format, strings.Join(Formats, ", "))
 	}
@@ -72,7 +88,7 @@ func Read(in io.Reader, o Options) ([]scenario.Arrival, error) {
 	case !(o.Speed > 0) || o.Speed > 1e9:
 		return nil, fmt.Errorf("speed: want more than 0, got %g", o.Speed)
 	}
-	if o.Format == AzureFunctions { // it is in order of the ends
+	if o.Format != CSV && o.Format != SWF { // in order of their ends, or of nothing
 		slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(a.at, b.at) })
 	}
 	rows = rows[:min(len(rows), max(1, min(o.Most, scenario.MaxArrivals)))]
@@ -117,14 +133,19 @@ const maxTime = float64(scenario.MaxAt) // ns
 
 // columns says which column has what; "" is none. A trace without the start of its
 // workloads has their ends.
-type columns struct{ at, end, service, tasks, owner string }
+type columns struct {
+	at, end, service, tasks, owner string
+	from, to                       string // in place of service
+	stamp, in, out                 string // a date, and tokens, in place of at and service
+	skip                           bool   // rows that never ran, with an empty from or to
+}
 
 var (
 	plainColumns = columns{at: "at_s", service: "service_s", tasks: "tasks", owner: "owner"}
 	azureColumns = columns{end: "end_timestamp", service: "duration", owner: "app"}
 )
 
-func readCSV(in io.Reader, want columns) ([]row, error) {
+func readCSV(in io.Reader, want columns, perToken float64) ([]row, error) {
 	r := csv.NewReader(bufio.NewReader(in))
 	r.ReuseRecord = true
 	header, err := r.Read()
@@ -135,7 +156,7 @@ func readCSV(in io.Reader, want columns) ([]row, error) {
 	for i, name := range header {
 		index[strings.TrimSpace(name)] = i
 	}
-	for _, name := range []string{want.at, want.end, want.service} {
+	for _, name := range []string{want.at, want.end, want.service, want.from, want.to, want.stamp, want.in, want.out} {
 		if _, ok := index[name]; !ok && name != "" {
 			return nil, fmt.Errorf("the column %s is missing; the header has %.200q", name, strings.Join(header, ","))
 		}
@@ -153,7 +174,10 @@ func readCSV(in io.Reader, want columns) ([]row, error) {
 		if len(rows) == MaxRows {
 			return nil, fmt.Errorf("line %d: more than %d rows", line, MaxRows)
 		}
-		one, err := want.row(record, index)
+		if want.skip && (record[index[want.from]] == "" || record[index[want.to]] == "") {
+			continue
+		}
+		one, err := want.row(record, index, perToken)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
@@ -162,10 +186,15 @@ func readCSV(in io.Reader, want columns) ([]row, error) {
 	}
 }
 
-func (c *columns) row(record []string, index map[string]int) (row, error) {
+func (c *columns) row(record []string, index map[string]int, perToken float64) (row, error) {
 	r := row{tasks: 1}
 	var err, err2, err3 error
-	if r.service, err = seconds(c.service, record[index[c.service]], 0); c.end == "" {
+	if c.stamp != "" {
+		r.at, err = stamp(c.stamp, record[index[c.stamp]])
+		r.service, err2 = tokens(c, record, index, perToken)
+	} else if c.from != "" {
+		err = c.span(&r, record, index)
+	} else if r.service, err = seconds(c.service, record[index[c.service]], 0); c.end == "" {
 		r.at, err2 = seconds(c.at, record[index[c.at]], -maxTime)
 	} else if r.at, err2 = seconds(c.end, record[index[c.end]], -maxTime); err == nil {
 		r.at -= r.service
@@ -177,6 +206,23 @@ func (c *columns) row(record []string, index map[string]int) (row, error) {
 		r.owner = strings.Clone(record[i])
 	}
 	return r, errors.Join(err, err2, err3)
+}
+
+// span reads a row that has the beginning and the end of its work.
+func (c *columns) span(r *row, record []string, index map[string]int) error {
+	var err, err2, err3 error
+	var from, to float64
+	r.at, err = seconds(c.at, record[index[c.at]], 0)
+	from, err2 = seconds(c.from, record[index[c.from]], 0)
+	to, err3 = seconds(c.to, record[index[c.to]], 0)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
+	}
+	if to < from {
+		return fmt.Errorf("%s: %g s before %s", c.to, from-to, c.from)
+	}
+	r.service = to - from
+	return nil
 }
 
 func seconds(name, text string, least float64) (float64, error) {

@@ -102,6 +102,9 @@ func TestLongTasksHaveTheTime(t *testing.T) {
 
 // FuzzRead wants what is read to be arrivals that a scenario takes.
 func FuzzRead(f *testing.F) {
+	for i, text := range samples {
+		f.Add(text, i)
+	}
 	f.Add("at_s,service_s\n1,2\n3,4\n", 0)
 	f.Add("app,func,end_timestamp,duration\na,b,3,4\n", 1)
 	f.Add(swf("1", "2", "3"), 2)
