@@ -51,5 +51,8 @@ var ofTheSentry = []string{
 }
 
 func TestGVisorContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("too long for a short run")
+	}
 	runnertest.Suite(t, underGVisor(t, stage(t, probeImage(t, v1.ImageConfig{}))))
 }
