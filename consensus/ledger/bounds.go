@@ -62,6 +62,7 @@ const (
 	weightBid     = 176
 	weightAward   = 64
 	weightDecline = 64
+	weightLink    = 128
 )
 
 // weigh brings the weight of l up to date. It costs the same whatever the size
@@ -70,6 +71,9 @@ func (s *State) weigh(l *load) {
 	runs := len(l.fresh.runs) + len(l.retry.runs) + len(l.done.runs) + len(l.failed.runs)
 	w := weightLoad + int64(len(l.Signed.Payload)) + int64(runs)*weightRun + int64(len(l.slots))*weightSlot +
 		int64(len(l.Tallies))*weightTally + l.parts
+	if l.Token != nil {
+		w += int64(1+len(l.Token.Links)) * weightLink
+	}
 	s.bytes += w - l.weight
 	l.weight = w
 }

@@ -133,3 +133,19 @@ func TestATokensCreditsAreSpentOnceAndForAll(t *testing.T) {
 		t.Errorf("after they are spent: %v", r.Reject)
 	}
 }
+
+// TestATokenHasWeight: what the ledger keeps of a token counts against its bound.
+func TestATokenHasWeight(t *testing.T) {
+	w := newTokenWorld(t)
+	weight := func(name string, links ...string) int64 {
+		before := w.bytes
+		if r := w.acceptUnder(name, links, shape(1, 1, 1)); r.Reject != nil {
+			t.Fatal(r.Reject)
+		}
+		return w.bytes - before
+	}
+	plain, one, two := weight("job0"), weight("job1", "alice"), weight("job2", "alice", "bob")
+	if one <= plain || two <= one {
+		t.Errorf("%d bytes without a token, %d with a link, %d with two", plain, one, two)
+	}
+}
