@@ -87,7 +87,7 @@ func (w *World) lead(c *cell, leader int32) error {
 			held = append(held, lease.Held{Node: n.Node, Epoch: n.Epoch})
 		}
 	}
-	c.leases.Inherit(ms(w.now), held)
+	c.leases.Inherit(w.clock(leader), held)
 	w.watchLeases(c)
 	for lot := range c.state.Lots(0) {
 		w.step(c, scheduler.Input{Lot: lotOf(&lot)})

@@ -122,7 +122,7 @@ func (w *World) awardCommitted(c *cell, a *scheduler.Award, load int32, res *led
 // slots are undone.
 func (w *World) tellWinner(c *cell, node workload.PeerID, load int32, a *award, last bool) {
 	w.verified(c)
-	grant, err := c.leases.Grant(ms(w.now), node, a.slots[0].Fence.Epoch)
+	grant, err := c.leases.Grant(w.clock(c.leader), node, a.slots[0].Fence.Epoch)
 	w.watchLeases(c)
 	if err != nil {
 		w.undo(c, load, node, a, workload.Reason{Code: workload.LeaseTooLate, Note: "the leader had no lease to give"})
@@ -139,7 +139,7 @@ func (w *World) tellWinner(c *cell, node workload.PeerID, load int32, a *award, 
 // all the time while leases are out.
 func (w *World) verified(c *cell) {
 	if c.quorum >= 0 {
-		c.leases.Verified(ms(max(w.now-c.quorum, 0)))
+		c.leases.Verified(w.clockAt(c.leader, max(w.now-c.quorum, 0)))
 	}
 }
 
@@ -256,7 +256,7 @@ func (w *World) renews(c *cell, m *message) {
 	}
 	if len(v.Slots) > 0 {
 		w.verified(c)
-		grant, err := c.leases.Grant(ms(w.now), node, v.Epoch)
+		grant, err := c.leases.Grant(w.clock(c.leader), node, v.Epoch)
 		if errors.Is(err, lease.ErrUnverified) || errors.Is(err, lease.ErrGivenUp) {
 			return
 		}
@@ -272,7 +272,7 @@ func (w *World) watchLeases(c *cell) {
 		return // it looks for the next by itself
 	}
 	if next, any := c.leases.Next(); any {
-		c.leaseAt = max(nsAt(next), w.now+millisecond)
+		c.leaseAt = max(w.whenClock(c.leader, next), w.now+millisecond)
 		w.push(c.leaseAt, event{kind: leaseDesk, a: c.at})
 	}
 }
@@ -287,7 +287,7 @@ func (w *World) expire(c *cell) {
 	if c.leader < 0 {
 		return
 	}
-	for _, held := range c.leases.Due(ms(w.now)) {
+	for _, held := range c.leases.Due(w.clock(c.leader)) {
 		n, ok := c.state.Node(held.Node)
 		if !ok || len(n.Slots) == 0 || n.Epoch != held.Epoch {
 			c.leases.Settled(held.Node, held.Epoch)

@@ -26,7 +26,7 @@ func (w *World) watchLease(p *peer, l *cellLease) {
 	}
 	if !l.watched {
 		l.watched = true
-		w.push(nsAt(l.lease.Deadline()), event{kind: leaseEnd, a: i, b: l.cell, c: p.boot})
+		w.push(w.whenClock(i, l.lease.Deadline()), event{kind: leaseEnd, a: i, b: l.cell, c: p.boot})
 	}
 }
 
@@ -64,7 +64,7 @@ func (w *World) renew(on, cell int32) {
 	}
 	w.push(w.now+w.lease.Renew()*millisecond, event{kind: renew, a: on, b: cell, c: p.boot})
 	if to := w.cells[cell].leader; to >= 0 {
-		w.send(message{kind: msgRenew, from: on, to: to, cell: cell, boot: 0, n: ms(w.now), gen: p.boot})
+		w.send(message{kind: msgRenew, from: on, to: to, cell: cell, boot: 0, n: w.clock(on), gen: p.boot})
 	}
 }
 
@@ -79,7 +79,7 @@ func (w *World) renewed(on int32, m *message) {
 	p := &w.peers[on]
 	l := w.leaseWith(p, m.cell)
 	r := m.body.(renewal)
-	l.lease.Renewed(ms(w.now), m.n, r.grant, r.epoch)
+	l.lease.Renewed(w.clock(on), m.n, r.grant, r.epoch)
 	for k := len(p.slots) - 1; k >= 0; k-- {
 		i := p.slots[k]
 		if s := &w.slots[i]; s.cell == m.cell && s.fence.Epoch < r.epoch {
@@ -100,8 +100,8 @@ func (w *World) leaseEnd(on, cell int32) {
 		l.watched = false
 		return
 	}
-	if !l.lease.Over(ms(w.now)) {
-		w.push(max(nsAt(l.lease.Deadline()), w.now+millisecond), event{kind: leaseEnd, a: on, b: cell, c: p.boot})
+	if !l.lease.Over(w.clock(on)) {
+		w.push(max(w.whenClock(on, l.lease.Deadline()), w.now+millisecond), event{kind: leaseEnd, a: on, b: cell, c: p.boot})
 		return
 	}
 	l.watched = false

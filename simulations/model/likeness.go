@@ -10,12 +10,13 @@ type Likeness struct {
 	Region int   // of the scenario
 	Access int64 // ns, one way
 	Speed  int64 // permille of the reference core
+	Drift  int64 // ppm by which its clock is fast
 }
 
 // Likeness returns what was drawn of a peer; there must be one of that number.
 func (w *World) Likeness(peer int) Likeness {
 	p := &w.peers[peer]
-	return Likeness{Region: int(p.region), Access: p.access, Speed: p.speed}
+	return Likeness{Region: int(p.region), Access: p.access, Speed: p.speed, Drift: int64(p.drift)}
 }
 
 // TaskTime returns how many ns a task of a workload takes on a reference core; the

@@ -30,6 +30,7 @@ type peer struct {
 	region int32
 	class  int32
 	boot   int32 // counts its starts, from 1
+	drift  int32 // ppm by which its clock is fast
 	attack int8  // which of the scenario's attackers it is, from 1; 0 is none
 	up     bool
 	fresh  bool // its cell knows that it runs nothing of an earlier boot
@@ -247,7 +248,7 @@ func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []w
 	}
 	got, reasons := alloc.Hold(call.Auction, call.Owner, call.Shape, len(curve), now, now+holdFor)
 	if got > 0 {
-		p.bids = append(p.bids, promise{auction: call.Auction, load: w.loadOf(call.Workload), sent: now, expires: now + holdFor})
+		p.bids = append(p.bids, promise{auction: call.Auction, load: w.loadOf(call.Workload), sent: w.clock(indexOf(p.id)), expires: now + holdFor})
 	}
 	return got, curve, reasons
 }
@@ -358,7 +359,7 @@ func (w *World) claim(p *peer, m *message, a *award) (workload.Reason, bool) {
 		return workload.Reason{Code: workload.HoldGone}, false
 	}
 	held := w.leaseWith(p, m.cell)
-	if _, err := held.lease.Award(ms(w.now), b.sent, a.grant, a.slots[0].Fence.Epoch); err != nil {
+	if _, err := held.lease.Award(w.clock(indexOf(p.id)), b.sent, a.grant, a.slots[0].Fence.Epoch); err != nil {
 		p.alloc.Release(a.auction)
 		return workload.Reason{Code: workload.LeaseTooLate, Note: err.Error()}, false
 	}

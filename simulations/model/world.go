@@ -27,6 +27,7 @@ const (
 	forSubmits
 	forFaults
 	forAttackers
+	forDrift
 	forService = 1 << 16
 )
 
@@ -189,6 +190,10 @@ func (w *World) drawPeer(i int32, regions, machines int64) {
 	p.base = min(max(m.Price.Draw(&s), 1), pricing.MaxBase)
 	p.cell = i / int32(w.sc.CellSize)
 	p.up, p.fresh, p.boot = true, true, 1
+	if w.sc.Drift > 0 {
+		clock := w.seed.Stream(uint32(i), forDrift)
+		p.drift = int32(clock.Int64N(2*w.sc.Drift+1) - w.sc.Drift)
+	}
 	if len(w.sc.Attackers) > 0 {
 		w.drawAttack(i, p)
 	}

@@ -51,6 +51,7 @@ func (s *script) perform(ctx context.Context, dir string, told func(time.Duratio
 	p.mesh, err = stack.Start(forming, stack.Options{
 		Nodes: s.sc.Peers, Seed: uint64(s.seed), Path: s.link, Cores: m.Cores, Threads: m.Threads, Memory: m.Memory,
 		CellSize: s.sc.CellSize, Program: p.program, Watch: p.seen.applied, Dir: dir,
+		Drift: func(index int) float64 { return float64(s.peers[index].Drift) / 1e6 },
 	})
 	if err != nil {
 		return nil, readings, err

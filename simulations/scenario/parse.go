@@ -42,6 +42,7 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 		"machines":  func(n *document.Node) { r.machines(n, s) },
 		"workloads": func(n *document.Node) { r.workloads(n, s) },
 		"start":     r.dist("start", span, &s.Start),
+		"drift":     r.figure("drift", percent, 0, million/2, func(v float64) { s.Drift = int64(v) }),
 		"churn":     func(n *document.Node) { r.churn(n, &s.Churn) },
 		"costs":     func(n *document.Node) { r.costs(n, &s.Costs) },
 		"faults":    func(n *document.Node) { r.faults(n, s) },

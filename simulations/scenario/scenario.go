@@ -26,6 +26,7 @@ type Scenario struct {
 	Workloads    []Workloads `json:"workloads"`
 	Start        chance.Dist `json:"start"` // ns from an award's arrival to a slot's first instruction
 	Churn        Churn       `json:"churn"`
+	Drift        int64       `json:"drift,omitempty"` // ppm by which a peer's clock is fast or slow at most, drawn evenly
 	Costs        Costs       `json:"costs"`
 	Cells        Cells       `json:"cells"`
 	Faults       []Fault     `json:"faults,omitempty"`
