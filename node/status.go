@@ -228,7 +228,21 @@ func (g gateway) Nodes(ctx context.Context, find string) ([]api.Node, error) {
 		nodes = append(nodes, n.nodesOfDirectory(ctx, where, known)...)
 	}
 	slices.SortFunc(nodes, func(a, b api.Node) int { return strings.Compare(a.Name, b.Name) })
+	n.fillRecords(ctx, nodes)
 	return nodes, nil
+}
+
+// fillRecords adds what the cell's ledger remembers of nodes, if its leader says so.
+func (n *Node) fillRecords(ctx context.Context, nodes []api.Node) {
+	var names map[workload.PeerID]api.Record
+	if n.query(ctx, n.homeCell(), &wire.QueryMsg{Op: leader.QueryNames}, &names) != nil {
+		return
+	}
+	for i := range nodes {
+		if r, ok := names[nodes[i].ID]; ok {
+			nodes[i].Record = &r
+		}
+	}
 }
 
 func (n *Node) nodeOf(o *workload.Offer) api.Node {

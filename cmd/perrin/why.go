@@ -162,6 +162,14 @@ func rateOrDash(b api.WhyBid) string {
 }
 
 func bidOutcome(b api.WhyBid) string {
+	text := plainOutcome(b)
+	if b.RiskPPM > 0 {
+		text += fmt.Sprintf("; its record adds %.1f %% to its ask", float64(b.RiskPPM)/10_000)
+	}
+	return text
+}
+
+func plainOutcome(b api.WhyBid) string {
 	switch {
 	case b.Reason == string(workload.Outbid):
 		return "outbid: another scored lower"

@@ -45,6 +45,8 @@ type Snapshot struct {
 	Tombs    []Tomb          `cbor:"19,keyasint,omitempty" max:"65536"` // by EndSeq
 	Certs    []Cert          `cbor:"20,keyasint,omitempty" max:"16384"` // by node, then as they were shown
 	Tokens   []TokenUse      `cbor:"21,keyasint,omitempty" max:"65536"`
+
+	Standings []Standing `cbor:"40,keyasint,omitempty" max:"262144"` // by node, then as they came
 }
 
 // Lease is a node's epoch in a snapshot. Its slots stand with their workloads.
@@ -59,7 +61,7 @@ func (s *State) Snapshot() *Snapshot {
 		Version: SnapshotVersion, Founded: s.founded, Mesh: s.mesh, Cell: s.cell, Epoch: s.epoch, MaxSize: uint32(s.maxSize),
 		Index: s.index, Head: s.head, Time: s.time, NextSeq: s.nextSeq, NextEnd: s.nextEnd, Floor: s.floor,
 		Applied: s.applied, Rejects: s.rejectCounts(), Members: s.Members(), Accounts: s.Accounts(),
-		Tokens: s.tokenUses(), Records: make([]Record, 0, len(s.loads)),
+		Tokens: s.tokenUses(), Standings: s.allStandings(), Records: make([]Record, 0, len(s.loads)),
 	}
 	for _, peer := range sortedPeers(maps.Keys(s.nodes)) {
 		snap.Leases = append(snap.Leases, Lease{peer, s.nodes[peer].epoch})
@@ -114,6 +116,7 @@ func Restore(rules Rules, snap *Snapshot) (*State, error) {
 	for _, u := range snap.Tokens {
 		s.tokens[u.ID] = &tokenUse{TokenUse: u}
 	}
+	s.restoreStandings(snap.Standings)
 	for _, lease := range snap.Leases {
 		s.nodes[lease.Node] = &node{epoch: lease.Epoch, slots: map[slotKey]*load{}}
 	}

@@ -71,6 +71,8 @@ type State struct {
 	tombs    map[workload.ID]*Tomb
 	certs    map[workload.PeerID][]Cert // in the order in which they were shown
 
+	standings map[workload.PeerID][]Standing // by issuer
+
 	// What follows is derived from the above.
 	nonces  map[nonceKey]*load
 	waiters map[workload.ID][]*load // in order of acceptance
@@ -104,9 +106,11 @@ func New(rules Rules) *State {
 		loads:    map[workload.ID]*load{},
 		tombs:    map[workload.ID]*Tomb{},
 		certs:    map[workload.PeerID][]Cert{},
-		nonces:   map[nonceKey]*load{},
-		waiters:  map[workload.ID][]*load{},
-		phases:   map[workload.Phase]int{},
+
+		standings: map[workload.PeerID][]Standing{},
+		nonces:    map[nonceKey]*load{},
+		waiters:   map[workload.ID][]*load{},
+		phases:    map[workload.Phase]int{},
 	}
 }
 

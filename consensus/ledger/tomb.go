@@ -80,6 +80,7 @@ func (s *State) compact(e *entry, c *Compact) *Reject {
 		}
 	}
 	s.forgetCerts(e.at)
+	s.forgetStandings(e.at)
 	return nil
 }
 

@@ -283,6 +283,7 @@ func (s *State) endOne(e *entry, l *load, phase workload.Phase, reason string) {
 	s.claim(l, -1)
 	s.ended.add(l.EndSeq, l)
 	s.settleVotes(e, l)
+	s.remember(e, l)
 	s.unwait(l)
 	for _, sl := range l.sortedSlots() {
 		if sl.open.n == 0 {

@@ -31,3 +31,14 @@ type WhyVote struct {
 	Result  workload.Digest `json:"result"` // of all that counts in it
 	Cost    int64           `json:"cost"`   // micro-credits
 }
+
+// Record is a node's reputation: what the cell's ledger remembers of it. Good and Bad
+// are thousandths of a workload and fade by half in a week.
+type Record struct {
+	Good      int64 `json:"good"`
+	Bad       int64 `json:"bad"`
+	Issuers   int   `json:"issuers"`  // who paid for those workloads
+	MeanPPM   int64 `json:"mean_ppm"` // expected share of its workloads that end well
+	RiskPPM   int64 `json:"risk_ppm"` // added to the cost of its bids
+	Probation bool  `json:"probation,omitempty"`
+}

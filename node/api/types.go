@@ -125,6 +125,8 @@ type WhyBid struct {
 	Won    int             `json:"won"`            // slots
 	Rate   int64           `json:"rate,omitempty"` // settled price of the first slot won
 	Reason string          `json:"reason,omitempty"`
+
+	RiskPPM int64 `json:"risk_ppm,omitempty"` // of the ask, added for the node's record
 }
 
 // WhyDecline is one node that did not bid.
@@ -188,7 +190,8 @@ type Node struct {
 	Machine   workload.Machine `json:"machine"`
 	Addrs     []string         `json:"addrs,omitempty"`
 	RTTMicros int64            `json:"rtt_us"`
-	Found     string           `json:"found"` // cell, digest or dht: how it is known
+	Found     string           `json:"found"`            // cell, digest or dht: how it is known
+	Record    *Record          `json:"record,omitempty"` // nil while nothing is known of it
 }
 
 // Submitted answers a submission.

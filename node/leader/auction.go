@@ -293,7 +293,7 @@ func (l *Leader) askSiblings(lot *scheduler.Lot) {
 	offers, dht := l.cfg.Siblings.Suited(ctx, lot)
 	in := &scheduler.SiblingsIn{Workload: lot.Workload, DHT: dht}
 	for _, o := range offers {
-		in.Offers = append(in.Offers, scheduler.OfferIn{Offer: o, RTTMicros: l.cfg.Caller.RTT(o.Node).Microseconds()})
+		in.Offers = append(in.Offers, scheduler.OfferIn{Offer: o, RTTMicros: l.cfg.Caller.RTT(o.Node).Microseconds(), RiskPPM: l.risk(o.Node)})
 	}
 	if len(in.Offers) > 0 {
 		l.feed(scheduler.Input{Siblings: in})

@@ -437,7 +437,7 @@ func (l *Leader) confirm(ctx context.Context) error {
 // Offer posts a member's offer on the book.
 func (l *Leader) Offer(o workload.Offer) {
 	rtt := l.cfg.Caller.RTT(o.Node).Microseconds()
-	l.feed(scheduler.Input{Offer: &scheduler.OfferIn{Offer: o, RTTMicros: rtt, RiskPPM: 0}})
+	l.feed(scheduler.Input{Offer: &scheduler.OfferIn{Offer: o, RTTMicros: rtt, RiskPPM: l.risk(o.Node)}})
 }
 
 // Gone takes a node off the book.

@@ -78,6 +78,8 @@ func (l *Leader) query(ctx context.Context, a asker, m *wire.QueryMsg) (any, err
 		return l.receiptSegments(a, m)
 	case QueryHolder:
 		return l.holder(m)
+	case QueryNames:
+		return l.names(), nil
 	case QueryStats:
 		var stats ledger.Stats
 		l.cfg.Cell.Read(func(s *ledger.State) { stats = s.Stats() })
@@ -371,7 +373,7 @@ func detail(step *ledger.Step) string {
 func explainAuction(s people, a *ledger.AuctionView) *api.WhyAuction {
 	out := &api.WhyAuction{At: time.UnixMilli(a.At), Wanted: a.Wanted, MaxPrice: a.MaxPrice, Declines: declines(s, a.Declines)}
 	for _, b := range a.Bids {
-		bid := api.WhyBid{Node: b.Node, Name: s.name(b.Node), Slots: len(b.Asks), Won: int(b.Won)}
+		bid := api.WhyBid{Node: b.Node, Name: s.name(b.Node), Slots: len(b.Asks), Won: int(b.Won), RiskPPM: b.Score.RiskPPM}
 		if len(b.Asks) > 0 {
 			bid.Ask = b.Asks[0]
 			bid.Score = scheduler.BidCost(&workload.Bid{Speed: b.Speed}, b.Asks[0], b.Score)
