@@ -204,11 +204,13 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 			over = cmp.Or(s.spend(l, g.Cost), over)
 			tally.Cost = saturate(tally.Cost, g.Cost)
 			l.Cost = saturate(l.Cost, g.Cost)
-			if v.ok() {
-				tally.Done++
-			} else {
-				tally.Failed++
-			}
+		}
+		switch {
+		case v.Verdict != Agrees:
+		case v.ok():
+			tally.Done++
+		default:
+			tally.Failed++
 		}
 		g.Vote = &v
 		l.parts += g.weight() - before
