@@ -129,8 +129,8 @@ func least(list []Standing, now int64) (at int) {
 
 // forgetStandings drops what has faded to nothing.
 func (s *State) forgetStandings(now int64) {
-	for node, list := range s.standings {
-		list = slices.DeleteFunc(list, func(x Standing) bool { x = x.fade(now); return x.Good+x.Bad == 0 })
+	for _, node := range s.Named() {
+		list := slices.DeleteFunc(s.standings[node], func(x Standing) bool { x = x.fade(now); return x.Good+x.Bad == 0 })
 		if s.standings[node] = list; len(list) == 0 {
 			delete(s.standings, node)
 		}
