@@ -173,6 +173,7 @@ func (w *World) finish() {
 	for i := range w.loads {
 		w.checkKept(int32(i))
 	}
+	w.checkEnds()
 }
 
 // checkKept wants every acknowledged workload in its ledger, ended if it ended.

@@ -88,6 +88,7 @@ func checkRest(s *scenario.Scenario) *Refused {
 		{"attackers", len(s.Attackers) > 0},
 		{"costs", s.Costs != d.Costs && s.Costs != scenario.Costs{}},
 		{"cells", s.Cells != d.Cells},
+		{"ends_within", s.EndsWithin > 0},
 	} {
 		if c.asks {
 			return &Refused{c.field, "whole nodes do not honour it", "leave it out, or leave --fidelity out"}

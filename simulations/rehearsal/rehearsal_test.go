@@ -101,6 +101,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"attackers":         {"owners: 1", "owners: 1\nattackers: [{does: refuse, share: 10%}]"},
 		"costs":             {"owners: 1", "owners: 1\ncosts: {verify: 1ms}"},
 		"cells":             {"owners: 1", "owners: 1\ncells: {keep: 7}"},
+		"ends_within":       {"owners: 1", "owners: 1\nends_within: 9s"},
 	} {
 		text := strings.Replace(tiny, change[0], change[1], 1)
 		var refused *Refused

@@ -30,6 +30,7 @@ type Scenario struct {
 	Costs        Costs       `json:"costs"`
 	Cells        Cells       `json:"cells"`
 	Faults       []Fault     `json:"faults,omitempty"`
+	EndsWithin   int64       `json:"ends_within,omitempty"` // ns in which every workload must end, once the faults are over; 0 is any
 	Attackers    []Attackers `json:"attackers,omitempty"`
 }
 
