@@ -11,24 +11,25 @@ import (
 // to fetch what a task needs and to hand in what came out.
 const overdueGrace = int64(time.Hour / time.Millisecond)
 
-// Overdue returns a slot of node that must have closed a task by now: since the
-// award, its last close and from, every task that it holds could have run into
-// its timeout, and an hour more has passed. Who renews its lease and returns
-// nothing would keep the tasks for ever; a leader no longer renews it. Spare work
-// has no such time: it waits for as long as its node's owner needs the machine.
-// now and from are ms of the ledger's time.
-func (s *State) Overdue(node workload.PeerID, now, from int64) (SlotRef, bool) {
+// Overdue returns the slots of node that must have closed a task by now: since
+// the award, its last close and from, every task that it holds could have run
+// into its timeout, and an hour more has passed. Who renews its lease and returns
+// nothing would keep the tasks for ever: a leader tells it to end the slot, and
+// does not renew it if it goes on. Spare work has no such time: it waits for as
+// long as its node's owner needs the machine. now and from are ms of the ledger's
+// time.
+func (s *State) Overdue(node workload.PeerID, now, from int64) (late []SlotRef) {
 	n := s.nodes[node]
 	if n == nil {
-		return SlotRef{}, false
+		return nil
 	}
 	for _, key := range n.sorted() {
 		l := n.slots[key]
 		if sl := l.slots[key.slot]; sl.open.n > 0 && now-max(sl.Since, from) > l.patience(sl) {
-			return SlotRef{l.ID, key.slot, node}, true
+			late = append(late, SlotRef{l.ID, key.slot, node})
 		}
 	}
-	return SlotRef{}, false
+	return late
 }
 
 // patience is how long in ms a slot may return nothing.

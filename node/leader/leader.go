@@ -102,6 +102,7 @@ type Leader struct {
 	first    uint64 // log index at which the term began
 
 	unnamed unnamed
+	overdue unnamed // since when slots that are overdue have been told to end
 	time    cellTime
 
 	statsMu sync.Mutex

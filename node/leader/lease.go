@@ -19,12 +19,11 @@ import (
 func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.RenewMsg) (*wire.Renewed, error) {
 	var node ledger.NodeView
 	var slots []ledger.Slot
-	var late ledger.SlotRef
-	overdue := false
+	var late []ledger.SlotRef
 	now, first := l.time.patient(time.Now().UnixMilli(), l.now())
 	l.cfg.Cell.Read(func(s *ledger.State) {
 		node, _ = s.Node(from)
-		late, overdue = s.Overdue(from, now, first)
+		late = s.Overdue(from, now, first)
 		for _, ref := range node.Slots {
 			if slot, ok := s.Slot(ref.Workload, ref.Slot); ok {
 				slots = append(slots, slot)
@@ -37,11 +36,12 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 	if len(m.Slots) == 0 {
 		return &wire.Renewed{Epoch: node.Epoch, Term: l.term, Held: refs(node, slots)}, nil
 	}
-	if overdue { // all its tasks open again when its lease is over
-		l.cfg.Log.Warn("lease not renewed: the node returns nothing", "node", from.Short(), "workload", late.Workload.Short(), "slot", late.Slot)
-		return nil, wire.Errorf(wire.Expired, "slot %d of %s has closed no task for longer than its tasks may take", late.Slot, late.Workload.Short())
+	overdue := wireRefs(late, node, slots)
+	if ignored := l.overdue.note(l.now(), 2*l.cfg.Lease.TTL, from, nil, overdue); len(ignored) > 0 { // all its tasks open again when its lease is over
+		l.cfg.Log.Warn("lease not renewed: the node returns nothing", "node", from.Short(), "workload", ignored[0].Workload.Short(), "slot", ignored[0].Slot)
+		return nil, wire.Errorf(wire.Expired, "slot %d of %s has closed no task for longer than its tasks may take, and goes on", ignored[0].Slot, ignored[0].Workload.Short())
 	}
-	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots), Stop: l.stopped(m.Slots)}
+	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots), Stop: append(l.stopped(m.Slots), overdue...)}
 	l.forgotten(from, m.Slots, node, slots)
 	if err := l.grant(ctx, from, node.Epoch, &answer.GrantMs); err != nil {
 		return nil, err
@@ -94,6 +94,19 @@ func refs(node ledger.NodeView, slots []ledger.Slot) []wire.SlotRef {
 	var out []wire.SlotRef
 	for i, slot := range slots {
 		out = append(out, wire.SlotRef{Workload: node.Slots[i].Workload, Slot: slot.ID, Fence: slot.Fence})
+	}
+	return out
+}
+
+// wireRefs names those of a node's slots that are late.
+func wireRefs(late []ledger.SlotRef, node ledger.NodeView, slots []ledger.Slot) (out []wire.SlotRef) {
+	if len(late) == 0 {
+		return nil
+	}
+	for i, ref := range refs(node, slots) {
+		if slices.Contains(late, node.Slots[i]) {
+			out = append(out, ref)
+		}
 	}
 	return out
 }

@@ -155,12 +155,13 @@ func (w *Worker) claim(from workload.PeerID, award *wire.AwardMsg, spec *workloa
 func (w *Worker) startSlot(award *wire.AwardMsg, spec *workload.Spec, signed workload.Signed, a wire.Awarded) {
 	key := slotKey{Workload: award.Workload, Slot: a.Slot}
 	ctx, cancel := context.WithCancel(w.ctx)
+	bringing, stopBringing := context.WithCancel(ctx)
 	s := &slot{
 		w: w, key: key, cell: award.Cell, spec: spec, owner: signed.By, payer: award.Payer, rate: a.Rate, after: award.After, holders: award.Holders, home: award.Home,
 		lease: w.cell(award.Cell).lease.Deadline(),
 		ref:   wire.SlotRef{Workload: award.Workload, Slot: a.Slot, Fence: a.Fence},
 		cpus:  w.cfg.Alloc.CPUs(key), nodes: w.cfg.Alloc.Bind(key), dir: w.slotDir(key), ctx: ctx, cancel: cancel,
-		idle: make(chan struct{}, 1),
+		bringing: bringing, stopBringing: stopBringing, idle: make(chan struct{}, 1),
 		over: make(chan struct{}), began: time.Now(), queue: a.Ranges, last: award.Last, live: map[uint32]*attempt{},
 		log: w.cfg.Log.With("workload", award.Workload.Short(), "slot", a.Slot),
 	}

@@ -124,7 +124,7 @@ func (s *slot) unseal() error {
 	if s.w.cfg.Unseal == nil {
 		return errors.New("this node takes no sealed work")
 	}
-	k, err := s.w.cfg.Unseal.Unseal(s.ctx, s.signed, s.ref)
+	k, err := s.w.cfg.Unseal.Unseal(s.bringing, s.signed, s.ref)
 	if err != nil {
 		return fmt.Errorf("the key was not released: %w", err)
 	}
@@ -132,7 +132,7 @@ func (s *slot) unseal() error {
 	store, ref, owner := s.w.cfg.Blobs, s.spec.Seal.Body, "slot/"+keyText(s.key)
 	store.Pin(owner, ref)
 	if !store.Has(ref) {
-		if err := s.w.cfg.Fetch.Fetch(s.ctx, ref, s.holders); err != nil {
+		if err := s.w.cfg.Fetch.Fetch(s.bringing, ref, s.holders); err != nil {
 			return fmt.Errorf("sealed spec: %w", err)
 		}
 	}

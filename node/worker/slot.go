@@ -36,9 +36,13 @@ type slot struct {
 	log     *slog.Logger
 	ctx     context.Context
 	cancel  context.CancelFunc
-	over    chan struct{} // closed when nothing of it is left
-	idle    chan struct{} // of a spare slot: it may begin, or look why not
-	lent    lent          // of a spare slot
+	// bringing ends with ctx, and when the slot is told to end: what its tasks need
+	// comes from others, who may be slow.
+	bringing     context.Context
+	stopBringing context.CancelFunc
+	over         chan struct{} // closed when nothing of it is left
+	idle         chan struct{} // of a spare slot: it may begin, or look why not
+	lent         lent          // of a spare slot
 
 	// owned by the goroutine of run
 	work   *workload.Spec // the spec in full, once it is unsealed
@@ -80,8 +84,8 @@ func (s *slot) run() {
 	s.report = newReport(s)
 	defer s.letGo()
 	if err := s.prepare(); err != nil {
-		if s.takenBack(&workload.TaskResult{Exit: workload.NodeFault}) {
-			s.finish()
+		if s.bringing.Err() != nil || s.takenBack(&workload.TaskResult{Exit: workload.NodeFault}) {
+			s.finish() // gives back what it was given
 			return
 		}
 		s.failAll(err)
@@ -217,7 +221,7 @@ func (s *slot) runTask(task, number uint32) bool {
 	if s.took == 0 || s.report.count == 0 {
 		s.took = took
 	}
-	if s.takenBack(result) {
+	if s.takenBack(result) || result.Exit == workload.NodeFault && s.bringing.Err() != nil {
 		return false // the slot ends with the task open, which another then gets
 	}
 	s.count(result)
@@ -379,6 +383,7 @@ func (s *slot) halt(grace time.Duration) {
 	if again {
 		return
 	}
+	s.stopBringing()
 	s.notify("stop", grace)
 	if session != nil {
 		session.Interrupt(grace)

@@ -78,7 +78,7 @@ func (st *stage) fetch(ref workload.Ref) error {
 	if store.Has(ref) {
 		return nil
 	}
-	return st.s.w.cfg.Fetch.Fetch(st.s.ctx, ref, st.s.holders)
+	return st.s.w.cfg.Fetch.Fetch(st.s.bringing, ref, st.s.holders)
 }
 
 func (st *stage) file(ref workload.Ref) (string, error) {
@@ -287,12 +287,12 @@ func (st *stage) gather(a wire.AfterOutputs, dir string) error {
 }
 
 func (st *stage) gatherSegment(root *os.Root, ref workload.Ref, holders []workload.PeerID) error {
-	segment, err := FetchSegment(st.s.ctx, st.s.w.cfg.Blobs, st.s.w.cfg.Fetch, ref, holders)
+	segment, err := FetchSegment(st.s.bringing, st.s.w.cfg.Blobs, st.s.w.cfg.Fetch, ref, holders)
 	if err != nil {
 		return err
 	}
 	get := func(b workload.Ref) (io.ReadCloser, error) {
-		if err := st.s.w.cfg.Fetch.Fetch(st.s.ctx, b, append(holders, segment.Node)); err != nil {
+		if err := st.s.w.cfg.Fetch.Fetch(st.s.bringing, b, append(holders, segment.Node)); err != nil {
 			return nil, err
 		}
 		return st.s.w.cfg.Blobs.Open(b)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -34,7 +35,9 @@ func TestAStopIsHeardWithTheLease(t *testing.T) {
 	var held []*slot
 	for i, session := range []*interruptible{stops, goes} {
 		key := slotKey{Workload: workload.ID{Random: [16]byte{byte(i)}}, Slot: 1}
-		held = append(held, &slot{w: w, key: key, ref: wire.SlotRef{Workload: key.Workload, Slot: 1}, ctx: t.Context(), spec: &spec, session: session, log: w.cfg.Log})
+		s := &slot{w: w, key: key, ref: wire.SlotRef{Workload: key.Workload, Slot: 1}, ctx: t.Context(), spec: &spec, session: session, log: w.cfg.Log}
+		s.bringing, s.stopBringing = context.WithCancel(s.ctx)
+		held = append(held, s)
 	}
 	c := &cellLease{lease: lease.NewWorker(lease.Default())}
 	answer := &wire.Renewed{GrantMs: 9000, Stop: []wire.SlotRef{held[0].ref}}
@@ -46,5 +49,8 @@ func TestAStopIsHeardWithTheLease(t *testing.T) {
 	}
 	if !held[0].stopping() || held[1].stopping() {
 		t.Error("the wrong slot begins another task")
+	}
+	if held[0].bringing.Err() == nil || held[1].bringing.Err() != nil {
+		t.Error("the stopped slot still waits for what others bring it, or the other does not")
 	}
 }

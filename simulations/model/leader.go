@@ -251,7 +251,7 @@ func (w *World) renews(c *cell, m *message) {
 		return
 	}
 	r := renewal{epoch: v.Epoch}
-	if _, overdue := c.state.Overdue(node, ms(w.now), 0); overdue {
+	if len(c.state.Overdue(node, ms(w.now), 0)) > 0 { // who withholds does not end the slot when it is told to
 		return
 	}
 	if len(v.Slots) > 0 {
