@@ -156,6 +156,7 @@ func (s *State) grantReplicas(e *entry, l *load, c *Award) {
 			granted, last = granted+1, uint32(i)+1
 		}
 	}
+	s.looked += uint64(p.looks)
 	e.res.Short = uint32(len(c.Slots)) - granted
 	if granted > 0 && l.Started == 0 {
 		l.Started = e.at

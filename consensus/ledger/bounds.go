@@ -16,6 +16,7 @@ const (
 	MaxTakeRuns  = 64               // ranges that one Take or Award gives a slot
 	MaxSlotRuns  = 4096             // ranges that a slot holds at once
 	MaxFaults    = 16               // attempts of one task that nodes may fail before it counts as failed
+	maxLooks     = 1 << 19          // at replicas of a workload that is verified, for nodes of one award
 	MaxAhead     = int64(3_600_000) // ms that a spec may be signed after the ledger's time
 	maxCharge    = int64(1) << 50   // micro-credits of one Close
 	maxWall      = int64(1)<<53 - 1 // ms of one Close

@@ -49,6 +49,7 @@ func (s *State) certify(raws [][]byte) {
 		if err != nil || s.KnowsCert(c.Node, raw) {
 			continue
 		}
+		s.known++
 		s.certs[c.Node] = append(s.certs[c.Node], c)
 		s.certCount++
 	}
@@ -57,6 +58,7 @@ func (s *State) certify(raws [][]byte) {
 // forgetCerts drops certificates that ended before the oldest workload that is
 // kept was accepted, but for each node's last.
 func (s *State) forgetCerts(now int64) {
+	s.known++
 	oldest := now
 	for l := range s.all.from(0) {
 		oldest = min(oldest, l.Accepted)

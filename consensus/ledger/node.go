@@ -72,6 +72,7 @@ func (s *State) memberAdd(e *entry, c *MemberAdd) *Reject {
 	if old != nil {
 		since = old.Since
 	}
+	s.known++
 	s.members[c.Node] = &Member{
 		Node: c.Node, Name: c.Name, Operator: c.Operator, Addrs: c.Addrs, Direct: c.Direct, Version: c.Version, Since: since,
 	}
@@ -87,6 +88,7 @@ func (s *State) memberRemove(c *MemberRemove) *Reject {
 	case len(n.slots) > 0:
 		return rejectf(HoldsSlots, "%s holds %d slots", c.Node, len(n.slots))
 	}
+	s.known++
 	delete(s.members, c.Node)
 	s.dropNode(c.Node, n)
 	return nil

@@ -93,6 +93,7 @@ func (l *load) gone(node workload.PeerID, runs []Run) {
 	if !l.verified() {
 		return
 	}
+	l.opened++
 	for _, r := range runs {
 		for unit := r.From; unit < r.end(); unit++ {
 			p := l.poll(l.taskOf(unit))
@@ -162,10 +163,12 @@ type picker struct {
 	ops     *operators
 	bidders []workload.PeerID // operators of all that bid, each once; none in a Take
 	fresh   map[uint32]int    // replicas of a task that this award gave
+	at      map[workload.PeerID]cursor
+	looks   int // at a replica for a node
 }
 
 func (s *State) picker(l *load) *picker {
-	return &picker{l: l, ops: s.operators(l), fresh: map[uint32]int{}}
+	return &picker{l: l, ops: s.operators(l), fresh: map[uint32]int{}, at: map[workload.PeerID]cursor{}}
 }
 
 // bid tells the picker who bid in an auction. A member's operator that nobody had
@@ -214,24 +217,6 @@ func (p *picker) may(node workload.PeerID, task uint32) bool {
 	return len(p.bidders) > 0 && !slices.ContainsFunc(p.bidders, func(op workload.PeerID) bool {
 		return !p.l.ran(poll, len(poll.held)-p.fresh[task], func(n workload.PeerID) bool { return p.ops.of(n) == op })
 	})
-}
-
-// pick takes up to count replicas that a node may run, at most one of a task.
-func (p *picker) pick(node workload.PeerID, count uint32) (out []Run) {
-	for _, set := range []*runSet{&p.l.retry, &p.l.fresh} {
-		for _, r := range slices.Clone(set.runs) {
-			for unit := r.From; unit < r.end() && count > 0; unit++ {
-				if task := p.l.taskOf(unit); p.may(node, task) {
-					runs, _ := set.cut(workload.Range{From: unit, Count: 1, Attempt: r.Attempt})
-					p.l.got(node, runs)
-					p.fresh[task]++
-					out = append(out, runs...)
-					count--
-				}
-			}
-		}
-	}
-	return out
 }
 
 // shunned returns the nodes that may run none of the replicas that are open, and

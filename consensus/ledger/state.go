@@ -86,6 +86,8 @@ type State struct {
 	bytes   int64 // weight of all workloads
 
 	certCount int
+	known     uint64 // changes to who operates which node
+	looked    uint64 // at replicas, for a node that might run them: what Apply takes long for
 }
 
 type nonceKey struct {

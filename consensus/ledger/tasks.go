@@ -44,7 +44,7 @@ func (s *State) take(e *entry, c *Take) *Reject {
 // nextRuns takes what a slot runs next out of what is open.
 func (s *State) nextRuns(l *load, sl *slot, count uint32, most int) []Run {
 	if l.verified() {
-		return s.picker(l).pick(sl.Node, min(count, uint32(most)))
+		return s.more(l, sl, min(count, uint32(most)))
 	}
 	return l.popOpen(count, most)
 }

@@ -143,6 +143,7 @@ func (s *State) vote(e *entry, l *load, sl *slot, c *Close, t FailedTask, paidMs
 			l.fresh.add(Run{From: p.lanes*l.total() + t.Index, Count: 1, Attempt: 1})
 			p.lanes++
 			live++
+			l.opened++
 		}
 	}
 	if live == 0 {

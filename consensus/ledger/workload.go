@@ -108,12 +108,14 @@ type load struct {
 
 	// Derived.
 	polls  map[uint32]*poll // of tasks that are not decided, of a workload that is verified
-	idle   uint32           // live slots that hold nothing
-	left   int              // workloads it still waits for
-	pins   int              // workloads not ended that name it in After
-	listed bool             // in State.lots
-	parts  int64            // what its trail and segments weigh
-	weight int64            // of State.bytes
+	opened uint64           // replicas, when more could be run than before
+	vain   vain
+	idle   uint32 // live slots that hold nothing
+	left   int    // workloads it still waits for
+	pins   int    // workloads not ended that name it in After
+	listed bool   // in State.lots
+	parts  int64  // what its trail and segments weigh
+	weight int64  // of State.bytes
 }
 
 type slot struct {
