@@ -52,8 +52,8 @@ const probeWithin = 25 * time.Second
 
 // Probe looks for runsc, and has it run the shim's self-test in an image of its own.
 func (g *GVisor) Probe(ctx context.Context) (string, error) {
-	if !g.images.cfg.Host.CountsMemory() {
-		return "", fmt.Errorf("gvisor: it keeps a program's memory in files, which only a cgroup counts, and this user may make none: %w", runner.ErrUnavailable)
+	if err := uncounted(g.images.cfg.Host); err != nil {
+		return "", err
 	}
 	runtime, err := gvisor.Find(ctx)
 	if err != nil {
@@ -64,6 +64,23 @@ func (g *GVisor) Probe(ctx context.Context) (string, error) {
 	}
 	g.runtime.Store(runtime)
 	return runner.WallGVisor, nil
+}
+
+// counter is what the cgroups of a machine count: a sandbox.Host.
+type counter interface {
+	CountsMemory() bool
+	CountsThreads() bool
+}
+
+// uncounted returns what of gVisor's no cgroup would bound, as nothing else does.
+func uncounted(host counter) error {
+	switch {
+	case !host.CountsMemory():
+		return fmt.Errorf("gvisor: it keeps a program's memory in files, which only a memory cgroup counts, and this user may make none: %w", runner.ErrUnavailable)
+	case !host.CountsThreads():
+		return fmt.Errorf("gvisor: a program's threads are threads of this machine, which only a pids cgroup bounds here, and this user may make none: %w", runner.ErrUnavailable)
+	}
+	return nil
 }
 
 func (r *Runner) probeGVisor(ctx context.Context, runtime *gvisor.Runtime) (err error) {

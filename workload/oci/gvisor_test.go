@@ -3,12 +3,14 @@ package oci
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/perrin-mesh/perrin/workload/runner"
 	"github.com/perrin-mesh/perrin/workload/runner/runnertest"
+	"github.com/perrin-mesh/perrin/workload/sandbox"
 )
 
 // underGVisor is a kit of images that gVisor runs. It skips the test without runsc.
@@ -55,4 +57,29 @@ func TestGVisorContract(t *testing.T) {
 		t.Skip("too long for a short run")
 	}
 	runnertest.Suite(t, underGVisor(t, stage(t, probeImage(t, v1.ImageConfig{}))))
+}
+
+// machine is one whose cgroups count something.
+type machine struct{ memory, threads bool }
+
+func (m machine) CountsMemory() bool  { return m.memory }
+func (m machine) CountsThreads() bool { return m.threads }
+
+// TestGVisorNeedsCgroups: without one of them, memory or threads have no bound.
+func TestGVisorNeedsCgroups(t *testing.T) {
+	for m, want := range map[machine]string{
+		{true, true}: "", {false, true}: "only a memory cgroup", {true, false}: "only a pids cgroup", {}: "only a memory cgroup",
+	} {
+		switch err := uncounted(m); {
+		case want == "" && err != nil:
+			t.Errorf("%+v: %v", m, err)
+		case want != "" && (!errors.Is(err, runner.ErrUnavailable) || !strings.Contains(err.Error(), want)):
+			t.Errorf("%+v: %v, want %q", m, err, want)
+		}
+	}
+	r := newRunner(t)
+	r.cfg.Host = &sandbox.Host{}
+	if _, err := r.GVisor().Probe(t.Context()); !errors.Is(err, runner.ErrUnavailable) || !strings.Contains(err.Error(), "cgroup") {
+		t.Errorf("a machine without cgroups: %v", err)
+	}
 }

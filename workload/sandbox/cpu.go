@@ -51,6 +51,10 @@ func (t hierarchy) can(controller string) bool {
 // it is watched, which misses what no process has mapped.
 func (h *Host) CountsMemory() bool { return h.tree.can(ctlMemory) && h.spare.can(ctlMemory) }
 
+// CountsThreads reports whether a cgroup counts and bounds the processes and threads
+// of groups; else an rlimit does, which what runs programs (Program.Runtime) is not under.
+func (h *Host) CountsThreads() bool { return h.tree.can(ctlPids) && h.spare.can(ctlPids) }
+
 // coreScheduling asks the kernel for this thread's cookie: the answer tells
 // whether there could be one (Linux 5.14, CONFIG_SCHED_CORE).
 func coreScheduling() (works bool, why string) {

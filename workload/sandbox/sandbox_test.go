@@ -341,3 +341,28 @@ func TestRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestWhatIsCounted: memory and threads each by a controller of their own, for spare
+// work too.
+func TestWhatIsCounted(t *testing.T) {
+	both := hierarchy{v1: map[string]string{ctlMemory: "m", ctlPids: "p"}}
+	memory := hierarchy{v1: map[string]string{ctlMemory: "m"}}
+	two := hierarchy{unified: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(two.unified, "cgroup.subtree_control"), []byte("cpu memory\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		h               *Host
+		memory, threads bool
+	}{
+		"both":                   {&Host{tree: both, spare: both}, true, true},
+		"no pids":                {&Host{tree: memory, spare: memory}, true, false},
+		"no pids for spare work": {&Host{tree: both, spare: memory}, true, false},
+		"version 2 without pids": {&Host{tree: two, spare: two}, true, false},
+		"nothing":                {&Host{}, false, false},
+	} {
+		if tt.h.CountsMemory() != tt.memory || tt.h.CountsThreads() != tt.threads {
+			t.Errorf("%s: memory %t, threads %t", name, tt.h.CountsMemory(), tt.h.CountsThreads())
+		}
+	}
+}
