@@ -104,7 +104,7 @@ when none fails and one could not be checked.`,
 		},
 	}
 	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key, as perrin trust status prints it")
-	cmd.Flags().StringSliceVar(&voters, "voters", nil, "who may have been voters of the cell, with commas")
+	cmd.Flags().StringSliceVar(&voters, "voters", nil, "the voters of the cell, with commas: a majority of them must have signed")
 	cmd.Flags().StringVar(&trust, "trust", "", "who was removed and denied, as perrin trust export wrote it on a node of yours; its root counts as --root")
 	cmd.Flags().StringVar(&owner, "owner", "", "whose workload it has to be")
 	a.jsonFlag(cmd)

@@ -55,9 +55,11 @@ func (r *Report) Status() Status {
 
 // Options are what the one who checks knows by other ways. Zero is unknown.
 type Options struct {
-	Root   workload.PeerID   // of the mesh
-	Owner  workload.PeerID   // of the workload
-	Voters []workload.PeerID // who may have been voters of the cell
+	Root  workload.PeerID // of the mesh
+	Owner workload.PeerID // of the workload
+	// Voters of the cell. Whom the file names as one must be among them, and a
+	// majority of them must have signed.
+	Voters []workload.PeerID
 	// Stood returns why a node's certificate by an operator counted for nothing at a
 	// time in ms: who was removed or denied by then. Nil is that nobody says.
 	Stood func(node, operator workload.PeerID, at int64) error

@@ -131,28 +131,30 @@ func (c *check) awarded(slot workload.SlotID) (*Award, workload.AwardSlot, bool)
 	return nil, workload.AwardSlot{}, false
 }
 
-// cell: a majority of the voters made the same record from their own ledgers.
+// cell: a majority of the voters made the same record from their own ledgers, of
+// those that the user gave too.
 func (c *check) cell() (string, error) {
 	if len(c.rec.Voters) == 0 {
 		return "", fmt.Errorf("the record names no voters")
 	}
 	var agree []workload.PeerID
 	for _, s := range c.file.Signatures {
-		if slices.Contains(c.rec.Voters, s.KeyID) {
+		if slices.Contains(c.rec.Voters, s.KeyID) && !slices.Contains(agree, s.KeyID) {
 			agree = append(agree, s.KeyID)
 		}
 	}
 	if len(agree)*2 <= len(c.rec.Voters) {
 		return "", fmt.Errorf("%d of the cell's %d voters signed it, which is no majority", len(agree), len(c.rec.Voters))
 	}
-	for _, v := range c.rec.Voters {
-		switch {
-		case len(c.opt.Voters) == 0:
-			return "", lacking("%d of %s made the same record: %s; that these were the cell's voters is the file's own word: give --voters",
-				len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree))
-		case !slices.Contains(c.opt.Voters, v):
-			return "", fmt.Errorf("%s is named as a voter, and is none of those that you gave", v)
-		}
+	if len(c.opt.Voters) == 0 {
+		return "", lacking("%d of %s made the same record: %s; that these were the cell's voters is the file's own word: give --voters",
+			len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree))
+	}
+	if err := c.amongGiven(c.rec.Voters); err != nil {
+		return "", err
+	}
+	if err := c.majorityGiven(agree, "signed it"); err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("%d of the cell's %s made the same record from their own ledgers: %s", len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
 }
