@@ -30,6 +30,7 @@ func (s *State) checkInvariants(t failer) {
 	if spent != earned {
 		t.Errorf("spent %d, earned %d", spent, earned)
 	}
+	s.checkDues(t)
 	phases, live, slots, lots := map[workload.Phase]int{}, 0, 0, 0
 	var bytes int64
 	for _, l := range s.loads {

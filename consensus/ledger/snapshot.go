@@ -205,6 +205,9 @@ func (s *State) restoreRecord(r *Record) error {
 	if err := l.restorePolls(); err != nil {
 		return err
 	}
+	for payer, due := range l.owed() {
+		s.dues[payer] += due
+	}
 	if !l.Phase.Ended() {
 		for _, id := range l.after() {
 			if s.loads[id] == nil {

@@ -86,8 +86,9 @@ type State struct {
 	bytes   int64 // weight of all workloads
 
 	certCount int
-	known     uint64 // changes to who operates which node
-	looked    uint64 // at replicas, for a node that might run them: what Apply takes long for
+	known     uint64                    // changes to who operates which node
+	dues      map[workload.PeerID]int64 // micro-credits that accounts pay if results agree that are not judged yet
+	looked    uint64                    // at replicas, for a node that might run them: what Apply takes long for
 }
 
 type nonceKey struct {
@@ -109,6 +110,7 @@ func New(rules Rules) *State {
 		tombs:    map[workload.ID]*Tomb{},
 		certs:    map[workload.PeerID][]Cert{},
 
+		dues:      map[workload.PeerID]int64{},
 		standings: map[workload.PeerID][]Standing{},
 		nonces:    map[nonceKey]*load{},
 		waiters:   map[workload.ID][]*load{},

@@ -68,8 +68,8 @@ func (s *State) acceptable(e *entry, c *Accept, spec *workload.Spec) *Reject {
 		return rejectf(ClockAhead, "signed %d ms ahead of the cell's time", spec.Created-e.at)
 	case account != nil && spec.Created <= account.Forgot:
 		return rejectf(TooOld, "signed at %d, workloads of the owner signed up to %d are forgotten", spec.Created, account.Forgot)
-	case account != nil && account.Limit >= 0 && account.Spent >= account.Limit:
-		return rejectf(OverQuota, "spent %d of %d micro-credits", account.Spent, account.Limit)
+	case account != nil && s.spentUp(account):
+		return rejectf(OverQuota, "spent %d of %d micro-credits", account.Spent+s.dues[account.Peer], account.Limit)
 	case s.live >= MaxLive:
 		return rejectf(Full, "%d workloads have not ended, as many as the cell takes", s.live)
 	case len(s.loads) >= MaxKept:

@@ -78,8 +78,8 @@ func (s *State) underToken(e *entry, c *Accept, spec *workload.Spec) (*LoadToken
 	if s.accounts[payer] == nil && len(s.accounts)+1 >= MaxAccounts {
 		return nil, rejectf(Full, "%d accounts, as many as the cell takes", len(s.accounts))
 	}
-	if a := s.accounts[payer]; a != nil && a.Limit >= 0 && a.Spent >= a.Limit {
-		return nil, rejectf(OverQuota, "the token's owner has spent %d of %d micro-credits", a.Spent, a.Limit)
+	if a := s.accounts[payer]; a != nil && s.spentUp(a) {
+		return nil, rejectf(OverQuota, "the token's owner has spent %d of %d micro-credits", a.Spent+s.dues[a.Peer], a.Limit)
 	}
 	return &LoadToken{Payer: payer, Links: links}, nil
 }
@@ -146,7 +146,8 @@ func (s *State) use(link *workload.TokenLink) *tokenUse {
 	return u
 }
 
-// spend adds what a workload cost to its token's links, and says which of them has
+// spend adds what a workload cost to its token's links, or takes back what it will
+// not, and says which of them has
 // no credits left, "" when all have.
 func (s *State) spend(l *load, cost int64) (over string) {
 	if l.Token == nil {

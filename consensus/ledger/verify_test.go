@@ -298,3 +298,103 @@ func verifiedStep(t *rapid.T, w *world, nodes, liars []string) {
 		w.returns(SlotGrant{Slot: sl.ID, Fence: sl.Fence, Ranges: held}, result)
 	}
 }
+
+// checkDues recounts what accounts owe for results that are not judged.
+func (s *State) checkDues(t failer) {
+	t.Helper()
+	want := map[workload.PeerID]int64{}
+	for _, l := range s.loads {
+		for payer, due := range l.owed() {
+			want[payer] += due
+		}
+	}
+	for peer := range s.accounts {
+		if s.dues[peer] != want[peer] {
+			t.Errorf("%s owes %d, counted %d", peerName(peer), want[peer], s.dues[peer])
+		}
+	}
+}
+
+// A token's credits also bound what is not judged yet, and what is not paid in the
+// end does not count.
+func TestCreditsBoundVerifiedWork(t *testing.T) {
+	w := newTokenWorld(t)
+	for _, n := range []string{"b1", "c1"} {
+		w.apply(func(c *Command) { c.MemberAdd = &MemberAdd{Node: peer(n), Name: n, Operator: peer(n)} })
+	}
+	by, _ := workload.ParseVerifyBy("2of3")
+	r := w.acceptUnder("a", []string{"alice"}, func(s *workload.Spec) { shape(500, 1, 6)(s); s.MaxParallel, s.VerifyBy = 4, by })
+	if r.Reject != nil {
+		t.Fatal(r.Reject)
+	}
+	id, link := loadID("a"), testLink("alice")
+	award := func(node string) SlotGrant {
+		awarded++
+		r := w.apply(func(c *Command) { c.Award = awardTo(id, awarded, 1, 400, node); c.Award.MaxPrice = 500 })
+		return granted(t, r, node)[0]
+	}
+	w.returns(award("n1"), "lie")
+	w.returns(award("b1"), "truth")
+	w.apply(func(c *Command) { c.Quota = &Quota{Account: peer("alice"), Limit: 800} })
+	if r := w.acceptUnder("b", []string{"bob"}, shape(500, 1, 1)); r.Reject != nil {
+		t.Errorf("another account pays: %v", r.Reject)
+	}
+	r = w.accept("c", "alice", nil)
+	if r.Reject == nil || r.Reject.Code != OverQuota || w.tokens[link].Spent != 800 || w.Account(peer("alice")).Spent != 0 {
+		t.Errorf("alice owes 800 of 800: %v, the token spent %d, she %d", r.Reject, w.tokens[link].Spent, w.Account(peer("alice")).Spent)
+	}
+	w.returns(award("c1"), "truth") // n1 took task 0 first, b1 the same, c1 its third
+	w.checkInvariants(t)
+	restored, err := Restore(w.rules, reencodeQuiet(w.Snapshot()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.State = restored
+	w.checkInvariants(t)
+	for range 4 {
+		if v, _ := w.Workload(id); !v.Phase.Ended() {
+			w.returns(award("n1"), "truth")
+		}
+	}
+	v, _ := w.Workload(id)
+	if v.Phase != workload.Stopped || w.Account(peer("alice")).Spent > 1000+400 || w.tokens[link].Spent != w.Account(peer("alice")).Spent {
+		t.Errorf("%s: alice spent %d and the token %d of 1000, at most one result more", v.Phase, w.Account(peer("alice")).Spent, w.tokens[link].Spent)
+	}
+	w.checkInvariants(t)
+}
+
+// A node that says of each replica that it was stopped is paid for none, and its
+// slot takes no more.
+func TestStoppingIsNotPaid(t *testing.T) {
+	w := verified(t, "2of3", 1, 0, "a1", "b1", "c1")
+	g := granted(t, w.award("a1"), "a1")[0]
+	w.at += 1000
+	r := w.apply(func(c *Command) {
+		c.Close = &Close{
+			Workload: loadID("a"), Slot: g.Slot, Fence: g.Fence, Segment: segmentRef(1), Usage: workload.Usage{WallMs: 1000},
+			Vote: workload.DigestOf([]byte("stopped")), Failed: []FailedTask{{Index: 0, Attempt: g.Ranges[0].Attempt, Exit: workload.StoppedExit}},
+		}
+	})
+	if r.Reject != nil || len(r.Retried) != 1 || len(r.Freed) != 1 || w.Account(peer("a1")).Earned != 0 {
+		t.Errorf("retried %v, freed %v, a1 earned %d: %v", r.Retried, r.Freed, w.Account(peer("a1")).Earned, r.Reject)
+	}
+	// Once the workload has ended that is what became of the replica.
+	g = granted(t, w.award("b1"), "b1")[0]
+	w.at += 1000
+	w.apply(func(c *Command) { c.Stop = &Stop{ID: loadID("a"), By: peer("alice")} })
+	r = w.apply(func(c *Command) {
+		c.Close = &Close{
+			Workload: loadID("a"), Slot: g.Slot, Fence: g.Fence, Segment: segmentRef(2), Usage: workload.Usage{WallMs: 1000},
+			Vote: workload.DigestOf([]byte("stopped")), Failed: []FailedTask{{Index: 0, Attempt: g.Ranges[0].Attempt, Exit: workload.StoppedExit}},
+		}
+	})
+	if r.Reject != nil || w.Account(peer("b1")).Earned != 1000 {
+		t.Errorf("b1 earned %d: %v", w.Account(peer("b1")).Earned, r.Reject)
+	}
+	w.checkInvariants(t)
+}
+
+func testLink(by string) workload.Digest {
+	p := peer(by)
+	return workload.DigestOf(p[:])
+}

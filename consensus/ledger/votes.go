@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -61,7 +60,9 @@ func (s *State) closeReplica(e *entry, l *load, sl *slot, c *Close) *Reject {
 	if rej := s.openResult(c, sl); rej != nil {
 		return rej
 	}
-	r, fault := runs[0], t.Exit == workload.NodeFault
+	// While the workload lives nothing but its node stops a task, and would say what
+	// nobody compares.
+	r, fault := runs[0], t.Exit == workload.NodeFault || t.Exit == workload.StoppedExit && !l.Phase.Ended()
 	sl.open, sl.Since = rest, e.at
 	sl.Closed++
 	sl.Spent = sl.Spent || fault
@@ -101,12 +102,7 @@ func (l *load) again(r *Run, exit workload.Exit) bool {
 func (s *State) retryReplica(e *entry, l *load, sl *slot, c *Close, t FailedTask, r Run, paidMs, due int64) (over string) {
 	l.reopen([]Run{r})
 	l.Retries++
-	x := &closing{again: []Run{r}, retried: []workload.Range{{From: t.Index, Count: 1, Attempt: t.Attempt}}}
-	if t.Exit == workload.NodeFault {
-		x.faults = 1
-	} else {
-		x.misses = 1
-	}
+	x := &closing{again: []Run{r}, retried: []workload.Range{{From: t.Index, Count: 1, Attempt: t.Attempt}}, faults: 1}
 	e.res.Retried = l.shown(x.again)
 	e.res.Charged = s.pay(l, sl.Node, due)
 	l.countClose(sl, x, 0, e.res.Charged)
@@ -117,8 +113,30 @@ func (s *State) retryReplica(e *entry, l *load, sl *slot, c *Close, t FailedTask
 	return s.spend(l, e.res.Charged)
 }
 
-// vote records the result of a replica, and decides the task when enough agree or
-// no more may run.
+// owe counts what a result may cost as spent under the workload's token, and keeps
+// it apart for who pays, until the result is judged: no credits are promised twice.
+func (s *State) owe(l *load, due int64) {
+	s.dues[l.payer()] += due
+	s.spend(l, due)
+}
+
+// owed is what results of a workload may cost which are not judged yet, by who pays.
+func (l *load) owed() map[workload.PeerID]int64 {
+	out := map[workload.PeerID]int64{}
+	for _, p := range l.polls {
+		for _, i := range p.votes {
+			out[l.payer()] += l.Segments[i].Vote.Due
+		}
+	}
+	return out
+}
+
+// spentUp reports whether an account has spent its limit, or owes what is left.
+func (s *State) spentUp(a *Account) bool {
+	return a.Limit >= 0 && a.Spent >= a.Limit-min(a.Limit, s.dues[a.Peer])
+}
+
+// vote records the result of a replica, and judges its task.
 func (s *State) vote(e *entry, l *load, sl *slot, c *Close, t FailedTask, paidMs, due int64) (over string) {
 	sig := c.Sig
 	if len(sig.Payload) > keptSig {
@@ -130,26 +148,35 @@ func (s *State) vote(e *entry, l *load, sl *slot, c *Close, t FailedTask, paidMs
 	})
 	p := l.poll(t.Index)
 	p.votes = append(p.votes, len(l.Segments)-1)
+	s.owe(l, due)
+	s.judge(e, l, t.Index, p)
+	return s.spend(l, 0)
+}
+
+// judge decides a task when enough agree or no more may run, and else opens as
+// many replicas as can still make enough agree.
+func (s *State) judge(e *entry, l *load, task uint32, p *poll) {
 	if l.Phase.Ended() {
-		return s.decide(e, l, t.Index, p, workload.Digest{})
+		s.decide(e, l, task, p, workload.Digest{})
+		return
 	}
 	best, count := l.best(p)
 	agree, live := int(l.Spec.VerifyBy.Agree), int(p.lanes)-len(p.votes)
 	if count >= agree {
-		return s.decide(e, l, t.Index, p, best)
+		s.decide(e, l, task, p, best)
+		return
 	}
 	if more := agree - count - live; more > 0 && p.lanes+uint32(more) <= l.Spec.Runs() {
 		for range more {
-			l.fresh.add(Run{From: p.lanes*l.total() + t.Index, Count: 1, Attempt: 1})
+			l.fresh.add(Run{From: p.lanes*l.total() + task, Count: 1, Attempt: 1})
 			p.lanes++
 			live++
 			l.opened++
 		}
 	}
 	if live == 0 {
-		return s.decide(e, l, t.Index, p, workload.Digest{})
+		s.decide(e, l, task, p, workload.Digest{})
 	}
-	return ""
 }
 
 // best returns the result that most nodes returned, the first of several, and how
@@ -171,7 +198,7 @@ func (l *load) best(p *poll) (best workload.Digest, count int) {
 // first segment that has it, and who returned another is not paid. With the zero
 // digest nothing was accepted: then nobody can say who is wrong, all are paid, and
 // the task fails, unless its workload has ended anyway.
-func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workload.Digest) (over string) {
+func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workload.Digest) {
 	delete(l.polls, task)
 	first := true
 	for n, i := range p.votes {
@@ -199,10 +226,12 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 			}
 			first = false
 		}
-		if v.Verdict != Differs {
+		s.dues[l.payer()] -= v.Due
+		if v.Verdict == Differs {
+			s.spend(l, -v.Due)
+		} else {
 			g.Cost = s.pay(l, g.Node, v.Due)
 			e.res.Charged += g.Cost
-			over = cmp.Or(s.spend(l, g.Cost), over)
 			tally.Cost = saturate(tally.Cost, g.Cost)
 			l.Cost = saturate(l.Cost, g.Cost)
 		}
@@ -219,7 +248,6 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 	if !l.Phase.Ended() {
 		l.closeDecided(e, task, p, accepted)
 	}
-	return over
 }
 
 // closeTask puts the task of a vote among those that the segment closed.

@@ -53,14 +53,16 @@ func (c *check) price() (string, error) {
 }
 
 // claimed is the time in ms that a node's word for a segment may be paid: none
-// for attempts that the node failed, the timeout at most for each other one.
+// for attempts that the node failed, of work that several nodes check nor for those
+// that it stopped before the workload ended, the timeout at most for each other one.
 func (c *check) claimed(g *Segment) (int64, bool) {
 	if len(g.Results) == 0 {
 		return 0, false
 	}
 	var tasks int64
 	for j := range g.Results {
-		if g.Results[j].Exit != workload.NodeFault {
+		exit := g.Results[j].Exit
+		if stopped := exit == workload.StoppedExit && c.spec.VerifyBy != nil && g.At < c.rec.Ended; exit != workload.NodeFault && !stopped {
 			tasks++
 		}
 	}
