@@ -2,7 +2,9 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -35,6 +37,10 @@ func TestCountersignedWork(t *testing.T) {
 		w, err := b.Wait(t.Context(), sub.ID, 0, 0)
 		return err == nil && w.Phase == workload.Succeeded
 	})
+	why, err := b.Why(t.Context(), sub.ID, nil)
+	if err != nil || strings.Contains(fmt.Sprintf("%+v", why), "unplaced") {
+		t.Errorf("its first auction was lost: %v, %+v", err, why)
+	}
 	raw, err := b.Receipt(t.Context(), sub.ID)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -103,9 +104,36 @@ func (r *Require) Validate() error {
 		return fmt.Errorf("require.max_age: want 0 (fresh for each award) to %s, got %dms", MaxEvidenceAge, r.MaxAge)
 	}
 	for _, text := range r.Measurements {
-		if _, err := ParseMeasurement(text); err != nil {
+		m, err := ParseMeasurement(text)
+		if err == nil {
+			err = r.Level.shows(m.Name)
+		}
+		if err != nil {
 			return fmt.Errorf("require.measurements: %w", err)
 		}
+	}
+	return nil
+}
+
+// measured are the names of what evidence of a level measures; a TPM's are pcr0
+// to pcr23.
+var measured = map[Level][]string{
+	LevelSGX: {"mrenclave", "mrsigner"},
+	LevelTDX: {"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "mrconfigid", "mrowner", "mrownerconfig", "mrseam", "mrservicetd"},
+	LevelSNP: {"launch", "host-data", "id-key", "author-key"},
+}
+
+// shows returns an error when evidence of a level measures nothing of that name:
+// no node could ever meet it.
+func (l Level) shows(name string) error {
+	if l == LevelTPM {
+		if n, err := strconv.ParseUint(strings.TrimPrefix(name, "pcr"), 10, 8); err != nil || n > 23 || name != fmt.Sprintf("pcr%d", n) {
+			return fmt.Errorf("%.40q: a tpm shows pcr0 to pcr23", name)
+		}
+		return nil
+	}
+	if !slices.Contains(measured[l], name) {
+		return fmt.Errorf("%.40q: %s shows %s", name, l, strings.Join(measured[l], ", "))
 	}
 	return nil
 }
