@@ -23,6 +23,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/worker"
+	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/workload"
 	"github.com/perrin-mesh/perrin/workload/blob"
 	"github.com/perrin-mesh/perrin/workload/receipt"
@@ -79,6 +80,11 @@ func realRequests(n *Node) map[string][]any {
 	segment := wire.MustMarshal(results)
 	offer := workload.Offer{Node: n.self, Cell: cell, Seq: 1, ValidMs: 1000, Machine: n.machine.about, Free: n.machine.about.Total}
 	award := wire.AwardMsg{Cell: cell, Term: 1, Workload: id, Auction: call.Auction, GrantMs: 9000, Slots: []wire.Awarded{{Slot: 1, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}}}
+	bid := workload.Bid{Auction: call.Auction, Workload: id, Node: n.self, Asks: []int64{3}, HoldMs: 2000, HasMs: 9000}
+	clearing := wire.Clearing{
+		Workload: id, Auction: call.Auction, Wanted: 1, Bids: []workload.Signed{workload.Sign(workload.DomainBid, wire.MustMarshal(bid), n.id.key)},
+		Scores: []workload.Score{{}}, Slots: scheduler.Clear(1, 0, []workload.Bid{bid}, []workload.Score{{}}),
+	}
 	return map[string][]any{
 		wire.ProtoHold:    {wire.Hold{Workload: id, Blobs: []workload.Ref{small}, Inline: []wire.Inline{{Data: []byte("p")}}}, wire.Hold{Workload: id, Blobs: []workload.Ref{{Size: 9}}, Sources: []workload.PeerID{{3}}}},
 		wire.ProtoWhole:   {wire.WholeMsg{Cell: cell, Index: 1}, wire.WholeMsg{Cell: cell, Index: 1 << 60}},
@@ -97,6 +103,8 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
+		wire.ProtoCountersign: {wire.CountersignMsg{Cell: cell, Spec: signed, Voters: []workload.PeerID{n.self}, Clearing: clearing}},
+
 		wire.ProtoAudit:    {wire.AuditMsg{Cell: cell, At: []uint64{1, 2, 1 << 60}}},
 		wire.ProtoWitness:  {wire.WitnessMsg{Workload: id, Voters: []workload.PeerID{n.self}, Statement: small.Digest}},
 		wire.ProtoUnseal:   {wire.UnsealMsg{Ref: ref, Spec: signed, Public: make([]byte, seal.PublicSize)}, sealedRequest(owner, spec, cell, n.self, n.self)},
