@@ -101,7 +101,7 @@ func (r *Require) Validate() error {
 	case len(r.Measurements) > MaxRequired:
 		return fmt.Errorf("require.measurements: want at most %d, got %d", MaxRequired, len(r.Measurements))
 	case r.MaxAge < 0 || r.MaxAge > MaxEvidenceAge.Milliseconds():
-		return fmt.Errorf("require.max_age: want 0 (fresh for each award) to %s, got %dms", MaxEvidenceAge, r.MaxAge)
+		return fmt.Errorf("require.max_age: want 0 (fresh for each award) to %s, got %s", MaxEvidenceAge, time.Duration(r.MaxAge)*time.Millisecond)
 	}
 	for _, text := range r.Measurements {
 		m, err := ParseMeasurement(text)

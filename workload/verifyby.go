@@ -39,8 +39,12 @@ func ParseVerifyBy(text string) (*VerifyBy, error) {
 func (v *VerifyBy) Validate() error {
 	switch {
 	case v == nil:
-	case v.Agree < 2 || v.Of > MaxVerifyOf || v.Agree > v.Of:
-		return fmt.Errorf("verify-by: %s: want at least 2 that agree of at most %d", v, MaxVerifyOf)
+	case v.Of > MaxVerifyOf:
+		return fmt.Errorf("verify-by: %s: want at most %d nodes", v, MaxVerifyOf)
+	case v.Agree > v.Of:
+		return fmt.Errorf("verify-by: %s: more are to agree than run it; want KofN with K at most N", v)
+	case v.Agree < 2:
+		return fmt.Errorf("verify-by: %s: want at least 2 that agree", v)
 	case 2*v.Agree <= v.Of:
 		return fmt.Errorf("verify-by: %s: more than half must agree, or two results could", v)
 	}

@@ -10,7 +10,7 @@ func TestVerifyBy(t *testing.T) {
 	for text, want := range map[string]string{
 		"2of3": "", "2of2": "", "5of9": "",
 		"": "want KofN", "2": "want KofN", "of": "want KofN", "-1of3": "want KofN", "300of301": "want KofN", "2of3of4": "want KofN",
-		"1of2": "at least 2", "3of2": "at least 2", "6of10": "at most 9", "2of4": "more than half",
+		"1of2": "at least 2", "3of2": "K at most N", "6of10": "at most 9", "2of4": "more than half",
 	} {
 		by, err := ParseVerifyBy(text)
 		if want == "" && (err != nil || by.String() != text) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
