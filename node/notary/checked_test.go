@@ -172,3 +172,100 @@ func TestVotesCannotBeChanged(t *testing.T) {
 		}
 	}
 }
+
+// bidAgain has nodes bid for the slot of the second auction.
+func (m *made) bidAgain(a *receipt.Award, nodes ...int) {
+	var bids []workload.Bid
+	a.Bids, a.Scores, a.Wanted, a.Granted = nil, nil, 1, 1
+	for _, i := range nodes {
+		bid := workload.Bid{Auction: workload.AuctionID(a.Auction), Workload: m.rec.Workload, Node: m.id(i), Asks: []int64{1_000_000 - int64(i)*10_000}, HoldMs: 2000, HasMs: 9000}
+		bids = append(bids, bid)
+		a.Bids = append(a.Bids, workload.Sign(workload.DomainBid, wire.MustMarshal(&bid), m.nodes[i]))
+		a.Scores = append(a.Scores, workload.Score{RTTMicros: 100})
+	}
+	a.Slots = scheduler.Clear(a.Wanted, a.MaxPrice, bids, a.Scores)
+}
+
+// An outsider that had a slot before may have held the task and given it back: that
+// is no proof of a leader's fraud.
+func TestAnOutsiderMayHaveHeldIt(t *testing.T) {
+	m := compared(t, "b", "a", "b")
+	second := &m.rec.Awards[1]
+	m.bidAgain(second, 1, 2)
+	if second.Slots[0].Node != m.id(2) {
+		t.Fatal("node3 did not win")
+	}
+	// node2, of a, returned its replica unstarted and bid again; node1 and node3 agree.
+	m.segments, m.rec.Cost = nil, 0
+	m.vote(m.rec.Awards[0].Slots[0], 1, 1, m.rec.Awards[0].At+60, "truth", "agrees")
+	m.vote(second.Slots[0], 3, 2, second.At+100, "truth", "agrees")
+	m.segments[0].Done = []workload.Range{{From: 0, Count: 1, Attempt: 1}}
+	link := checkedLink(verified(t, m.file().Encode(), m.options()))
+	if want := "node1 and node3 have one operator, and node2 of another bid: it may have held the task"; link.Status != receipt.Unchecked || !strings.Contains(link.Detail, want) {
+		t.Errorf("%s: %s, want %s", link.Status, link.Detail, want)
+	}
+}
+
+// Who operated a node is what its certificates of that time say, in any order.
+func TestOperatorAtTheTime(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		issued time.Duration // after the work, of a certificate by node1's operator for node3
+		status receipt.Status
+		want   string
+	}{
+		{"renewed long after", 90 * 24 * time.Hour, receipt.Holds, "another operator"},
+		{"renewed before", -time.Hour, receipt.Unchecked, "two operators had certified node3"},
+	} {
+		for _, first := range []bool{true, false} {
+			m := compared(t, "a", "b", "c")
+			at := time.UnixMilli(m.rec.Awards[0].At).Add(tt.issued)
+			again := m.certify(t, meshtest.Key(t), "b", 2, at)
+			m.certs = append(m.certs, again)
+			if first {
+				m.certs = append([][]byte{again}, m.certs[:len(m.certs)-1]...)
+			}
+			if link := checkedLink(verified(t, m.file().Encode(), m.options())); link.Status != tt.status || !strings.Contains(link.Detail, tt.want) {
+				t.Errorf("%s, first=%v: %s: %s, want %s: %s", tt.name, first, link.Status, link.Detail, tt.status, tt.want)
+			}
+		}
+	}
+}
+
+// A leader cannot take a result out by closing it as an attempt that its node
+// stopped, nor pay for one that was.
+func TestAResultIsNotTakenOut(t *testing.T) {
+	m := compared(t, "a", "b", "c")
+	m.segments[0].Vote, m.segments[0].Retried = nil, []workload.Range{{Count: 1, Attempt: 1}}
+	m.rec.Retries = 1
+	if link := checkedLink(verified(t, m.file().Encode(), m.options())); link.Status != receipt.Fails || !strings.Contains(link.Detail, "node1 counts as an attempt that its node failed") {
+		t.Errorf("a result taken out: %+v", link)
+	}
+	for _, exit := range []workload.Exit{workload.NodeFault, workload.StoppedExit} {
+		m := compared(t, "a", "b", "c")
+		m.rec.Retries = 1
+		m.failed(&m.segments[0], exit)
+		r := verified(t, m.file().Encode(), m.options())
+		if link := checkedLink(r); link.Status != receipt.Holds || slices.Contains(failing(r), "price") {
+			t.Errorf("%s: %+v, failing %v", exit, link, failing(r))
+		}
+		g := &m.segments[0]
+		g.PaidMs, g.Cost = 40, pricing.Charge(g.Rate, 40)
+		m.rec.Cost += g.Cost
+		if r = verified(t, m.file().Encode(), m.options()); !slices.Contains(failing(r), "price") {
+			t.Errorf("%s is paid, failing %v", exit, failing(r))
+		}
+	}
+}
+
+// failed makes the one result of a segment an attempt that its node failed.
+func (m *made) failed(g *receipt.Segment, exit workload.Exit) {
+	g.Vote, g.PaidMs, g.Cost, g.Retried = nil, 0, 0, []workload.Range{{Count: 1, Attempt: 1}}
+	g.Results[0].Exit = exit
+	st := wire.Statement{
+		Ref:     wire.SlotRef{Workload: m.rec.Workload, Slot: g.Slot, Fence: workload.Fence{Generation: 1, Epoch: 4}},
+		Segment: g.Ref, Results: receipt.RootOf(g.Results), Vote: receipt.VoteOf(&g.Results[0]),
+	}
+	signed := workload.Sign(workload.DomainResult, wire.MustMarshal(&st), m.key(g.Node))
+	g.Statement, g.Sig = signed.Payload, signed.Sig
+}

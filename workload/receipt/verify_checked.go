@@ -1,6 +1,7 @@
 package receipt
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -26,6 +27,7 @@ func (c *check) checked() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var lack error // the first one
 	accepted, alike, split, differ := 0, 0, 0, 0
 	for task := range c.rec.Tasks.Total {
 		list := votes[task]
@@ -42,7 +44,9 @@ func (c *check) checked() (string, error) {
 		accepted++
 		differ += len(list) - len(same)
 		one, err := c.apart(same, list)
-		if err != nil {
+		if text, ok := err.(unsure); ok {
+			lack = cmp.Or(lack, lacking("task %d: %s", task, text))
+		} else if err != nil {
 			return "", fmt.Errorf("task %d: %w", task, err)
 		}
 		if one {
@@ -54,6 +58,9 @@ func (c *check) checked() (string, error) {
 	}
 	if bare > 0 {
 		return "", c.stripped(bare)
+	}
+	if lack != nil {
+		return "", lack
 	}
 	detail := fmt.Sprintf("%d of %d agree on %s, each signed by a node of another operator", by.Agree, by.Of, workload.Counted(accepted, "task"))
 	if alike > 0 {
@@ -77,16 +84,20 @@ func (c *check) votes() (votes map[uint32][]*Segment, bare int, err error) {
 		switch {
 		case v == nil && len(g.Done)+len(g.Failed) > 0:
 			return nil, 0, fmt.Errorf("segment %d closes tasks without a vote", i)
-		case v == nil:
-			continue // an attempt that its node failed
-		case c.signed[i].Vote != v.Result:
+		case v != nil && c.signed[i].Vote != v.Result:
 			return nil, 0, fmt.Errorf("segment %d: %s signed another result of task %d", i, c.name(g.Node), v.Task)
 		case len(g.Results) == 0:
 			bare++
-		case len(g.Results) != 1 || !v.says(&g.Results[0]):
+		case len(g.Results) != 1 || c.signed[i].Vote != VoteOf(&g.Results[0]):
+			return nil, 0, fmt.Errorf("segment %d: what %s signed is not what its result says", i, c.name(g.Node))
+		case v == nil && g.Results[0].Exit != workload.NodeFault && g.Results[0].Exit != workload.StoppedExit:
+			return nil, 0, fmt.Errorf("segment %d: a result of %s counts as an attempt that its node failed, and is none", i, c.name(g.Node))
+		case v != nil && !v.says(&g.Results[0]):
 			return nil, 0, fmt.Errorf("segment %d: the vote is not what the result of %s says", i, c.name(g.Node))
 		}
-		votes[v.Task] = append(votes[v.Task], g)
+		if v != nil {
+			votes[v.Task] = append(votes[v.Task], g)
+		}
 	}
 	return votes, bare, nil
 }
@@ -151,50 +162,95 @@ func (c *check) judged(task uint32, list []*Segment) (same []*Segment, err error
 func (c *check) apart(same, list []*Segment) (alike bool, err error) {
 	first := map[workload.PeerID]*Segment{}
 	for _, g := range slices.SortedFunc(slices.Values(same), func(a, b *Segment) int { return int(a.Slot) - int(b.Slot) }) {
-		op, ok := c.operator(g.Node)
-		if !ok {
-			return false, lacking("no certificate says who operates %s", c.name(g.Node))
+		op, err := c.operator(g.Node, g.At)
+		if err != nil {
+			return false, err
 		}
 		before := first[op]
 		if first[op] = g; before == nil {
 			continue
 		}
 		alike = true
-		if other := c.outsider(g, list); !other.IsZero() && c.rec.Lost > 0 {
-			return false, lacking("%s and %s have one operator, and %s of another bid: it may have run the task and been lost", c.name(before.Node), c.name(g.Node), c.name(other))
-		} else if !other.IsZero() {
+		other, free, err := c.outsider(g, list)
+		switch {
+		case err != nil:
+			return false, err
+		case free:
 			return false, fmt.Errorf("%s and %s have one operator, and %s of another bid", c.name(before.Node), c.name(g.Node), c.name(other))
+		case !other.IsZero():
+			return false, lacking("%s and %s have one operator, and %s of another bid: it may have held the task and returned, failed or lost it", c.name(before.Node), c.name(g.Node), c.name(other))
 		}
 	}
 	return alike, nil
 }
 
-// outsider is a bidder for the slot of g whose operator ran none of the task in an
-// earlier slot; zero when there is none.
-func (c *check) outsider(g *Segment, list []*Segment) (node workload.PeerID) {
+// outsider is a bidder for the slot of g whose operator returned no result of the
+// task from an earlier slot; zero when there is none. It is free when its operator
+// had no earlier slot at all: else it may have held the task for a while.
+func (c *check) outsider(g *Segment, list []*Segment) (node workload.PeerID, free bool, err error) {
 	award, _, ok := c.awarded(g.Slot)
 	if !ok {
-		return node
+		return node, false, lacking("the award of slot %d is not kept: others may have bid", g.Slot)
 	}
 	ran := map[workload.PeerID]bool{}
 	for _, other := range list {
-		if op, ok := c.operator(other.Node); ok && other.Slot < g.Slot {
-			ran[op] = true
+		if other.Slot >= g.Slot {
+			continue
 		}
+		op, err := c.operator(other.Node, other.At)
+		if err != nil {
+			return node, false, err
+		}
+		ran[op] = true
 	}
+	held, all := c.heldBefore(award)
 	for _, b := range award.Bids {
-		if op, ok := c.operator(b.By); ok && !ran[op] {
-			return b.By
+		op, err := c.operator(b.By, award.At)
+		switch {
+		case err != nil:
+			return node, false, err
+		case ran[op]:
+		case all && !held[op]:
+			return b.By, true, nil
+		default:
+			node = b.By
 		}
 	}
-	return node
+	return node, false, nil
 }
 
-// operator is who operates a node by its certificates.
-func (c *check) operator(node workload.PeerID) (workload.PeerID, bool) {
-	list := c.certs[node]
-	if len(list) == 0 {
-		return workload.PeerID{}, false
+// heldBefore returns the operators whose nodes had slots before an award, and
+// whether these are all.
+func (c *check) heldBefore(award *Award) (held map[workload.PeerID]bool, all bool) {
+	held, all = map[workload.PeerID]bool{}, c.rec.Dropped == 0
+	for i := range c.rec.Awards {
+		a := &c.rec.Awards[i]
+		if a.First >= award.First {
+			continue
+		}
+		for _, sl := range a.Slots[:min(len(a.Slots), int(a.Granted))] {
+			op, err := c.operator(sl.Node, a.At)
+			held[op] = true
+			all = all && err == nil
+		}
 	}
-	return list[0].Operator, true
+	return held, all
+}
+
+// operator is who operates a node by its certificates that held at a time in ms. One
+// that two operators certified for that time may count as either's.
+func (c *check) operator(node workload.PeerID, at int64) (op workload.PeerID, err error) {
+	for _, cert := range c.certs[node] {
+		switch {
+		case at < cert.From-certSlack || at > cert.To+certSlack:
+		case op.IsZero():
+			op = cert.Operator
+		case op != cert.Operator:
+			return op, lacking("two operators had certified %s when it took part: nothing says whose it counted as", c.name(node))
+		}
+	}
+	if op.IsZero() {
+		return op, lacking("no certificate says who operated %s when it took part", c.name(node))
+	}
+	return op, nil
 }
