@@ -59,8 +59,12 @@ type simFlags struct {
 	against      string
 }
 
-func (f *simFlags) register(cmd *cobra.Command) {
+func (f *simFlags) registerSeed(cmd *cobra.Command) {
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "seed in place of the scenario's")
+}
+
+func (f *simFlags) register(cmd *cobra.Command) {
+	f.registerSeed(cmd)
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy in place of the scenario's: "+strings.Join(scenario.Policies, ", "))
 	cmd.Flags().StringVar(&f.command, "command", "", "process that decides, as policy own: words that spaces divide, no shell (docs/policies.md)")
 }
@@ -80,12 +84,17 @@ takes some minutes, and two runs differ a little.`,
 		Example: examples("perrin sim run quickstart", "perrin sim run bridge --fidelity stack",
 			"perrin sim run scenario.yaml --seed 7 --out results",
 			"perrin sim run price --policy random --replications 10 --json",
-			`perrin sim run price --command "python3 near.py" --out near`,
+			`perrin sim run price --command "python3 mine.py" --out mine`,
 			"perrin sim run quickstart --replications 1 --events jsonl.gz --history"),
 		Args: exactly(1, "one SCENARIO"), ValidArgsFunction: completeScenarios,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(fidelities, f.fidelity) {
 				return usagef("write --fidelity model or --fidelity stack", "--fidelity: there is no %.40q", f.fidelity)
+			}
+			if f.fidelity == study.Stack {
+				if err := modelFlags(cmd); err != nil {
+					return err
+				}
 			}
 			if f.against == scenario.Own || f.against != "" && !slices.Contains(scenario.Policies, f.against) {
 				return usagef(scenario.PolicyHint(f.against), "--against: there is no policy %.40q to compare with", f.against)

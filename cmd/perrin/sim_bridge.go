@@ -49,7 +49,7 @@ costs of zero.`,
 			if err != nil {
 				return err
 			}
-			if err := stackFits(s); err != nil {
+			if err := stackFits(s, "perrin sim bridge", ""); err != nil {
 				return err
 			}
 			ctx, stop := a.untilInterrupted(cmd.Context())
@@ -73,7 +73,7 @@ costs of zero.`,
 			return nil
 		},
 	}
-	f.register(cmd)
+	f.registerSeed(cmd)
 	cmd.Flags().IntVar(&f.replications, "replications", 0, "independently sampled networks, in place of the scenario's")
 	cmd.Flags().StringVar(&tolerance, "tolerance", "15%", "largest error of a figure that the bridge is held to")
 	a.jsonFlag(cmd)
@@ -123,10 +123,10 @@ second, and what a message takes beside its own bytes. The calibration goes to s
 where it comes from. The model reads the one that is built in
 (simulations/model/calibration.json).`,
 		Example: examples("perrin sim calibrate > simulations/model/calibration.json"),
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range rehearsal.Plan(seed) {
-				if err := stackFits(s); err != nil {
+				if err := stackFits(s, "perrin sim calibrate", ""); err != nil {
 					return err
 				}
 			}
@@ -136,7 +136,7 @@ where it comes from. The model reads the one that is built in
 			if err != nil {
 				return err
 			}
-			c.Perrin, c.Command, c.Date = a.Version, fmt.Sprintf("perrin sim calibrate --seed %d", seed), time.Now().UTC().Format(time.DateOnly)
+			c.Perrin, c.Command, c.Date = versionAndCommit(a.Version, buildCommit()), fmt.Sprintf("perrin sim calibrate --seed %d", seed), time.Now().UTC().Format(time.DateOnly)
 			c.Machine = study.ThisMachine().String()
 			enc := json.NewEncoder(a.stdout)
 			enc.SetIndent("", "  ")

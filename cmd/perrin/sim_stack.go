@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ import (
 func (a *app) simRehearseCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "rehearse", Short: "Play one replication on whole nodes, for perrin sim itself", Hidden: true,
-		Example: examples("perrin sim run bridge --fidelity stack"), Args: cobra.NoArgs,
+		Example: examples("perrin sim run bridge --fidelity stack"), Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			rehearsal.Main(a.stdin)
 			return nil
@@ -32,11 +33,29 @@ func (a *app) simRehearseCommand() *cobra.Command {
 // rehearse starts this program so that it plays.
 func rehearse() []string { return []string{os.Args[0], "sim", "rehearse"} }
 
-// stackFits refuses what whole nodes do not honour, or have no memory for.
-func stackFits(s *scenario.Scenario) error {
-	var refused *rehearsal.Refused
+// ofTheModel are flags of perrin sim run that whole nodes do not honour.
+var ofTheModel = []string{"against", "events", "history", "workers"}
+
+// modelFlags refuses flags that a run of whole nodes would do nothing with.
+func modelFlags(cmd *cobra.Command) error {
+	var given []string
+	for _, name := range ofTheModel {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) > 0 {
+		return usagef("leave "+strings.Join(given, ", ")+" out, or --fidelity stack", "--fidelity stack does not honour %s", strings.Join(given, ", "))
+	}
+	return nil
+}
+
+// stackFits refuses what whole nodes do not honour, or have no memory for, in the
+// words of a command; instead is what to give otherwise than another scenario.
+func stackFits(s *scenario.Scenario, command, instead string) error {
+	var refused rehearsal.Refusals
 	if err := rehearsal.Check(s); errors.As(err, &refused) {
-		return usagef(refused.Fix, "--fidelity stack: %v", err)
+		return usagef(refused.Hint()+instead, "%s does not play it: %v", command, err)
 	}
 	if free, need := study.FreeMemory(), rehearsal.Memory(s); free > 0 && need > free {
 		return simFailure(&study.TooLarge{Needs: need, Has: free, Workers: 1})
@@ -66,7 +85,7 @@ func (a *app) playAll(ctx context.Context, s *scenario.Scenario) ([]*rehearsal.R
 
 // simRunStack is perrin sim run on whole nodes.
 func (a *app) simRunStack(ctx context.Context, s *scenario.Scenario, text []byte, f *simFlags) error {
-	if err := stackFits(s); err != nil {
+	if err := stackFits(s, "--fidelity stack", "; or leave --fidelity out"); err != nil {
 		return err
 	}
 	dir, err := simFolder(f.out, s)

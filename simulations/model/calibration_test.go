@@ -2,6 +2,9 @@ package model
 
 import (
 	"math"
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -11,6 +14,13 @@ func TestTheCalibrationIsWhatItsSamplesSay(t *testing.T) {
 	c := Measured()
 	if c.Perrin == "" || c.Command == "" || c.Machine == "" || c.Date == "" || len(c.Measured) < 5 {
 		t.Fatalf("it does not say where it comes from: %+v", c)
+	}
+	changes, err := os.ReadFile("../../CHANGELOG.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if release := regexp.MustCompile(`^v?[0-9]+(\.[0-9]+)*$`).FindString(c.Perrin); release != "" && !strings.Contains(string(changes), "\n## "+release) {
+		t.Errorf("it was made with %s, which CHANGELOG.md does not have", release)
 	}
 	var again Calibration
 	if err := again.Fit(c.Measured); err != nil {

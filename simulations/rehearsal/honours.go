@@ -2,6 +2,8 @@ package rehearsal
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/perrin-mesh/perrin/consensus/cell"
 	"github.com/perrin-mesh/perrin/simulations/chance"
@@ -15,69 +17,89 @@ const (
 	maxDuration = int64(10 * 60 * 1_000_000_000) // ns
 )
 
-// Refused is the error of a scenario that asks for what whole nodes do not honour.
+// Refused is one field of a scenario that whole nodes do not honour, why, and what to
+// write in the scenario.
 type Refused struct{ Field, Why, Fix string }
 
-// Error names the field and why.
-func (e *Refused) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Why) }
+// Refusals is the error of a scenario that asks for what whole nodes do not honour.
+type Refusals []Refused
 
-// Check returns a *Refused unless whole nodes honour all that a scenario says.
+// Error names every field and why, a line for each.
+func (r Refusals) Error() string {
+	lines := make([]string, len(r))
+	for i, each := range r {
+		lines[i] = each.Field + ": " + each.Why
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Hint says what to write in place of all of them.
+func (r Refusals) Hint() string {
+	fixes := make([]string, len(r))
+	for i, each := range r {
+		fixes[i] = each.Fix
+	}
+	return strings.Join(fixes, "; ")
+}
+
+// Check returns Refusals unless whole nodes honour all that a scenario says.
 func Check(s *scenario.Scenario) error {
-	for _, r := range []func(*scenario.Scenario) *Refused{checkSize, checkMachines, checkWork, checkRest} {
-		if refused := r(s); refused != nil {
-			return refused
+	var all Refusals
+	for _, of := range [][]refusal{ofSize(s), ofMachines(s), ofWork(s), ofRest(s)} {
+		for _, r := range of {
+			if r.asks {
+				all = append(all, r.Refused)
+			}
 		}
 	}
-	return nil
+	if len(all) == 0 {
+		return nil
+	}
+	return all
 }
 
-func checkSize(s *scenario.Scenario) *Refused {
+// refusal is what is refused of a scenario that asks for it.
+type refusal struct {
+	asks bool
+	Refused
+}
+
+func ofSize(s *scenario.Scenario) []refusal {
 	voters := cell.DefaultLimits().Voters(s.Peers)
-	switch {
-	case s.Peers > maxPeers:
-		return &Refused{"peers", fmt.Sprintf("whole nodes are played up to %d at a time", maxPeers), "write peers: 50, or leave --fidelity out"}
-	case s.Peers > s.CellSize:
-		return &Refused{"cell_size", "whole nodes are played in one cell", fmt.Sprintf("write cell_size: %d", s.Peers)}
-	case s.Voters != voters:
-		return &Refused{"voters", fmt.Sprintf("a cell of %d nodes has %d", s.Peers, voters), fmt.Sprintf("write voters: %d", voters)}
-	case s.Duration > maxDuration:
-		return &Refused{"duration", "whole nodes are played for 10 minutes at most", "write duration: 60s"}
-	case s.Owners != 1:
-		return &Refused{"owners", "the nodes of one mesh are played with one owner", "write owners: 1"}
+	few := s.Peers <= maxPeers // beyond, a smaller mesh has another cell and other voters
+	return []refusal{
+		{!few, Refused{"peers", fmt.Sprintf("whole nodes are played up to %d at a time", maxPeers), "write peers: 50"}},
+		{few && s.Peers > s.CellSize, Refused{"cell_size", "whole nodes are played in one cell", fmt.Sprintf("write cell_size: %d", s.Peers)}},
+		{few && s.Voters != voters, Refused{"voters", fmt.Sprintf("a cell of %d nodes has %d", s.Peers, voters), fmt.Sprintf("write voters: %d", voters)}},
+		{s.Duration > maxDuration, Refused{"duration", "whole nodes are played for 10 minutes at most", "write duration: 60s"}},
+		{s.Owners != 1, Refused{"owners", "the nodes of one mesh are played with one owner", "write owners: 1"}},
 	}
-	return nil
 }
 
-func checkMachines(s *scenario.Scenario) *Refused {
+func ofMachines(s *scenario.Scenario) []refusal {
+	if len(s.Machines) > 1 {
+		return []refusal{{true, Refused{"machines", "all machines are alike but for their speed", "write one class of machines"}}}
+	}
 	m, prices := &s.Machines[0], "every node asks what the product's default is"
-	switch {
-	case len(s.Machines) > 1:
-		return &Refused{"machines", "all machines are alike but for their speed", "write one class of machines"}
-	case m.Price != chance.Always(1000):
-		return &Refused{"machines.price", prices, "leave it out"}
-	case m.Slope != 3000:
-		return &Refused{"machines.slope", prices, "leave it out"}
-	case m.SMT != 0:
-		return &Refused{"machines.smt", "threads of a core do not slow each other down", "leave it out"}
+	return []refusal{
+		{m.Price != chance.Always(1000), Refused{"machines.price", prices, "leave machines.price out"}},
+		{m.Slope != 3000, Refused{"machines.slope", prices, "leave machines.slope out"}},
+		{m.SMT != 0, Refused{"machines.smt", "threads of a core do not slow each other down", "leave machines.smt out"}},
 	}
-	return nil
 }
 
-func checkWork(s *scenario.Scenario) *Refused {
-	for i := range s.Workloads {
-		w := &s.Workloads[i]
-		switch {
-		case w.Shape.Class != workload.Core || w.Shape.Share:
-			return &Refused{"workloads.shape", "whole nodes are played with work on whole cores alone", "write class: core"}
-		case w.Clients > 0:
-			return &Refused{"workloads.clients", "what comes is written down before", "write poisson: 10/s"}
-		}
+func ofWork(s *scenario.Scenario) []refusal {
+	shape := func(w scenario.Workloads) bool { return w.Shape.Class != workload.Core || w.Shape.Share }
+	clients := func(w scenario.Workloads) bool { return w.Clients > 0 }
+	return []refusal{
+		{slices.ContainsFunc(s.Workloads, shape), Refused{"workloads.shape", "whole nodes are played with work on whole cores alone", "write class: core"}},
+		{slices.ContainsFunc(s.Workloads, clients), Refused{"workloads.clients", "what comes is written down before", "write poisson: 10/s"}},
 	}
-	return nil
 }
 
-func checkRest(s *scenario.Scenario) *Refused {
+func ofRest(s *scenario.Scenario) []refusal {
 	d := scenario.Default()
+	var out []refusal
 	for _, c := range []struct {
 		field string
 		asks  bool
@@ -90,11 +112,9 @@ func checkRest(s *scenario.Scenario) *Refused {
 		{"cells", s.Cells != d.Cells},
 		{"ends_within", s.EndsWithin > 0},
 	} {
-		if c.asks {
-			return &Refused{c.field, "whole nodes do not honour it", "leave it out, or leave --fidelity out"}
-		}
+		out = append(out, refusal{c.asks, Refused{c.field, "whole nodes do not honour it", "leave " + c.field + " out"}})
 	}
-	return nil
+	return out
 }
 
 // Twin returns the scenario that the model runs beside whole nodes: their CPUs

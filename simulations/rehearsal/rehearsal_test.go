@@ -104,9 +104,13 @@ func TestWhatIsRefused(t *testing.T) {
 		"ends_within":       {"owners: 1", "owners: 1\nends_within: 9s"},
 	} {
 		text := strings.Replace(tiny, change[0], change[1], 1)
-		var refused *Refused
-		if err := Check(parsed(t, text)); !errors.As(err, &refused) || refused.Field != field || refused.Fix == "" {
+		var refused Refusals
+		if err := Check(parsed(t, text)); !errors.As(err, &refused) || len(refused) != 1 || refused[0].Field != field || refused.Hint() == "" {
 			t.Errorf("%s: %v", field, err)
 		}
+	}
+	err := Check(parsed(t, strings.Replace(tiny, "owners: 1", "owners: 2\npolicy: random\nends_within: 9s", 1)))
+	if all, ok := err.(Refusals); !ok || len(all) != 3 || all.Hint() != "write owners: 1; leave policy out; leave ends_within out" {
+		t.Errorf("of three fields: %v", err)
 	}
 }

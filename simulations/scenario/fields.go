@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/chance"
 	"github.com/perrin-mesh/perrin/workload/specfile"
@@ -26,8 +27,14 @@ func (r *reader) fail(at document.Pos, hint, format string, args ...any) {
 	r.errs = append(r.errs, &document.Error{File: r.file, Pos: at, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-// later are fields that a simulator has and this one not yet.
-var later = []string{"fidelity", "nat", "bandwidth", "energy", "elections"}
+// elsewhere says of words that are no field what there is in their place.
+var elsewhere = map[string]struct{ why, hint string }{
+	"nat":       {"is not built yet", "leave it out; docs/simulation.md says what is modelled"},
+	"bandwidth": {"is not built yet", "leave it out; docs/simulation.md says what is modelled"},
+	"fidelity":  {"is chosen for a run, not in a scenario", "leave it out, and for whole nodes give perrin sim run --fidelity stack"},
+	"energy":    {"is a figure of machines that have watts", "write watts: {idle: 60, busy: 180} in a class of machines"},
+	"elections": {"are held without it: another leader comes after 2 to 4 s", "leave it out; on whole nodes Raft elects: perrin sim run --fidelity stack"},
+}
 
 // fields calls the reader of each field of n and refuses what has none.
 func (r *reader) fields(n *document.Node, where string, readers map[string]field) {
@@ -41,8 +48,8 @@ func (r *reader) fields(n *document.Node, where string, readers map[string]field
 			read(f.Value)
 			continue
 		}
-		if slices.Contains(later, f.Key) {
-			r.fail(f.Pos, "leave it out; docs/simulation.md says what is modelled", "%s: %s is not built yet", where, f.Key)
+		if other, ok := elsewhere[f.Key]; ok {
+			r.fail(f.Pos, other.hint, "%s: %s %s", where, f.Key, other.why)
 			continue
 		}
 		hint := "the fields are " + strings.Join(names, ", ")
@@ -84,13 +91,18 @@ type value func(*document.Node) (float64, error)
 
 // figure reads a figure and keeps it when it is in its range.
 func (r *reader) figure(name string, of value, low, high float64, to func(float64)) field {
+	return r.ranged(name, "", of, low, high, to)
+}
+
+// ranged is figure with a hint for what is out of the range.
+func (r *reader) ranged(name, hint string, of value, low, high float64, to func(float64)) field {
 	return func(n *document.Node) {
 		v, err := of(n)
 		switch {
 		case err != nil:
 			r.fail(n.Pos, "", "%s: %v", name, err)
 		case !(v >= low) || v > high:
-			r.fail(n.Pos, "", "%s: %s is out of its range", name, shown(n))
+			r.fail(n.Pos, hint, "%s: %s is out of its range", name, shown(n))
 		default:
 			to(v)
 		}
@@ -99,8 +111,21 @@ func (r *reader) figure(name string, of value, low, high float64, to func(float6
 
 func (r *reader) duration(name string, low, high int64, to *int64) field {
 	return func(n *document.Node) {
-		r.figure(name, span, float64(low), float64(high), func(v float64) { *to = int64(v) })(n)
+		hint := fmt.Sprintf("want %s to %s", brief(low), brief(high))
+		r.ranged(name, hint, span, float64(low), float64(high), func(v float64) { *to = int64(v) })(n)
 	}
+}
+
+// brief is a duration in ns without units that are zero: 1h, not 1h0m0s.
+func brief(ns int64) string {
+	text := time.Duration(ns).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // whole reads a whole number in a range.

@@ -1,6 +1,6 @@
 """A policy for `perrin sim`: it calls the cheapest node and the nearest one.
 
-    perrin sim run price --command "python3 near.py" --out near
+    perrin sim run price --command "python3 examples/policy/python/near.py" --out near
 
 One JSON object a line on standard input, one on standard output for each.
 docs/policies.md has the protocol. What is for people goes to standard error.
