@@ -133,7 +133,8 @@ func (a *app) simReplayCommand() *cobra.Command {
 		Long: `Run the scenario of a folder that perrin sim run has made, with its seed and
 policy, and compare the trace of every replication, a hash over all its events,
 with the manifest. Other figures than the folder's are an error, and so is a
-scenario that was changed since, or that this version reads otherwise.`,
+scenario or a file of events that was changed since, or a scenario that this
+version reads otherwise.`,
 		Example: examples("perrin sim run quickstart --out results && perrin sim replay results"),
 		Args:    exactly(1, "one DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -147,6 +148,13 @@ scenario that was changed since, or that this version reads otherwise.`,
 			if err := fits(s, 1); err != nil {
 				return err
 			}
+			if err := m.CheckLogs(args[0]); err != nil {
+				return &failure{err: err, code: exitFailure, hint: "the events of the run are not what it wrote; `perrin sim run` with the scenario and seed writes them again"}
+			}
+			if err := policyStarts(s); err != nil {
+				return err
+			}
+			a.noteCommand(s)
 			ctx, stop := a.untilInterrupted(cmd.Context())
 			defer stop()
 			_, err = study.Replay(ctx, m, s, a.Version, study.Options{Memory: study.FreeMemory(), Progress: a.simProgress(time.Now())})
@@ -178,6 +186,9 @@ event and what it did to the ledgers. It names the first event that differs.`,
 			}
 			if err := fits(s, 2); err != nil {
 				return err
+			}
+			if f.command == "" {
+				a.noteCommand(s)
 			}
 			v, err := study.Verify(cmd.Context(), s, study.Options{})
 			if err != nil {
@@ -267,15 +278,6 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 	return s, text, knownPolicy(s)
 }
 
-// knownPolicy wants a process for a policy of a user's own, and takes its files into
-// the scenario's hash.
-func knownPolicy(s *scenario.Scenario) error {
-	if s.Policy.Name == scenario.Own && strings.TrimSpace(s.Policy.Command) == "" {
-		return usagef(`add --command "python3 mine.py", or write policy: {name: own, command: python3 mine.py}; docs/policies.md has an example`, "policy own: no command is named")
-	}
-	return external.Identify(s)
-}
-
 // inGallery reports whether a scenario that could not be read is one of the
 // gallery: a folder of results may well have its name.
 func inGallery(name string, err error) bool {
@@ -308,17 +310,8 @@ func (f *simFlags) apply(cmd *cobra.Command, s *scenario.Scenario) error {
 		}
 		s.Replications = f.replications
 	}
-	if f.policy != "" {
-		if !slices.Contains(scenario.Policies, f.policy) {
-			return usagef(scenario.PolicyHint(f.policy), "--policy: there is no %.40q", f.policy)
-		}
-		s.Policy.Name = f.policy
-	}
-	if f.command != "" {
-		if f.policy != "" && f.policy != scenario.Own {
-			return usagef("leave --policy out", "--command is of policy own, not of %s", f.policy)
-		}
-		s.Policy.Name, s.Policy.Command = scenario.Own, f.command
+	if err := f.applyPolicy(cmd, s); err != nil {
+		return err
 	}
 	if f.workers < 0 {
 		return usagef("", "--workers: want 1 or more, got %d", f.workers)
@@ -385,8 +378,8 @@ func (a *app) simRun(ctx context.Context, s *scenario.Scenario, text []byte, f *
 	if a.env("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(study.Workers(s, f.workers) * s.Memory() / 100 * liveShare)
 	}
-	if s.Policy.Command != "" && f.command == "" {
-		a.note("the scenario has the process `%.200s` decide, which runs as you", s.Policy.Command)
+	if f.command == "" {
+		a.noteCommand(s)
 	}
 	began := time.Now()
 	out, err := study.Run(ctx, s, study.Options{Workers: f.workers, Memory: study.FreeMemory(), Progress: a.simProgress(began),

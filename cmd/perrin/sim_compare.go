@@ -27,13 +27,33 @@ corrected for the number of figures (Holm).`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			rows, err := study.Compare(args[0], args[1])
 			if err != nil {
-				return &failure{err: err, code: exitUsage, hint: "run one scenario with one seed and two policies, and compare their folders"}
+				return folderFailure(err)
 			}
-			return show(a, rows, func(rows []study.Compared) error { return a.printCompared(rows, args[0], args[1]) })
+			first, err := folderWords(args[0])
+			if err != nil {
+				return err
+			}
+			second, err := folderWords(args[1])
+			if err != nil {
+				return err
+			}
+			return show(a, rows, func(rows []study.Compared) error { return a.printCompared(rows, first, second) })
 		},
 	}
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// folderWords is a folder with what it was run on when that is not the model.
+func folderWords(dir string) (string, error) {
+	m, _, err := study.Read(dir)
+	if err != nil {
+		return "", folderFailure(err)
+	}
+	if m.HowRun() == study.Model {
+		return dir, nil
+	}
+	return fmt.Sprintf("%s (fidelity %.20s)", dir, m.HowRun()), nil
 }
 
 func (a *app) printCompared(rows []study.Compared, first, second string) error {

@@ -99,6 +99,7 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 	}
 	ctx, stop := a.untilInterrupted(cmd.Context())
 	defer stop()
+	a.noteCommand(s)
 	f.Progress = a.fuzzProgress(time.Now())
 	out, err := fuzz.Run(ctx, root, f.Options)
 	if err != nil {

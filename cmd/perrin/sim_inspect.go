@@ -85,6 +85,10 @@ func (a *app) simInspect(cmd *cobra.Command, dir string, f *inspectFlags) error 
 	if err := fits(s, 1); err != nil {
 		return err
 	}
+	if err := policyStarts(s); err != nil {
+		return err
+	}
+	a.noteCommand(s)
 	ctx, stop := a.untilInterrupted(cmd.Context())
 	defer stop()
 	r := &inspect.Run{Manifest: m, Scenario: s, Replication: f.replication, Version: a.Version, Unchecked: f.unchecked}

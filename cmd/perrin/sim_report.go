@@ -12,6 +12,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/simulations/report"
+	"github.com/perrin-mesh/perrin/simulations/study"
 	"github.com/perrin-mesh/perrin/simulations/sweep"
 )
 
@@ -100,7 +101,12 @@ func (a *app) checkReport(dirs []string, out string, figures []string) error {
 // folderFailure words what can be wrong with a folder of the simulator.
 func folderFailure(err error) error {
 	hint := "name a folder that `perrin sim run` or `perrin sim sweep` has made"
-	if !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, study.ErrOnePair):
+		hint = "run both again with --replications 2 or more, into new folders"
+	case errors.Is(err, study.ErrOtherWorlds):
+		hint = "run one scenario with one seed and two policies, and compare their folders"
+	case !errors.Is(err, fs.ErrNotExist):
 		hint = "run it again with this version, or report it with the one that made the folder"
 	}
 	return &failure{err: err, code: exitUsage, hint: hint}

@@ -99,6 +99,7 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 	if f.dryRun {
 		return a.listCells(e)
 	}
+	a.noteCommands(e)
 	if f.out == "" {
 		f.out = "sweep-" + fileName(e.Name)
 	}
@@ -114,6 +115,18 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 		return sweepFailure(err, f.out)
 	}
 	return show(a, sweepResult(out), func(any) error { return a.printSweep(out, f.figures) })
+}
+
+// noteCommands is noteCommand for each process that a sweep names.
+func (a *app) noteCommands(e *sweep.Experiment) {
+	told := map[string]bool{}
+	for i := range e.Cells {
+		s := e.Cells[i].Scenario
+		if !told[s.Policy.Command] {
+			a.noteCommand(s)
+		}
+		told[s.Policy.Command] = true
+	}
 }
 
 // aboutExperiment is what an experiment of the gallery says of itself.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/scenario"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // Cited is what a reader needs to find a simulation, or the simulator, again.
@@ -22,7 +23,8 @@ type Cited struct {
 	Policy   string `json:"policy,omitempty"`
 	Seed     uint64 `json:"seed,omitempty"`
 	Runs     int    `json:"replications,omitempty"`
-	Trace    string `json:"trace,omitempty"` // of the first replication
+	Fidelity string `json:"fidelity,omitempty"` // Model or Stack
+	Trace    string `json:"trace,omitempty"`    // of the first replication; whole nodes have none
 	Date     string `json:"date,omitempty"`
 }
 
@@ -36,7 +38,7 @@ func Cite(version string, year int, m *Manifest, s *scenario.Scenario) *Cited {
 	if m != nil {
 		c.Version, c.Year, c.Date = m.Perrin, m.Began.Year(), m.Began.Format(time.DateOnly)
 		c.Scenario, c.Hash, c.File, c.Policy, c.Seed = s.Name, m.Hash, m.File, m.Policy, m.Seed
-		c.Runs, c.Trace = len(m.Replications), m.Replications[0].Trace
+		c.Runs, c.Fidelity, c.Trace = len(m.Replications), m.HowRun(), m.Replications[0].Trace
 	}
 	return c
 }
@@ -46,7 +48,11 @@ func (c *Cited) run() string {
 	if c.Hash == "" {
 		return ""
 	}
-	return fmt.Sprintf("Scenario %s, SHA-256 %s, policy %s, seed %d, %d replications, trace %s", c.Scenario, c.Hash, c.Policy, c.Seed, c.Runs, c.Trace)
+	text := fmt.Sprintf("Scenario %s, SHA-256 %s, policy %s, fidelity %s, seed %d, %s", c.Scenario, c.Hash, c.Policy, c.Fidelity, c.Seed, workload.Counted(c.Runs, "replication"))
+	if c.Trace != "" {
+		text += ", trace " + c.Trace
+	}
+	return text
 }
 
 // Plain is a line for a list of references.

@@ -22,6 +22,11 @@ func TestCite(t *testing.T) {
 	if open, closed := strings.Count(bib, "{")-strings.Count(bib, `\{`), strings.Count(bib, "}")-strings.Count(bib, `\}`); open != closed {
 		t.Errorf("braces do not match: %s", bib)
 	}
+	played := *m
+	played.Fidelity, played.Replications = Stack, []Replication{{}}
+	if plain := Cite("v9", 2030, &played, s).Plain(); !strings.Contains(plain, "fidelity stack, seed 5, 1 replication.") || strings.Contains(plain, "trace") {
+		t.Errorf("of whole nodes: %s", plain)
+	}
 	for _, each := range []*Cited{c, Cite("v9", 2030, nil, nil)} {
 		root, err := document.Parse("CITATION.cff", []byte(each.CFF()))
 		if err != nil || root.Get("cff-version").Text != "1.2.0" || root.Get("authors").Items[0].Get("name").Text == "" || root.Get("version").Text != each.Version {

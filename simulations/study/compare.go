@@ -3,6 +3,7 @@ package study
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -29,6 +30,12 @@ type Compared struct {
 // same peers, arrivals, services and departures.
 var treatments = []string{"name", "about", "seed", "replications", "interval", "policy", "cell_size", "voters", "start", "costs", "cells"}
 
+// Why two folders are not compared.
+var (
+	ErrOtherWorlds = errors.New("the two did not see the same worlds")
+	ErrOnePair     = errors.New("want two replications or more in both, there is one pair")
+)
+
 // Compare compares two folders, pair by pair of replications of one seed. Folders
 // that did not see the same worlds are refused.
 func Compare(first, second string) ([]Compared, error) {
@@ -41,16 +48,16 @@ func Compare(first, second string) ([]Compared, error) {
 		return nil, fmt.Errorf("%s: %w", second, err)
 	}
 	if other := otherWorlds(sa, sb); len(other) > 0 {
-		return nil, fmt.Errorf("the two did not see the same worlds: %s differs", strings.Join(other, ", "))
+		return nil, fmt.Errorf("%w: %s differs", ErrOtherWorlds, strings.Join(other, ", "))
 	}
 	pairs := min(len(a.Replications), len(b.Replications))
 	for i := range pairs {
 		if a.Replications[i].Seed != b.Replications[i].Seed {
-			return nil, fmt.Errorf("the two did not see the same worlds: replication %d has seed %d here and %d there", i+1, a.Replications[i].Seed, b.Replications[i].Seed)
+			return nil, fmt.Errorf("%w: replication %d has seed %d here and %d there", ErrOtherWorlds, i+1, a.Replications[i].Seed, b.Replications[i].Seed)
 		}
 	}
 	if pairs < 2 {
-		return nil, fmt.Errorf("want two replications or more in both, there is one pair")
+		return nil, ErrOnePair
 	}
 	rows, err := readRows(first)
 	if err != nil {

@@ -2,6 +2,8 @@ package study
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,12 +87,59 @@ func readFile(name string) ([]byte, error) {
 	return data, err
 }
 
+// HowRun returns Model or Stack.
+func (m *Manifest) HowRun() string {
+	if m.Fidelity == "" {
+		return Model
+	}
+	return m.Fidelity
+}
+
 // Exact returns ErrNotExact of a study that no run can repeat event by event.
 func (m *Manifest) Exact() error {
-	if m.Fidelity == "" || m.Fidelity == Model {
+	if m.HowRun() == Model {
 		return nil
 	}
 	return fmt.Errorf("%w: it is of whole nodes (fidelity %.20s), whose runs differ a little each time", ErrNotExact, m.Fidelity)
+}
+
+// CheckLogs compares the files of events and histories in a folder with their SHA-256
+// in the manifest. One that is missing or was changed is an error.
+func (m *Manifest) CheckLogs(dir string) error {
+	for _, l := range m.Logs {
+		if l.File != filepath.Base(l.File) || !filepath.IsLocal(l.File) {
+			return fmt.Errorf("manifest.json: %.60q is no file of the folder", l.File)
+		}
+		got, err := hashOf(filepath.Join(dir, l.File))
+		if err != nil {
+			return err
+		}
+		if got != l.SHA256 {
+			return fmt.Errorf("%s was changed since the run: its hash is %s, the manifest says %.64q", l.File, got, l.SHA256)
+		}
+	}
+	return nil
+}
+
+// hashOf is hash of a regular file of any size.
+func hashOf(name string) (string, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return "", err
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s: want a file", name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Replay runs a study again and wants the events of its manifest. The error is an

@@ -16,6 +16,7 @@ import (
 	"github.com/perrin-mesh/perrin/simulations/policy"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/simulations/stats"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // Options say how a study is run; the zero Options uses every CPU.
@@ -86,7 +87,7 @@ type TooLarge struct {
 // Error says what is needed and what there is.
 func (e *TooLarge) Error() string {
 	const mib = 1 << 20
-	return fmt.Sprintf("the scenario needs about %d MiB for %d replications at a time, and %d MiB are free", e.Needs/mib, e.Workers, e.Has/mib)
+	return fmt.Sprintf("the scenario needs about %d MiB for %s at a time, and %d MiB are free", e.Needs/mib, workload.Counted(e.Workers, "replication"), e.Has/mib)
 }
 
 // between is how many events pass between two looks at the clock.
