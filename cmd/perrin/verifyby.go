@@ -44,6 +44,9 @@ func checkedLines(c *api.Checked, id workload.ID) (lines []string) {
 		return nil
 	}
 	by := strings.Replace(c.By, "of", " of at most ", 1)
+	if c.Accepted+c.Split == 0 {
+		lines = append(lines, fmt.Sprintf("to be checked: %s nodes must return the same; no task is decided yet", by))
+	}
 	if c.Accepted > 0 {
 		lines = append(lines, fmt.Sprintf("checked: %s agree on %s, on nodes of %s", by, terminal.Plural(int(c.Accepted), "task"), apart(c)))
 	}

@@ -161,8 +161,11 @@ type Lot struct {
 // Prospect returns the lot that a workload will be once it is accepted at now;
 // false when it waits for others first.
 func Prospect(id workload.ID, owner workload.PeerID, spec *workload.Spec, now int64) (Lot, bool) {
-	n := spec.Tasks.Count
-	return Lot{ID: id, Owner: owner, Spec: spec, Wanted: min(n, spec.Slots()), Open: n, Since: now}, len(spec.After) == 0
+	open := spec.Tasks.Count
+	if spec.VerifyBy != nil {
+		open *= spec.VerifyBy.Agree
+	}
+	return Lot{ID: id, Owner: owner, Spec: spec, Wanted: spec.Slots(), Open: open, Since: now}, len(spec.After) == 0
 }
 
 // Lots yields the workloads with a larger Seq than after that want slots, in

@@ -361,7 +361,7 @@ func detail(step *ledger.Step) string {
 	case step.Kind != ledger.StepAwarded && step.Count > 0:
 		parts = append(parts, workload.Counted(step.Count, "task"))
 	}
-	if step.Exit != "" {
+	if step.Exit != "" && step.Exit != workload.NoAgreement { // of which the note tells
 		parts = append(parts, fmt.Sprintf("%s %d", step.Exit, step.Code))
 	}
 	if step.Note != "" {

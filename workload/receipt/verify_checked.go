@@ -66,7 +66,10 @@ func (c *check) checked() (string, error) {
 	if alike > 0 {
 		detail = fmt.Sprintf("%d of %d agree on %s, each signed by another node; of %d two nodes have one operator, as no other bid", by.Agree, by.Of, workload.Counted(accepted, "task"), alike)
 	}
-	if split > 0 {
+	switch {
+	case accepted == 0 && split > 0:
+		detail = fmt.Sprintf("on %s no %d of %d agree", workload.Counted(split, "task"), by.Agree, by.Of)
+	case split > 0:
 		detail += fmt.Sprintf("; on %d too few do", split)
 	}
 	if differ > 0 {
