@@ -219,7 +219,7 @@ func (c *check) certificates() (string, error) {
 	}
 	detail := fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root)
 	if c.opt.Stood != nil {
-		detail += "; none was removed or denied by then"
+		detail += "; as far as the trust file knows, none was removed or denied by then"
 	}
 	return detail, nil
 }
