@@ -128,6 +128,9 @@ func autoInputs(args []string) (found []localInput, notes []string, err error) {
 			notes = append(notes, why)
 			continue
 		}
+		if filepath.IsAbs(arg) { // the node has one of its own
+			continue
+		}
 		in, err := newInput(arg, filepath.ToSlash(filepath.Clean(arg)))
 		if err != nil {
 			return nil, nil, err
@@ -142,7 +145,7 @@ func autoInputs(args []string) (found []localInput, notes []string, err error) {
 }
 
 // outside explains why an argument that names something is not shipped, or
-// returns "".
+// returns "": it is shipped, or is what every node has, such as /usr or /proc.
 func outside(arg string) string {
 	clean := filepath.Clean(arg)
 	switch {
