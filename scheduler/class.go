@@ -31,6 +31,19 @@ type Lot struct {
 	Barred []workload.PeerID
 }
 
+// youth is how much younger, in ms, each slot makes a workload that wants more,
+// so that those with none are served before it.
+const youth = 10_000
+
+// Of returns the lot with all that a spec says of it, of a workload that has live
+// slots. The daemon and the simulator make theirs with it.
+func (l Lot) Of(spec *workload.Spec, live uint32) *Lot {
+	l.Shape, l.Kind, l.Host, l.Where = spec.Resources, spec.Program.Kind, spec.Program.Host, spec.Where
+	l.MaxPrice, l.Require, l.Countersign, l.Own = spec.MaxPrice, spec.Require, spec.Countersign, spec.VerifyBy != nil
+	l.Since += youth * int64(live)
+	return &l
+}
+
 // classKey is what decides which nodes fit a lot.
 type classKey struct {
 	shape    workload.Resources

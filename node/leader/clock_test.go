@@ -60,7 +60,7 @@ func TestSlotIsLostOnlyAfterAWhile(t *testing.T) {
 	_, node := key(t)
 	_, other := key(t)
 	a, b := wire.SlotRef{Slot: 1}, wire.SlotRef{Slot: 2}
-	var u unnamed
+	var u lasting
 	for i, step := range []struct {
 		at          int64
 		from        workload.PeerID

@@ -101,8 +101,8 @@ type Leader struct {
 	watchers map[workload.ID]chan struct{}
 	first    uint64 // log index at which the term began
 
-	unnamed unnamed
-	overdue unnamed // since when slots that are overdue have been told to end
+	unnamed lasting // since when a node leaves slots out that are its own
+	overdue lasting // since when slots that are overdue have been told to end
 	time    cellTime
 
 	statsMu sync.Mutex
@@ -332,12 +332,9 @@ func (l *Leader) refresh(id workload.ID) {
 }
 
 func deskLot(lot ledger.Lot) *scheduler.Lot {
-	p := lot.Spec.Program
-	return &scheduler.Lot{
-		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host,
-		Where: lot.Spec.Where, MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since + youth*int64(lot.Live), Avoid: lot.Faulted,
-		Require: lot.Spec.Require, Countersign: lot.Spec.Countersign, Own: lot.Spec.VerifyBy != nil, Barred: lot.Barred,
-	}
+	return scheduler.Lot{
+		Workload: lot.ID, Owner: lot.Owner, Wanted: lot.Wanted, Since: lot.Since, Avoid: lot.Faulted, Barred: lot.Barred,
+	}.Of(lot.Spec, lot.Live)
 }
 
 func rejectKind(code ledger.Code) wire.Kind {

@@ -169,25 +169,26 @@ func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger
 	}
 }
 
-// unnamed notes since when nodes that renew leave out slots that are theirs by
-// the ledger. An award may be on its way; it counts as lost only after a time by
-// the term's own clock, which no setting of the machine's clock moves.
-type unnamed struct {
+// lasting notes since when slots of nodes that renew are as they must not stay:
+// left out though the ledger has them, while an award may be on its way; or
+// overdue. It counts by the term's own clock, which no setting of the machine's
+// clock moves.
+type lasting struct {
 	mu    sync.Mutex
 	since map[workload.PeerID]map[wire.SlotRef]int64
 }
 
 // note takes what a node named and what it should have, and returns what it has
 // left out in every renewal for longer than patience ms.
-func (u *unnamed) note(now, patience int64, from workload.PeerID, named, should []wire.SlotRef) (over []wire.SlotRef) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+func (t *lasting) note(now, patience int64, from workload.PeerID, named, should []wire.SlotRef) (over []wire.SlotRef) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	left := map[wire.SlotRef]int64{}
 	for _, ref := range should {
 		if slices.Contains(named, ref) {
 			continue
 		}
-		began, ok := u.since[from][ref]
+		began, ok := t.since[from][ref]
 		if !ok {
 			began = now
 		}
@@ -196,11 +197,11 @@ func (u *unnamed) note(now, patience int64, from workload.PeerID, named, should 
 			over = append(over, ref)
 		}
 	}
-	if u.since == nil {
-		u.since = map[workload.PeerID]map[wire.SlotRef]int64{}
+	if t.since == nil {
+		t.since = map[workload.PeerID]map[wire.SlotRef]int64{}
 	}
-	if delete(u.since, from); len(left) > 0 {
-		u.since[from] = left
+	if delete(t.since, from); len(left) > 0 {
+		t.since[from] = left
 	}
 	return over
 }

@@ -20,10 +20,6 @@ const (
 	maxHungry   = 16
 )
 
-// youth is how much younger, in ms, each slot makes a workload that wants more,
-// so that those with none are served before it.
-const youth = 10_000
-
 // hungry is a workload that waits for its first slot.
 type hungry struct {
 	id    workload.ID

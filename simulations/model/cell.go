@@ -13,10 +13,6 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// youth is how much younger, in ms, each slot makes a workload that wants more,
-// as in node/leader.
-const youth = 10_000
-
 // cell is a cell and, of its present term, the leader's desks.
 type cell struct {
 	id     workload.CellID
@@ -117,12 +113,9 @@ func (w *World) majority(c *cell) int64 {
 func (w *World) leads(i int32) bool { return w.cells[w.peers[i].cell].leader == i }
 
 func lotOf(lot *ledger.Lot) *scheduler.Lot {
-	p := lot.Spec.Program
-	return &scheduler.Lot{
-		Workload: lot.ID, Owner: lot.Owner, Shape: lot.Spec.Resources, Kind: p.Kind, Host: p.Host, Where: lot.Spec.Where,
-		MaxPrice: lot.Spec.MaxPrice, Wanted: lot.Wanted, Since: lot.Since + youth*int64(lot.Live), Avoid: lot.Faulted,
-		Require: lot.Spec.Require,
-	}
+	return scheduler.Lot{
+		Workload: lot.ID, Owner: lot.Owner, Wanted: lot.Wanted, Since: lot.Since, Avoid: lot.Faulted, Barred: lot.Barred,
+	}.Of(lot.Spec, lot.Live)
 }
 
 // step runs the desk and carries out what it says.
