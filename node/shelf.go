@@ -26,7 +26,7 @@ type shelf struct {
 
 // blobs is what a shelf needs of the blob store.
 type blobs interface {
-	PutBytesPinned(owner string, b []byte) (workload.Ref, error)
+	PutLogged(owner string, b []byte) (workload.Ref, error)
 	Sync(refs ...workload.Ref) error
 }
 
@@ -62,7 +62,7 @@ func (s *shelf) put(c *ledger.Close) {
 }
 
 func (s *shelf) store(id workload.ID, data []byte) error {
-	_, err := s.blobs.PutBytesPinned(holdOwner(id), data)
+	_, err := s.blobs.PutLogged(holdOwner(id), data)
 	return err
 }
 

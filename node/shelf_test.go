@@ -17,7 +17,7 @@ type fullDisk struct {
 	synced map[workload.Ref]bool
 }
 
-func (d *fullDisk) PutBytesPinned(owner string, b []byte) (workload.Ref, error) {
+func (d *fullDisk) PutLogged(owner string, b []byte) (workload.Ref, error) {
 	ref := blob.RefOf(b)
 	if d.full {
 		return ref, blob.ErrFull

@@ -18,6 +18,10 @@
 // damages all the same is found when it is next used: everything found on disk
 // at Open counts as unverified, and is hashed once before it is handed out.
 //
+// Small contents that the caller can give again after a crash ([Store.PutLogged]) wait in
+// memory, and Sync writes all of them into one file, a pack. A pack goes when all of its
+// contents have gone; of one of which more than half has, Sync moves the rest.
+//
 // # What is kept
 //
 // Pins are in memory. Their owner (the ledger, a running attempt, an upload in

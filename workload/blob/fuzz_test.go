@@ -34,7 +34,7 @@ func FuzzManifest(f *testing.F) {
 func FuzzUnpackTree(f *testing.F) {
 	dir := f.TempDir()
 	grow(f, dir)
-	f.Add(pack(f, dir))
+	f.Add(archived(f, dir))
 	for _, test := range hostile {
 		f.Add(archiveOf(f, test.headers...))
 	}
@@ -60,7 +60,7 @@ func FuzzUnpackTree(f *testing.F) {
 			return
 		}
 		// What was accepted is a tree: it packs, stays inside and comes back.
-		again := pack(t, dest)
+		again := archived(t, dest)
 		second, err := unpack(t, again, limits)
 		if err != nil {
 			t.Fatalf("unpacked, packed, and not unpacked again: %v", err)

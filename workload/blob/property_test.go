@@ -29,7 +29,7 @@ const machineLimit = 3 << 20
 
 func (m *machine) reopen(t *rapid.T) {
 	if m.store != nil {
-		if err := m.store.Close(); err != nil {
+		if err := errors.Join(m.store.Sync(), m.store.Close()); err != nil { // without Sync, what was put as logged would be gone
 			t.Fatal(err)
 		}
 	}
@@ -74,7 +74,7 @@ func (m *machine) check(t *rapid.T) {
 		if !here {
 			continue
 		}
-		sum += charge(ref)
+		sum += m.store.whole[ref].bytes
 	}
 	if sum != u.Bytes {
 		t.Fatalf("charged with %d bytes, has %d", u.Bytes, sum)
@@ -113,6 +113,30 @@ func TestStoreAgreesWithItsModel(t *testing.T) {
 					m.pins[o][i] = true
 				}
 				m.arrived(t, i, err)
+			},
+			"putLogged": func(t *rapid.T) {
+				i, o := which.Draw(t, "content"), owner.Draw(t, "owner")
+				_, err := m.store.PutLogged(o, bodies[i])
+				if err == nil {
+					m.pins[o][i] = true
+				}
+				m.arrived(t, i, err)
+			},
+			"sync": func(t *rapid.T) {
+				i := which.Draw(t, "content")
+				if err := m.store.Sync(refs[i]); err != nil && !errors.Is(err, ErrNotFound) {
+					t.Fatal(err)
+				}
+			},
+			"path": func(t *rapid.T) {
+				i := which.Draw(t, "content")
+				name, err := m.store.Path(refs[i])
+				if err != nil && (errors.Is(err, ErrNotFound) && !m.held[i] || errors.Is(err, ErrFull)) {
+					return
+				}
+				if got, err2 := os.ReadFile(name); err != nil || err2 != nil || !bytes.Equal(got, bodies[i]) {
+					t.Fatalf("content %d: %d bytes, %v, %v", i, len(got), err, err2)
+				}
 			},
 			"fetch": func(t *rapid.T) {
 				i := which.Draw(t, "content")

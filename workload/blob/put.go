@@ -123,7 +123,7 @@ func (s *Store) putSmall(owner string, b []byte) (workload.Ref, error) {
 	tmp, err := s.writeTmp(b, false)
 	if err == nil {
 		p.content = tmp
-		err = s.place(&p)
+		err = s.put(&p)
 	}
 	if err != nil {
 		return workload.Ref{}, s.ioError("store", ref, errors.Join(err, removeFile(tmp)))
@@ -173,9 +173,9 @@ type placement struct {
 	reserved int64  // what it holds of Store.reserved; zero once it is placed
 }
 
-// place gives a finished blob its names and its entry, in place of whatever
+// put gives a finished blob its names and its entry, in place of whatever
 // was there.
-func (s *Store) place(p *placement) error {
+func (s *Store) put(p *placement) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -259,7 +259,7 @@ func (u *upload) finish(owner string) (workload.Ref, error) {
 	}
 	e := &entry{ref: ref, bytes: charge(ref), verified: true, written: writtenAt(u.file), manifest: &u.manifest}
 	p := placement{entry: e, owner: owner, content: u.file.Name(), manifest: manifest, reserved: u.reserved}
-	err = s.place(&p)
+	err = s.put(&p)
 	u.reserved = p.reserved
 	if err != nil {
 		return workload.Ref{}, s.ioError("store", ref, errors.Join(err, removeFile(manifest)))

@@ -57,7 +57,7 @@ func (s *Store) Open(ref workload.Ref) (io.ReadSeekCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(s.contentName(e))
+	f, err := s.openContent(e)
 	if err != nil {
 		return nil, s.ioError("open", ref, err)
 	}
@@ -73,6 +73,15 @@ func (s *Store) Path(ref workload.Ref) (string, error) {
 	e, err := s.lookup(ref)
 	if err != nil {
 		return "", err
+	}
+	s.mu.Lock()
+	packed := e.place != nil
+	s.mu.Unlock()
+	if packed {
+		if err := s.unpack(e); err != nil {
+			return "", err
+		}
+		return s.Path(ref)
 	}
 	if err := s.verify(e); err != nil {
 		return "", err
@@ -92,7 +101,7 @@ func (s *Store) verify(e *entry) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(s.contentName(e))
+	f, err := s.openContent(e)
 	if err != nil {
 		return s.ioError("open", e.ref, err)
 	}
@@ -113,8 +122,13 @@ func (s *Store) verify(e *entry) error {
 	return nil
 }
 
-// writtenAt is when a file was last written, zero when that cannot be told.
-func writtenAt(f *os.File) time.Time {
+// writtenAt is when a file was last written, zero when that cannot be told and
+// for what has no file of its own.
+func writtenAt(r readable) time.Time {
+	f, ok := r.(*os.File)
+	if !ok {
+		return time.Time{}
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return time.Time{}
@@ -124,7 +138,7 @@ func writtenAt(f *os.File) time.Time {
 
 // untouched reports whether nothing has written to the whole content of e, which
 // f is, since it was verified.
-func (s *Store) untouched(e *entry, f *os.File) bool {
+func (s *Store) untouched(e *entry, f readable) bool {
 	s.mu.Lock()
 	verified, written := e.verified && !e.partial, e.written
 	s.mu.Unlock()
@@ -181,7 +195,7 @@ func (s *Store) condemn(e *entry, why error) error {
 }
 
 // readChunkAt reads chunk i of a blob's file into room and verifies it.
-func readChunkAt(f *os.File, ref workload.Ref, m *Manifest, i int, room []byte) ([]byte, error) {
+func readChunkAt(f readable, ref workload.Ref, m *Manifest, i int, room []byte) ([]byte, error) {
 	b := room[:chunkLen(ref.Size, i)]
 	n, err := f.ReadAt(b, int64(i)*workload.ChunkSize)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -191,7 +205,7 @@ func readChunkAt(f *os.File, ref workload.Ref, m *Manifest, i int, room []byte) 
 }
 
 // readKnownAt is readChunkAt for content that was verified.
-func readKnownAt(f *os.File, ref workload.Ref, _ *Manifest, i int, room []byte) ([]byte, error) {
+func readKnownAt(f readable, ref workload.Ref, _ *Manifest, i int, room []byte) ([]byte, error) {
 	b := room[:chunkLen(ref.Size, i)]
 	_, err := f.ReadAt(b, int64(i)*workload.ChunkSize)
 	return b, err
@@ -201,7 +215,7 @@ func readKnownAt(f *os.File, ref workload.Ref, _ *Manifest, i int, room []byte) 
 type reader struct {
 	store    *Store
 	entry    *entry
-	file     *os.File
+	file     readable
 	manifest *Manifest
 	pos      int64
 	have     int // the chunk in chunk, -1 at first
@@ -296,7 +310,7 @@ func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(s.contentName(e))
+	f, err := s.openContent(e)
 	if err != nil {
 		return nil, s.ioError("open", ref, err)
 	}

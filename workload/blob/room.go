@@ -258,8 +258,10 @@ func (s *Store) unreserve(n int64) {
 
 // drop removes an entry from the disk and the index.
 func (s *Store) drop(e *entry) error {
-	if err := removeFile(s.contentName(e)); err != nil {
-		return err
+	if e.place == nil {
+		if err := removeFile(s.contentName(e)); err != nil {
+			return err
+		}
 	}
 	s.forget(e)
 	large := e.ref.Size > workload.ChunkSize
@@ -272,6 +274,7 @@ func (s *Store) drop(e *entry) error {
 // forget removes an entry from the index.
 func (s *Store) forget(e *entry) {
 	s.unlink(e)
+	s.unplace(e)
 	s.grow(e, -e.bytes)
 	if e.partial {
 		delete(s.partial, e.ref)

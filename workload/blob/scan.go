@@ -39,19 +39,35 @@ func (s *Store) scan() error {
 		}
 		all = append(all, files...)
 	}
+	packed, err := s.scanPacks()
+	if err != nil {
+		return err
+	}
+	all = append(all, packed...)
 	slices.SortStableFunc(all, func(a, b found) int { return a.used.Compare(b.used) })
 	for _, f := range all {
 		if err := s.adopt(f.entry, known); err != nil {
 			return err
 		}
 	}
+	if err := s.dropDeadPacks(); err != nil {
+		return err
+	}
 	return s.dropOrphans(manifests)
 }
 
 // adopt adds an entry found on disk to the index, the oldest first.
 func (s *Store) adopt(e *entry, known map[workload.Ref]bool) error {
+	if e.place != nil {
+		if s.whole[e.ref] == nil {
+			s.lie(e, e.place.pack, e.place.off)
+			s.add(e)
+		}
+		s.counts.Stored = 0
+		return nil
+	}
 	large := e.ref.Size > workload.ChunkSize
-	if large && !known[e.ref] || e.partial && s.whole[e.ref] != nil {
+	if !e.partial && s.whole[e.ref] != nil || large && !known[e.ref] || e.partial && s.whole[e.ref] != nil {
 		return removeFile(s.contentName(e))
 	}
 	s.add(e)

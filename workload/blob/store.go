@@ -17,22 +17,24 @@ import (
 )
 
 // The folders of a store. Files in small, large, partial and manifest lie
-// below two hex digits and are named DIGEST-SIZE.
+// below two hex digits and are named DIGEST-SIZE, those in pack by a number.
 const (
 	dirTmp      = "tmp"      // being written; emptied by Open
 	dirSmall    = "small"    // content of at most a chunk
+	dirPack     = "pack"     // many small contents in a file each
 	dirLarge    = "large"    // whole content of more than a chunk
 	dirPartial  = "partial"  // content being fetched, with holes
 	dirManifest = "manifest" // of everything in large and partial
 	lockName    = "LOCK"
 	versionName = "VERSION"
-	version     = "perrin blob store 1\n"
+	version     = "perrin blob store 2\n"
+	older       = "perrin blob store 1\n" // without packs
 )
 
 // fileMode lets a program be mounted and run in place; nothing may write.
 const fileMode = 0o555
 
-// entry is one file of content. Its fields are under Store.mu.
+// entry is one content. Its fields are under Store.mu.
 type entry struct {
 	ref      workload.Ref
 	partial  bool
@@ -43,6 +45,7 @@ type entry struct {
 	busy     bool      // a fetch writes to it
 	manifest *Manifest
 	elem     *list.Element // in Store.lru, nil while it must stay
+	place    *place        // nil when it has a file of its own
 }
 
 // Store is a blob store on disk. All methods may be called concurrently.
@@ -69,6 +72,11 @@ type Store struct {
 	fetches  map[workload.Ref]*fetch
 	blame    map[string]int // corrupt chunks by name of source
 	counts   Counts
+	waiting  map[workload.Ref]*entry // whose content is in memory
+	waits    int64                   // bytes they are charged with
+	packs    map[*pack]struct{}
+
+	packing sync.Mutex // one writes packs; taken before mu
 }
 
 // Open opens the store in dir, and makes it there when dir is empty or absent.
@@ -88,6 +96,7 @@ func Open(dir string, limit int64, log *slog.Logger) (*Store, error) {
 		whole: map[workload.Ref]*entry{}, partial: map[workload.Ref]*entry{}, lru: list.New(),
 		pins: map[string]map[workload.Ref]struct{}{}, pinned: map[workload.Ref]int{},
 		fetches: map[workload.Ref]*fetch{}, blame: map[string]int{},
+		waiting: map[workload.Ref]*entry{}, packs: map[*pack]struct{}{},
 	}
 	if err := s.prepare(); err != nil {
 		return nil, fmt.Errorf("open blob store: %w", err)
@@ -128,7 +137,7 @@ func (s *Store) claim() error {
 	if err := os.RemoveAll(s.path(dirTmp)); err != nil {
 		return s.diskError(err)
 	}
-	for _, d := range []string{dirTmp, dirSmall, dirLarge, dirPartial, dirManifest} {
+	for _, d := range []string{dirTmp, dirSmall, dirPack, dirLarge, dirPartial, dirManifest} {
 		if err := os.MkdirAll(s.path(d), 0o755); err != nil {
 			return s.diskError(err)
 		}
@@ -145,7 +154,7 @@ func (s *Store) checkVersion() error {
 	if err != nil {
 		return s.diskError(err)
 	}
-	if len(got) == 0 { // a crash between making and filling it
+	if len(got) == 0 || string(got) == older { // or a crash between making and filling it
 		return s.diskError(os.WriteFile(name, []byte(version), 0o644))
 	}
 	if string(got) != version {

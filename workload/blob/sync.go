@@ -27,8 +27,13 @@ func (s *Store) Sync(refs ...workload.Ref) error {
 			todo = append(todo, e)
 		}
 	}
-	if err := s.syncAll(todo); err != nil {
+	if err := s.packWaiting(); err != nil {
 		errs = append(errs, err)
+	} else if err := s.syncAll(todo); err != nil {
+		errs = append(errs, err)
+	}
+	if err := s.repack(); err != nil {
+		s.log.Warn("blob store: pack small blobs anew", "err", err)
 	}
 	return errors.Join(errs...)
 }
@@ -45,21 +50,22 @@ func (s *Store) syncAll(entries []*entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	folders := map[string]bool{}
+	files, folders := map[string]workload.Ref{}, map[string]bool{} // a pack is a file of many
 	for _, e := range entries {
 		for _, name := range s.filesOf(e) {
-			if err := startWriting(name); err != nil {
-				return s.ioError("sync", e.ref, err)
-			}
+			files[name] = e.ref
 			folders[filepath.Dir(name)] = true
 			folders[filepath.Dir(filepath.Dir(name))] = true
 		}
 	}
-	for _, e := range entries {
-		for _, name := range s.filesOf(e) {
-			if err := syncFile(name); err != nil {
-				return s.ioError("sync", e.ref, err)
-			}
+	for name, ref := range files {
+		if err := startWriting(name); err != nil {
+			return s.ioError("sync", ref, err)
+		}
+	}
+	for name, ref := range files {
+		if err := syncFile(name); err != nil {
+			return s.ioError("sync", ref, err)
 		}
 	}
 	for dir := range folders {
@@ -85,8 +91,17 @@ func (s *Store) syncRoot(entries []*entry) error {
 	return nil
 }
 
-// filesOf returns the files of a whole blob.
+// filesOf returns the files of a whole blob: none while it is in memory.
 func (s *Store) filesOf(e *entry) []string {
+	s.mu.Lock()
+	at := e.place
+	s.mu.Unlock()
+	switch {
+	case at != nil && at.pack != nil:
+		return []string{at.pack.name}
+	case at != nil:
+		return nil
+	}
 	names := []string{s.contentName(e)}
 	if e.ref.Size > workload.ChunkSize {
 		names = append(names, s.fileName(dirManifest, e.ref))

@@ -37,7 +37,7 @@ func grow(t testing.TB, dir string) {
 	}
 }
 
-func pack(t testing.TB, dir string) []byte {
+func archived(t testing.TB, dir string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := PackTree(context.Background(), dir, &b, DefaultLimits()); err != nil {
@@ -86,12 +86,12 @@ func TestTreeComesBackAndPacksTheSame(t *testing.T) {
 	defer syscall.Umask(old)
 	a := t.TempDir()
 	grow(t, a)
-	archive := pack(t, a)
+	archive := archived(t, a)
 	b, err := unpack(t, archive, DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := pack(t, b); !bytes.Equal(again, archive) {
+	if again := archived(t, b); !bytes.Equal(again, archive) {
 		t.Error("the unpacked tree packs to other bytes")
 	}
 	got := describe(t, b)
@@ -112,7 +112,7 @@ func TestTreeBytesAreStable(t *testing.T) {
 	grow(t, dir)
 	os.Chtimes(filepath.Join(dir, "run.sh"), time.Unix(1, 2), time.Unix(3, 4))
 	const want = "sha256:e40602203dbcd6e56903f37a55dfa2ede160e505f9e7d6c43731a44e11d5011e"
-	if got := workload.DigestOf(pack(t, dir)).String(); got != want {
+	if got := workload.DigestOf(archived(t, dir)).String(); got != want {
 		t.Errorf("digest %s, want %s", got, want)
 	}
 }
@@ -220,7 +220,7 @@ func TestUnpackRefuses(t *testing.T) {
 func TestUnpackRefusesACutArchive(t *testing.T) {
 	dir := t.TempDir()
 	grow(t, dir)
-	archive := pack(t, dir)
+	archive := archived(t, dir)
 	_, err := unpack(t, archive[:700], DefaultLimits())
 	if !errors.Is(err, ErrTree) {
 		t.Errorf("cut: %v", err)
