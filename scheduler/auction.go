@@ -78,6 +78,9 @@ func (d *Desk) takeBid(now int64, in *BidIn) []Output {
 		out := []Output{{Release: &Release{Node: c.node, Auction: a.id}}}
 		return append(out, d.check(now, a)...)
 	}
+	if a.bids == nil {
+		a.bids, a.signed, a.scores = make([]workload.Bid, 0, len(a.calls)), make([]workload.Signed, 0, len(a.calls)), make([]workload.Score, 0, len(a.calls))
+	}
 	c.proved = in.Proved
 	score := c.score
 	score.DataPrice = d.dataPrice(in.Bid.Data)

@@ -155,15 +155,16 @@ func (d *Desk) call(now int64, l *lotState, chosen []candidate, notes []workload
 	d.auctions[a.id] = a
 	d.open = append(d.open, a)
 	var slowest int64
-	out := make([]Output, 0, len(chosen)+2)
-	for _, c := range chosen {
+	out, outs := make([]Output, 0, len(chosen)+2), make([]CallOut, len(chosen))
+	for i, c := range chosen {
 		c.slots = min(c.slots, a.wanted)
 		held := c.entry.need(l.lot.Shape, c.slots)
 		c.entry.held = plus(c.entry.held, held, 1)
 		a.calls = append(a.calls, call{candidate: c, node: c.entry.offer.Node, held: held})
 		a.siblings, a.dht = a.siblings || c.entry.away, a.dht || c.entry.dht
 		slowest = max(slowest, c.score.RTTMicros/1000)
-		out = append(out, Output{Call: &CallOut{Node: c.entry.offer.Node, Call: d.message(a), Require: l.lot.Require}})
+		outs[i] = CallOut{Node: c.entry.offer.Node, Call: d.message(a), Require: l.lot.Require}
+		out = append(out, Output{Call: &outs[i]})
 	}
 	a.closes = now + min(max(d.cfg.CallMin, 2*slowest), d.cfg.CallMax)
 	if l.lot.Require != nil {

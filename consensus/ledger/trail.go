@@ -72,12 +72,18 @@ const (
 	stepReasons = 4
 )
 
+// commonSteps is room for what most workloads do: accepted, awarded, ended.
+const commonSteps = 3
+
 // note adds a step to the trail. The oldest one falls out of a full trail.
 func (l *load) note(step Step) {
 	l.parts += step.weight()
 	if len(l.Steps) == keptSteps {
 		l.parts -= l.Steps[0].weight()
 		l.Steps = slices.Delete(l.Steps, 0, 1)
+	}
+	if l.Steps == nil {
+		l.Steps = make([]Step, 0, commonSteps)
 	}
 	l.Steps = append(l.Steps, step)
 }

@@ -271,11 +271,11 @@ func (w *World) follow(c *cell, res *ledger.Result) {
 
 // refresh reads what a workload wants now and puts it on the desk.
 func (w *World) refresh(c *cell, id workload.ID) {
-	lot := &scheduler.Lot{Workload: id}
 	if want, ok := c.state.Lot(id); ok {
-		lot = lotOf(&want)
+		w.step(c, scheduler.Input{Lot: lotOf(&want)})
+	} else {
+		w.step(c, scheduler.Input{Lot: &scheduler.Lot{Workload: id}})
 	}
-	w.step(c, scheduler.Input{Lot: lot})
 }
 
 // compact has ended workloads shrink to tombs, by the production rule with the

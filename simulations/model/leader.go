@@ -35,8 +35,7 @@ func (w *World) leaderGets(to int32, m *message) {
 	case msgRenew:
 		w.renews(c, m)
 	case msgOffer:
-		o := m.body.(*workload.Offer)
-		w.step(c, scheduler.Input{Offer: &scheduler.OfferIn{Offer: *o, RTTMicros: w.rtt(to, m.from) / 1000}})
+		w.step(c, scheduler.Input{Offer: w.offered(m.from, to, m.body.(*news))})
 	case msgSuited:
 		w.suited(c, m)
 	case msgDisclaim:

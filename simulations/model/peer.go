@@ -117,15 +117,31 @@ func (w *World) free(p *peer) workload.Capacity {
 	return p.alloc.Available()
 }
 
-// offer is the peer's standing offer.
-func (w *World) offer(p *peer) *workload.Offer {
+// news is what an offer on its way says that nobody knows yet.
+type news struct {
+	seq     uint64
+	free    workload.Capacity
+	asks    workload.Asks
+	running int32
+}
+
+// news is what the peer's standing offer says now.
+func (w *World) news(p *peer) *news {
 	w.expireHolds(p)
 	w.price(p)
 	p.seq++
-	return &workload.Offer{
-		Node: p.id, Cell: w.cells[p.cell].id, Seq: p.offerSeq(), Machine: *w.park(p), Free: w.free(p), Asks: p.asks,
-		ValidMs: max(offerValid, 3*w.beat()/millisecond), Running: int32(len(p.slots)),
-	}
+	return &news{seq: p.offerSeq(), free: w.free(p), asks: p.asks, running: int32(len(p.slots))}
+}
+
+// offered is the offer that a peer's news amount to, as a leader has it. It is
+// overwritten by the next: a desk copies what it keeps.
+func (w *World) offered(from, to int32, n *news) *scheduler.OfferIn {
+	p := &w.peers[from]
+	w.offerIn = scheduler.OfferIn{RTTMicros: w.rtt(to, from) / 1000, Offer: workload.Offer{
+		Node: p.id, Cell: w.cells[p.cell].id, Seq: n.seq, Machine: *w.park(p), Free: n.free, Asks: n.asks,
+		ValidMs: max(offerValid, 3*w.beat()/millisecond), Running: n.running,
+	}}
+	return &w.offerIn
 }
 
 func (p *peer) offerSeq() uint64 { return uint64(p.boot)<<20 + p.seq }
@@ -155,7 +171,7 @@ func (w *World) offerEvent(e *event) {
 		}
 	}
 	if c.leader >= 0 {
-		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: c.at, body: w.offer(p)})
+		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: c.at, body: w.news(p)})
 	}
 }
 

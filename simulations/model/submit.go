@@ -193,11 +193,14 @@ func (w *World) accepts(c *cell, m *message) {
 
 // early has the calls for bids go out while the ACCEPT is being committed.
 func (w *World) early(c *cell, a *ledger.Accept) {
-	spec, err := w.openSpec(a.Spec)
-	if _, known := c.state.Phase(a.ID); known || err != nil {
+	if _, known := c.state.Phase(a.ID); known {
 		return
 	}
-	if lot, now := ledger.Prospect(a.ID, a.Spec.By, &spec, ms(w.now)); now {
+	var err error
+	if w.spec, err = w.openSpec(a.Spec); err != nil {
+		return
+	}
+	if lot, now := ledger.Prospect(a.ID, a.Spec.By, &w.spec, ms(w.now)); now {
 		w.step(c, scheduler.Input{Lot: lotOf(&lot)})
 	}
 }

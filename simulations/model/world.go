@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/simulations/chance"
@@ -68,11 +69,13 @@ type World struct {
 	claimed   []workload.Machine
 	tracing   *trace // nil while nobody watches
 	observer  func(*Op)
-	op        Op              // of the observer
-	planted   Plant           // "" is no bug
-	answers   []int64         // scratch of replicated
-	frozen    map[int32]int64 // ns until when a fault stops a peer that led
-	chooser   policy.Chooser  // of policy own
+	op        Op                // of the observer
+	planted   Plant             // "" is no bug
+	answers   []int64           // scratch of replicated
+	offerIn   scheduler.OfferIn // scratch of offered
+	spec      workload.Spec     // scratch of early
+	frozen    map[int32]int64   // ns until when a fault stops a peer that led
+	chooser   policy.Chooser    // of policy own
 
 	calibration Calibration
 

@@ -35,24 +35,40 @@ type Queue[T any] struct {
 	seq    uint64
 	n      int
 	bottom []Item[T] // the latest first, so that the next is at the end
-	rungs  []*rung[T]
-	spare  []*rung[T] // emptied ones, for their memory
+	rungs  []*rung
+	spare  []*rung // emptied ones, for their memory
 	top    []Item[T]
 	from   int64 // the top begins here: what is earlier goes below
 	least  int64 // of the top
 	most   int64
+
+	links  []link[T] // what is in buckets, in lists; the first is none
+	free   uint32    // head of the list of links not in use, 0 is none
+	bucket []Item[T] // scratch of descend
+}
+
+// link is an item in the list of a bucket.
+type link[T any] struct {
+	Item[T]
+	next uint32 // 0 is none
+}
+
+// bucket is a list of links, in no order.
+type bucket struct {
+	first uint32 // 0 is none
+	n     uint32
 }
 
 // rung is a stretch of time cut into buckets of one width.
-type rung[T any] struct {
+type rung struct {
 	start   int64 // of the first bucket
 	width   int64
 	next    int // the first bucket that has not gone to the rung below or the bottom
-	buckets [][]Item[T]
+	buckets []bucket
 }
 
 // edge is where the first bucket begins that still takes events.
-func (r *rung[T]) edge() int64 { return r.start + int64(r.next)*r.width }
+func (r *rung) edge() int64 { return r.start + int64(r.next)*r.width }
 
 // Len returns the number of events that wait.
 func (q *Queue[T]) Len() int { return q.n }
@@ -85,12 +101,40 @@ func (q *Queue[T]) putTop(it Item[T]) {
 func (q *Queue[T]) putRung(it Item[T]) bool {
 	for _, r := range q.rungs {
 		if r.next < len(r.buckets) && it.At >= r.edge() {
-			i := min(int((it.At-r.start)/r.width), len(r.buckets)-1)
-			r.buckets[i] = append(r.buckets[i], it)
+			q.put(&r.buckets[min(int((it.At-r.start)/r.width), len(r.buckets)-1)], it)
 			return true
 		}
 	}
 	return false
+}
+
+// put adds an item to a bucket.
+func (q *Queue[T]) put(b *bucket, it Item[T]) {
+	i := q.free
+	if i != 0 {
+		q.free = q.links[i].next
+	} else {
+		if len(q.links) == 0 {
+			q.links = append(q.links, link[T]{})
+		}
+		i = uint32(len(q.links))
+		q.links = append(q.links, link[T]{})
+	}
+	q.links[i] = link[T]{it, b.first}
+	b.first, b.n = i, b.n+1
+}
+
+// empty takes all that is in a bucket, into the array of into.
+func (q *Queue[T]) empty(b *bucket, into []Item[T]) []Item[T] {
+	for i := b.first; i != 0; {
+		l := &q.links[i]
+		into = append(into, l.Item)
+		next := l.next
+		*l = link[T]{next: q.free}
+		q.free, i = i, next
+	}
+	*b = bucket{}
+	return into
 }
 
 // putBottom inserts into the sorted part. A bottom that has grown large is
@@ -140,9 +184,10 @@ func (q *Queue[T]) fill() bool {
 		case len(q.rungs) > 0:
 			q.descend()
 		case len(q.top) > 0:
-			items := q.top
-			q.top, q.from = nil, q.most+1
-			q.spread(items)
+			q.from = q.most + 1
+			q.spread(q.top)
+			clear(q.top)
+			q.top = q.top[:0]
 		default:
 			return false
 		}
@@ -154,7 +199,7 @@ func (q *Queue[T]) fill() bool {
 // rung when it is large.
 func (q *Queue[T]) descend() {
 	r := q.rungs[len(q.rungs)-1]
-	for r.next < len(r.buckets) && len(r.buckets[r.next]) == 0 {
+	for r.next < len(r.buckets) && r.buckets[r.next].n == 0 {
 		r.next++
 	}
 	if r.next == len(r.buckets) {
@@ -162,18 +207,16 @@ func (q *Queue[T]) descend() {
 		q.spare = append(q.spare, r)
 		return
 	}
-	items := r.buckets[r.next]
+	b := &r.buckets[r.next]
 	r.next++
-	if len(items) > small && r.width > 1 && len(q.rungs) < maxRungs {
-		q.spread(items)
-		clear(items)
-		r.buckets[r.next-1] = items[:0]
+	if b.n > small && r.width > 1 && len(q.rungs) < maxRungs {
+		q.bucket = q.empty(b, q.bucket[:0])
+		q.spread(q.bucket)
+		clear(q.bucket)
 		return
 	}
-	q.bottom = append(q.bottom, items...)
+	q.bottom = q.empty(b, q.bottom)
 	slices.SortFunc(q.bottom, func(a, b Item[T]) int { return order(b, a) })
-	clear(items)
-	r.buckets[r.next-1] = items[:0]
 }
 
 // spread makes a rung of items, about two of them to a bucket. Items of one
@@ -192,21 +235,20 @@ func (q *Queue[T]) spread(items []Item[T]) {
 	width := (most-least)/int64(n) + 1
 	r := q.rung(least, width, int((most-least)/width)+1)
 	for _, it := range items {
-		i := (it.At - least) / width
-		r.buckets[i] = append(r.buckets[i], it)
+		q.put(&r.buckets[(it.At-least)/width], it)
 	}
 	q.rungs = append(q.rungs, r)
 }
 
 // rung returns an empty one, with the memory of an earlier one if there is.
-func (q *Queue[T]) rung(start, width int64, n int) *rung[T] {
-	r := &rung[T]{}
+func (q *Queue[T]) rung(start, width int64, n int) *rung {
+	r := &rung{}
 	if last := len(q.spare) - 1; last >= 0 {
 		r, q.spare = q.spare[last], q.spare[:last]
 	}
 	r.start, r.width, r.next = start, width, 0
 	if cap(r.buckets) < n {
-		r.buckets = append(r.buckets[:cap(r.buckets)], make([][]Item[T], n-cap(r.buckets))...)
+		r.buckets = make([]bucket, n)
 	}
 	r.buckets = r.buckets[:n]
 	return r
