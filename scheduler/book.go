@@ -18,23 +18,23 @@ const (
 
 // entry is one node's standing offer in the book.
 type entry struct {
-	offer   workload.Offer
-	away    bool  // of another cell
-	dht     bool  // found through the DHT
-	rtt     int64 // us
-	risk    int64 // ppm
-	expires int64 // ms
-
-	slot    int    // where rules keep what they know of it
-	machine uint64 // changes with the machine
-	terms   uint64 // changes with the machine or the asks
+	offer workload.Offer // its end is what a search reads, as is what follows
 
 	held       workload.Capacity // of calls that are open
 	spent      workload.Capacity // awarded since the offer, less what became free, until spentUntil
 	spentUntil int64
-	news       uint64 // changes with an offer, and when something becomes free
-	doubt      mark   // nobody calls it meanwhile
-	freed      bool   // it is on the desk's list of nodes that may have more to give
+	expires    int64 // ms
+	doubt      mark  // nobody calls it meanwhile
+	rtt        int64 // us
+	risk       int64 // ppm
+
+	slot    int    // where rules keep what they know of it
+	machine uint64 // changes with the machine
+	terms   uint64 // changes with the machine or the asks
+	news    uint64 // changes with an offer, and when something becomes free
+	away    bool   // of another cell
+	dht     bool   // found through the DHT
+	freed   bool   // it is on the desk's list of nodes that may have more to give
 }
 
 // book holds the last offer of each node.
@@ -169,13 +169,18 @@ func (e *entry) refund(shape workload.Resources, now, until int64) {
 	e.news++
 }
 
-// left is what the node offers beyond what it was called for or awarded.
-func (e *entry) left(now int64) workload.Capacity {
-	free := plus(e.offer.Free, e.held, -1)
+// left is how many slots of shape seem to fit into what the node offers beyond what it
+// was called for or awarded.
+func (e *entry) left(now int64, r *workload.Resources) uint32 {
+	free, held, spent := &e.offer.Free, &e.held, &workload.Capacity{}
 	if now < e.spentUntil {
-		free = plus(free, e.spent, -1)
+		spent = &e.spent
 	}
-	return free
+	_, cpus := cpusOf(free, r.Class)
+	_, heldCPUs := cpusOf(held, r.Class)
+	_, spentCPUs := cpusOf(spent, r.Class)
+	return room(r, free.Slots-held.Slots-spent.Slots, cpus-heldCPUs-spentCPUs,
+		free.Memory-held.Memory-spent.Memory, free.Disk-held.Disk-spent.Disk)
 }
 
 // need is what n slots of shape take from the node's offer: a core its threads
@@ -204,22 +209,27 @@ func plus(a, b workload.Capacity, sign int) workload.Capacity {
 
 // fits returns how many slots of shape the free capacity seems to allow.
 func fits(free workload.Capacity, r workload.Resources) uint32 {
-	_, cpus := cpusOf(free, r.Class)
-	n := min(int64(free.Slots), int64(cpus/max(r.CPUs, 1)))
+	_, cpus := cpusOf(&free, r.Class)
+	return room(&r, free.Slots, cpus, free.Memory, free.Disk)
+}
+
+// room returns how many slots of shape fit into so much of each thing.
+func room(r *workload.Resources, slots, cpus int32, memory, disk int64) uint32 {
+	n := min(int64(slots), int64(cpus/max(r.CPUs, 1)))
 	if n <= 0 {
 		return 0
 	}
 	if r.Memory > 0 {
-		n = min(n, free.Memory/r.Memory)
+		n = min(n, memory/r.Memory)
 	}
 	if r.Disk > 0 {
-		n = min(n, free.Disk/r.Disk)
+		n = min(n, disk/r.Disk)
 	}
 	return uint32(min(max(n, 0), workload.MaxCPUs))
 }
 
 // cpusOf returns what there is of a class, and the reason when it is too little.
-func cpusOf(free workload.Capacity, class workload.Class) (workload.Code, int32) {
+func cpusOf(free *workload.Capacity, class workload.Class) (workload.Code, int32) {
 	switch class {
 	case workload.Thread:
 		return workload.NoThreads, free.Threads
@@ -255,7 +265,7 @@ func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 			reasons = append(reasons, workload.Reason{Code: code, Want: want, Have: max(have, 0)})
 		}
 	}
-	code, cpus := cpusOf(free, r.Class)
+	code, cpus := cpusOf(&free, r.Class)
 	lack(code, int64(r.CPUs), int64(cpus))
 	if len(reasons) > 0 {
 		reasons[0].Note = besideNote(free, r)

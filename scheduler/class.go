@@ -166,7 +166,7 @@ func (m *mark) holds(e *entry, now int64) bool {
 
 // slots returns how many slots of the class a node seems to have for it now.
 func (c *class) slots(e *entry, now int64) uint32 {
-	n := fits(e.left(now), c.key.shape)
+	n := e.left(now, &c.key.shape)
 	if n == 0 || e.expires <= now || e.offer.Drain || e.doubt.holds(e, now) || c.bars(e) {
 		return 0
 	}

@@ -332,8 +332,9 @@ func TestDeskBoundsWhatAnOfferClaims(t *testing.T) {
 	o.Free = workload.Capacity{Cores: math.MinInt32, Threads: math.MinInt32, Memory: math.MinInt64, Disk: math.MinInt64, Slots: math.MinInt32}
 	o.Seq++
 	d.Step(2, Input{Offer: &in})
-	if left := d.book.nodes[o.Node].left(2); fits(left, workload.DefaultResources()) > 0 {
-		t.Errorf("%+v is left of less than nothing", left)
+	shape := workload.DefaultResources()
+	if left := d.book.nodes[o.Node].left(2, &shape); left > 0 {
+		t.Errorf("%d slots are left of less than nothing", left)
 	}
 }
 

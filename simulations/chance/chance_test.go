@@ -115,6 +115,35 @@ func TestDrawsStayInside(t *testing.T) {
 	}
 }
 
+// TestQuickLog holds the quick way to the slow one, by which golden figures were made.
+func TestQuickLog(t *testing.T) {
+	s := Seed(3).Stream(1, 2)
+	quick := 0
+	for i := range 300_000 {
+		m := s.Uint64() | 1<<63
+		switch i % 4 { // beside where tables and digits change, too
+		case 1:
+			m = 1<<63 | uint64(i%256)<<55 + uint64(i%7) - 3
+		case 2:
+			m = 1<<63 + s.Uint64()>>(s.IntN(60)+1)
+		}
+		m |= 1 << 63
+		f, sure := quickLog2(m)
+		if want := digits(m, log2Bits); sure && f != want {
+			t.Fatalf("the fraction of log2 of %#x: %#x, want %#x", m, f, want)
+		}
+		if sure {
+			quick++
+		}
+	}
+	if quick < 200_000 {
+		t.Fatalf("sure %d times only", quick)
+	}
+	if got := Log(5e-324); math.Abs(got+744.4400719213812) > 1e-9 {
+		t.Fatalf("log of the least number: %v", got)
+	}
+}
+
 // TestGolden holds what a seed gives, for ever: a figure in a paper is drawn from it.
 func TestGolden(t *testing.T) {
 	s := Seed(7).Stream(1, 2)

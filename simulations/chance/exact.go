@@ -19,18 +19,62 @@ func sqrt(x float64) float64 { return math.Sqrt(x) } // exact by IEEE 754
 // Log returns the natural logarithm of x, which must be positive and finite, to
 // about 13 digits.
 func Log(x float64) float64 {
-	frac, exp := math.Frexp(x) // frac in [0.5, 1)
-	m := uint64(math.Ldexp(frac, 64))
-	var f uint64
-	for range log2Bits {
+	raw := math.Float64bits(x)
+	exp, m := int(raw>>52)-1022, raw<<11|1<<63 // x is m * 2^(exp-64)
+	if exp <= -1022 {                          // too small for a leading bit
+		frac, e := math.Frexp(x)
+		exp, m = e, uint64(math.Ldexp(frac, 64))
+	}
+	f, sure := quickLog2(m)
+	if !sure {
+		f = digits(m, log2Bits)
+	}
+	log2 := float64(exp-1) + float64(f)/(1<<log2Bits)
+	return log2 * ln2
+}
+
+// digits returns bits of the fraction of the binary logarithm of m, whose first
+// bit is set, by squaring: what it gives for log2Bits is what Log is, to the last
+// digit. Each square is rounded down, by which the fraction is short of the
+// logarithm by 2^-60 at most.
+func digits(m uint64, bitsOf int) (f uint64) {
+	for range bitsOf {
 		hi, lo := bits.Mul64(m, m)
 		digit := hi >> 63 // 0 when the square is below 1/2: then the exponent goes down
 		f = f<<1 | digit
 		m = hi<<(1-digit) | lo>>63&(1-digit) // without a branch, which nobody could predict
 	}
-	// log2(frac) = -1 + f / 2^log2Bits
-	log2 := float64(exp-1) + float64(f)/(1<<log2Bits)
-	return log2 * ln2
+	return f
+}
+
+// inverse[i] is 2^64 over 1 + (i+1/2)/256, and known[i] minus the binary logarithm
+// of inverse[i]/2^64, in 2^-63.
+var inverse, known = makeInverses()
+
+func makeInverses() (inv, minusLog [256]uint64) {
+	for i := range inv {
+		inv[i], _ = bits.Div64(512, 0, uint64(513+2*i))
+		minusLog[i] = 1<<63 - digits(inv[i], 63)
+	}
+	return inv, minusLog
+}
+
+// quickLog2 is digits(m, log2Bits) at a fifth of its cost, or not sure. It multiplies
+// m by the inverse of a number near it, and takes the logarithm of what is left, 1 + r
+// with r below 2^-8.9, from its series. That is off by less than 2^-58, whether a
+// processor fuses or not; nearer than that to where a digit changes it is not sure.
+func quickLog2(m uint64) (f uint64, sure bool) {
+	const (
+		below  = 63 - log2Bits // bits of the fixed point that are cut off
+		margin = 64            // of 2^below: 2^-57
+	)
+	i := m >> 55 & 255
+	hi, _ := bits.Mul64(m, inverse[i])
+	r := float64(int64(hi-1<<63)) * (1.0 / (1 << 63))
+	series := r * (1 + r*(-1.0/2+r*(1.0/3+r*(-1.0/4+r*(1.0/5-r*(1.0/6))))))
+	at := known[i] + uint64(int64(series*(1<<63/ln2)))
+	rest := at & (1<<below - 1)
+	return at >> below, rest >= margin && rest < 1<<below-margin
 }
 
 // roots[i] is 2^(2^-(i+1)) with 62 bits behind the point.

@@ -27,6 +27,7 @@ const (
 	small      = 48   // items of a bucket that are sorted rather than spread
 	maxBuckets = 4096 // of one rung
 	maxRungs   = 12   // below each other; beyond, a bucket is sorted whatever its size
+	perBlock   = 4    // items beside each other in memory
 )
 
 // Queue holds events until their time. The zero Queue is empty and ready. It is
@@ -42,21 +43,21 @@ type Queue[T any] struct {
 	least  int64 // of the top
 	most   int64
 
-	links  []link[T] // what is in buckets, in lists; the first is none
-	free   uint32    // head of the list of links not in use, 0 is none
-	bucket []Item[T] // scratch of descend
+	blocks []block[T] // what is in buckets; the first is none
+	free   uint32     // the first block that is not in use, 0 is none
+	bucket []Item[T]  // scratch of descend
 }
 
-// link is an item in the list of a bucket.
-type link[T any] struct {
-	Item[T]
-	next uint32 // 0 is none
+// block is a few items of a bucket.
+type block[T any] struct {
+	items [perBlock]Item[T]
+	next  uint32 // 0 is none
 }
 
-// bucket is a list of links, in no order.
+// bucket is a list of blocks, all full but the first.
 type bucket struct {
-	first uint32 // 0 is none
-	n     uint32
+	first uint32
+	n     uint32 // items
 }
 
 // rung is a stretch of time cut into buckets of one width.
@@ -110,30 +111,38 @@ func (q *Queue[T]) putRung(it Item[T]) bool {
 
 // put adds an item to a bucket.
 func (q *Queue[T]) put(b *bucket, it Item[T]) {
-	i := q.free
-	if i != 0 {
-		q.free = q.links[i].next
-	} else {
-		if len(q.links) == 0 {
-			q.links = append(q.links, link[T]{})
-		}
-		i = uint32(len(q.links))
-		q.links = append(q.links, link[T]{})
+	at := b.n % perBlock
+	if at == 0 {
+		i := q.block()
+		q.blocks[i].next, b.first = b.first, i
 	}
-	q.links[i] = link[T]{it, b.first}
-	b.first, b.n = i, b.n+1
+	q.blocks[b.first].items[at] = it
+	b.n++
 }
 
-// empty takes all that is in a bucket, into the array of into.
-func (q *Queue[T]) empty(b *bucket, into []Item[T]) []Item[T] {
-	for i := b.first; i != 0; {
-		l := &q.links[i]
-		into = append(into, l.Item)
-		next := l.next
-		*l = link[T]{next: q.free}
-		q.free, i = i, next
+// block returns a block that is not in use.
+func (q *Queue[T]) block() uint32 {
+	if i := q.free; i != 0 {
+		q.free = q.blocks[i].next
+		return i
 	}
-	*b = bucket{}
+	if len(q.blocks) == 0 {
+		q.blocks = append(q.blocks, block[T]{})
+	}
+	q.blocks = append(q.blocks, block[T]{})
+	return uint32(len(q.blocks) - 1)
+}
+
+// empty takes all that is in a bucket and appends it to into.
+func (q *Queue[T]) empty(b *bucket, into []Item[T]) []Item[T] {
+	for n := (b.n+perBlock-1)%perBlock + 1; b.first != 0; n = perBlock {
+		i := b.first
+		l := &q.blocks[i]
+		into = append(into, l.items[:n]...)
+		clear(l.items[:n])
+		b.first, l.next, q.free = l.next, q.free, i
+	}
+	b.n = 0
 	return into
 }
 
