@@ -29,6 +29,10 @@ const (
 	faultEnds        // a: fault
 	giveWay          // a: peer, b: slot, c: its generation; its notice or its patience is over
 	askLate          // a: cell, b: cells asked so far, c: inquiry; the sibling has not answered
+	chunkAsked       // a: source, b: fetch, c: its generation; somebody wants a chunk
+	chunkComes       // a: source, b: fetch, c: its generation; the chunk reaches the line of who wants it
+	chunkHere        // a: source, b: fetch, c: its generation
+	chunkLost        // a: source, b: fetch, c: its generation; the source has none, or does not answer
 	kinds
 )
 
@@ -36,6 +40,7 @@ var kindNames = [kinds]string{
 	"", "arrive", "client", "resend", "deliver", "handle", "commit", "wake", "lease-desk", "begin", "task-end", "retry",
 	"offer-tick", "offer-soon", "renew", "lease-end", "down", "up", "depart", "elect", "sample",
 	"fault-begins", "fault-ends", "give-way", "ask-late",
+	"chunk-asked", "chunk-comes", "chunk-here", "chunk-lost",
 }
 
 // String returns the kind in a word.
@@ -78,12 +83,16 @@ const (
 	msgView
 	msgSteal
 	msgStolen
+	msgHold
+	msgHeld
+	msgChunk
 	msgKinds
 )
 
 var msgNames = [msgKinds]string{
 	"", "submit", "ack", "call", "bid", "decline", "release", "award", "refused", "take", "taken", "close", "closed", "done",
 	"done-ack", "renew", "renewed", "offer", "suited", "suited-answer", "disclaim", "disclaimed", "raft", "view", "steal", "stolen",
+	"hold", "held", "chunk",
 }
 
 // String returns the kind in a word.
@@ -96,7 +105,7 @@ var msgBytes = [msgKinds]int64{
 	msgSubmit: 472, msgAck: 53, msgCall: 190, msgBid: 229, msgDecline: 157, msgRelease: 40, msgAward: 913, msgRefused: 38,
 	msgTake: 69, msgTaken: 32, msgClose: 461, msgClosed: 24, msgDone: 67, msgDoneAck: 21, msgRenew: 110, msgRenewed: 29,
 	msgOffer: 314, msgSuited: 97, msgSuitedAnswer: 1193, msgDisclaim: 74, msgDisclaimed: 27, msgRaft: 700,
-	msgSteal: 21, msgStolen: 210,
+	msgSteal: 21, msgStolen: 210, msgHold: 180, msgHeld: 21, msgChunk: 63,
 }
 
 // A view of a cell has its five voters with an address each, and its members.

@@ -40,6 +40,8 @@ func (w *World) leaderGets(to int32, m *message) {
 		w.suited(c, m)
 	case msgDisclaim:
 		w.disclaims(c, m)
+	case msgHeld:
+		w.held(c, m)
 	}
 }
 

@@ -53,6 +53,9 @@ func (w *World) send(m message) {
 		return
 	}
 	leaves := max(w.now, w.leaves)
+	if w.lines != nil && m.from != m.to {
+		leaves = w.lines[m.from].up.message(leaves, w.sizeOf(&m), w.sc.Network.Bandwidth.Buffer)
+	}
 	i := w.msgs.keep(m)
 	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})
 }
@@ -80,7 +83,11 @@ func (w *World) arriveAt(to, index int32) {
 		w.msgs.take(index)
 		return
 	}
-	if start := max(w.now, p.busy); start > w.now {
+	start := max(w.now, p.busy)
+	if m := &w.msgs.all[index]; w.lines != nil && m.from != to {
+		start = max(start, w.lines[to].down.message(w.now, w.sizeOf(m), w.sc.Network.Bandwidth.Buffer))
+	}
+	if start > w.now {
 		p.busy = start + w.cost(to, w.msgs.all[index].kind)
 		w.push(start, event{kind: handle, what: w.msgs.all[index].kind, a: to, b: p.boot, c: index})
 		return

@@ -49,6 +49,9 @@ func (w *World) replicated(c *cell) int64 {
 		if w.weather != nil {
 			takes += w.repeated(c.leader, takes)
 		}
+		if w.lines != nil {
+			takes += w.lines[c.leader].up.message(now, msgBytes[msgRaft], w.sc.Network.Bandwidth.Buffer) - now
+		}
 		back = append(back, c.pipes[i].send(now, takes+disk))
 	}
 	w.answers = back

@@ -81,5 +81,22 @@ func (w *World) figures() []Figure {
 	add("preempted", "in all", float64(w.preempted))
 	add("to_attackers", "% of slots", per(100*float64(w.attacked), float64(w.placements)))
 	add("paid_to_attackers", "% of all paid", per(100*float64(w.stolen), float64(w.paidSum)))
+	add("fetch_p50", "ms", w.fetchTimes().Quantile(0.5)/toMs)
+	add("fetch_p99", "ms", w.fetchTimes().Quantile(0.99)/toMs)
+	add("moved", "MB a placement", per(w.movedBytes()/1e6, float64(w.placedInTime)))
 	return out
+}
+
+func (w *World) fetchTimes() *stats.Histogram {
+	if w.store == nil {
+		return &stats.Histogram{}
+	}
+	return &w.store.brought
+}
+
+func (w *World) movedBytes() float64 {
+	if w.store == nil {
+		return math.NaN()
+	}
+	return float64(w.store.moved)
 }

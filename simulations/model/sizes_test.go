@@ -51,6 +51,9 @@ func typical() map[msgKind]any {
 		msgSubmit: wire.Submit{Spec: signing(peer, spec), Home: peer, Blobs: []workload.Ref{ref}},
 		msgAck:    wire.Submitted{ID: id, Held: true},
 		msgCall:   call,
+		msgHold:   wire.Hold{Workload: id, Blobs: []workload.Ref{ref, ref}, Sources: []workload.PeerID{peer}},
+		msgHeld:   wire.Ack{},
+		msgChunk:  wire.Chunk{Blob: ref, Index: 7},
 		// Not of the product: one asks, the other hands over a call.
 		msgSteal:  wire.Ack{},
 		msgStolen: call,

@@ -56,6 +56,8 @@ type slot struct {
 	since1  int64            // ns
 	ran     int64            // ns that its task had CPUs
 	ends    int64            // ns, when its task ends at this rate
+	lacks   int32            // blobs that are on their way
+	asked   int64            // ns, when it asked for them
 }
 
 // slotRef names a slot to its leader.
@@ -105,7 +107,16 @@ func (w *World) startSlot(on int32, m *message, a *award, g *ledger.SlotGrant) {
 		w.occupy(p, s)
 	}
 	w.tend(on)
-	w.push(w.now+slowed(w.sc.Start.Draw(&p.work), p.slow), event{kind: begin, a: on, b: i, c: s.gen})
+	if w.store == nil || !w.bring(on, i) {
+		w.starts(on, i)
+	}
+}
+
+// starts has a slot begin that has all it needs.
+func (w *World) starts(on, i int32) {
+	p, s := &w.peers[on], &w.slots[i]
+	start := w.sc.StartOf(&w.sc.Workloads[w.loads[s.load].stream]).Draw(&p.work)
+	w.push(w.now+slowed(start, p.slow), event{kind: begin, a: on, b: i, c: s.gen})
 }
 
 // slotEvent is something that a slot waited for. One that has ended is not there

@@ -187,8 +187,16 @@ func (w *World) accepts(c *cell, m *message) {
 	accept := &ledger.Accept{
 		ID: l.id, Spec: workload.Signed{Payload: payload, By: owner(int(l.owner))}, Held: true, Home: w.peers[l.home].id,
 	}
+	if w.store != nil && w.keepInputs(c, m, accept) {
+		return // it goes on when a majority of the voters holds what it needs
+	}
+	w.accept(c, m.load, m.from, accept)
+}
+
+// accept has an ACCEPT committed, and calls for bids meanwhile.
+func (w *World) accept(c *cell, load, from int32, accept *ledger.Accept) {
 	w.early(c, accept)
-	w.propose(c, proposal{load: m.load, from: m.from, cmd: ledger.Command{Accept: accept}})
+	w.propose(c, proposal{load: load, from: from, cmd: ledger.Command{Accept: accept}})
 }
 
 // early has the calls for bids go out while the ACCEPT is being committed.

@@ -87,6 +87,11 @@ func (w *World) describe(e *event, r *Record) {
 		r.Peer = e.a
 	case renew, leaseEnd:
 		r.Peer, r.Cell = e.a, e.b
+	case chunkAsked, chunkComes, chunkHere, chunkLost:
+		if f := &w.store.fetches[e.b]; f.live && f.gen == e.c {
+			r.Peer, r.From = f.to, f.sources[e.a].peer
+			r.Workload = max(f.blob, -1) // a program is no workload's own
+		}
 	}
 }
 

@@ -29,7 +29,9 @@ const (
 	forFaults
 	forAttackers
 	forDrift
+	forLines
 	forService = 1 << 16
+	forInputs  = 1 << 17
 )
 
 // World is one replication. It is not safe for concurrent use.
@@ -75,6 +77,8 @@ type World struct {
 	offerIn   scheduler.OfferIn // scratch of offered
 	spec      workload.Spec     // scratch of early
 	frozen    map[int32]int64   // ns until when a fault stops a peer that led
+	lines     []lines           // of each peer; nil without network.bandwidth
+	store     *store            // nil where no workload needs content
 	chooser   policy.Chooser    // of policy own
 
 	calibration Calibration
@@ -128,6 +132,7 @@ func NewOwn(sc *scenario.Scenario, seed chance.Seed, chooser policy.Chooser) (*W
 	if err := w.populate(); err != nil {
 		return nil, err
 	}
+	w.openStore()
 	w.schedule()
 	return w, nil
 }
@@ -200,6 +205,7 @@ func (w *World) drawPeer(i int32, regions, machines int64) {
 	if len(w.sc.Attackers) > 0 {
 		w.drawAttack(i, p)
 	}
+	w.drawLines(i)
 	p.links, p.work = w.seed.Stream(uint32(i), forLinks), w.seed.Stream(uint32(i), forWork)
 	w.counted(p, 1)
 	w.price(p)
@@ -328,6 +334,8 @@ func (w *World) dispatchEvent(e *event) {
 		w.strike(e.a, e.kind == faultBegins)
 	case askLate:
 		w.askLate(&w.cells[e.a], int64(e.c), int(e.b))
+	case chunkAsked, chunkComes, chunkHere, chunkLost:
+		w.chunkEvent(e)
 	}
 }
 
@@ -352,6 +360,8 @@ func (w *World) dispatch(to int32, m *message) {
 		w.suitedAnswer(to, m)
 	case msgSteal, msgStolen:
 		w.stealing(to, m)
+	case msgHold:
+		w.holds(to, m)
 	default:
 		w.leaderGets(to, m)
 	}

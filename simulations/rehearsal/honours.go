@@ -111,6 +111,8 @@ func ofRest(s *scenario.Scenario) []refusal {
 		{"costs", s.Costs != d.Costs && s.Costs != scenario.Costs{}},
 		{"cells", s.Cells != d.Cells},
 		{"ends_within", s.EndsWithin > 0},
+		{"network.bandwidth", s.Network.Bandwidth != nil},
+		{"workloads.start", slices.ContainsFunc(s.Workloads, func(w scenario.Workloads) bool { return !w.Start.IsZero() })},
 	} {
 		out = append(out, refusal{c.asks, Refused{c.field, "whole nodes do not honour it", "leave " + c.field + " out"}})
 	}

@@ -67,6 +67,7 @@ func (r *reader) check(root *document.Node, s *Scenario) {
 			r.fail(root.Get("workloads").Items[i].Pos, "write policy: perrin", "workloads.shape.class: %s places no idle time", s.Policy.Name)
 		}
 	}
+	r.checkWires(root, s)
 	r.checkFaults(root, s)
 	r.checkAttackers(root, s)
 }

@@ -29,8 +29,8 @@ func (r *reader) fail(at document.Pos, hint, format string, args ...any) {
 
 // elsewhere says of words that are no field what there is in their place.
 var elsewhere = map[string]struct{ why, hint string }{
-	"nat":       {"is not built yet", "leave it out; docs/simulation.md says what is modelled"},
-	"bandwidth": {"is not built yet", "leave it out; docs/simulation.md says what is modelled"},
+	"nat":       {"is part of the network", "write network: {nat: {share: 60%}}"},
+	"bandwidth": {"is part of the network", "write network: {bandwidth: {up: 20Mbit/s, down: 100Mbit/s}}"},
 	"fidelity":  {"is chosen for a run, not in a scenario", "leave it out, and for whole nodes give perrin sim run --fidelity stack"},
 	"energy":    {"is a figure of machines that have watts", "write watts: {idle: 60, busy: 180} in a class of machines"},
 	"elections": {"are held without it: another leader comes after 2 to 4 s", "leave it out; on whole nodes Raft elects: perrin sim run --fidelity stack"},

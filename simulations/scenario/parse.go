@@ -48,6 +48,7 @@ func (r *reader) root(n *document.Node, s *Scenario) {
 		"costs":       func(n *document.Node) { r.costs(n, &s.Costs) },
 		"faults":      func(n *document.Node) { r.faults(n, s) },
 		"attackers":   func(n *document.Node) { r.attackers(n, s) },
+		"blobs":       func(n *document.Node) { r.blobs(n, &s.Blobs) },
 		"cells": func(n *document.Node) {
 			r.fields(n, "cells", map[string]field{
 				"keep": r.count("cells.keep", 0, 10_000, &s.Cells.Keep), "at_once": r.duration("cells.at_once", 0, hour, &s.Cells.AtOnce),
@@ -63,6 +64,8 @@ func (r *reader) network(n *document.Node, w *Network) {
 		"access":  r.dist("network.access", span, &w.Access),
 		"jitter":  r.figure("network.jitter", percent, 0, million, func(v float64) { w.Jitter = int64(v) }),
 		"loss":    r.figure("network.loss", percent, 0, million/2, func(v float64) { w.Loss = int64(v) }),
+
+		"bandwidth": func(n *document.Node) { r.bandwidth(n, w) },
 	})
 	if n.Kind != document.Map || (n.Get("regions") == nil) == (n.Get("rtt") == nil) {
 		return
@@ -151,8 +154,15 @@ func (r *reader) workloads(n *document.Node, s *Scenario) {
 			"timeout":   r.duration("workloads.timeout", ms, int64(workload.MaxTimeout), &w.Timeout),
 			"bursts":    func(n *document.Node) { r.bursts(n, &w) },
 			"arrivals":  func(n *document.Node) { r.arrivals(n, &w) },
+			"program":   r.figure("workloads.program", bytesOf, 1, mostBlob, func(v float64) { w.Program = int64(v) }),
+			"inputs":    r.dist("workloads.inputs", bytesOf, &w.Inputs),
+			"runner":    r.runner(&w),
+			"start":     r.dist("workloads.start", span, &w.Start),
 		})
 		r.stream(item, &w)
+		if w.Program > 0 || !w.Inputs.IsZero() {
+			r.blobDefaults(s)
+		}
 		s.Workloads = append(s.Workloads, w)
 	}
 }

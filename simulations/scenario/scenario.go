@@ -32,6 +32,7 @@ type Scenario struct {
 	Faults       []Fault     `json:"faults,omitempty"`
 	EndsWithin   int64       `json:"ends_within,omitempty"` // ns in which every workload must end, once the faults are over; 0 is any
 	Attackers    []Attackers `json:"attackers,omitempty"`
+	Blobs        Blobs       `json:"blobs,omitzero"`
 }
 
 // Network is where peers are and how long messages take: half of the round trip
@@ -42,6 +43,8 @@ type Network struct {
 	Access  chance.Dist `json:"access"` // ns one way, drawn once for each peer
 	Jitter  int64       `json:"jitter"` // ppm of the delay: the mean of an exponential part
 	Loss    int64       `json:"loss"`   // ppm of packets; each costs a probe timeout
+	// Bandwidth is nil where lines carry all that there is at once.
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
 }
 
 // Region is a place and how many of the peers are there, relative to others.
@@ -83,6 +86,10 @@ type Workloads struct {
 	MaxPrice int64              `json:"max_price"` // micro-credits per slot-second; 0 is no limit
 	Timeout  int64              `json:"timeout"`   // ns
 	Bursts   []Burst            `json:"bursts,omitempty"`
+	Program  int64              `json:"program,omitempty"` // bytes, the same content for all of the stream
+	Inputs   chance.Dist        `json:"inputs,omitzero"`   // bytes, of each workload its own
+	Runner   string             `json:"runner,omitempty"`  // one of Wasm and so on, or ""
+	Start    chance.Dist        `json:"start,omitzero"`    // ns; zero is the scenario's
 	// Arrivals are of a trace, in order. Poisson, Tasks and Service are then their
 	// means, for estimates.
 	Arrivals []Arrival `json:"arrivals,omitempty"`
