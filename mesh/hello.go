@@ -44,11 +44,12 @@ type hello struct {
 type helloBody struct {
 	Mesh   workload.MeshID  `cbor:"1,keyasint"`
 	Bundle admission.Bundle `cbor:"2,keyasint"`
+	Now    int64            `cbor:"3,keyasint"` // ms of the Unix epoch, by the peer's clock
 }
 
 func (h *Host) helloMessage() hello {
 	b := h.Bundle()
-	body := wire.MustMarshal(helloBody{Mesh: b.Mesh(), Bundle: b})
+	body := wire.MustMarshal(helloBody{Mesh: b.Mesh(), Bundle: b, Now: h.cfg.Now().UnixMilli()})
 	return hello{Newest: newestVersion, Oldest: oldestVersion, Body: body}
 }
 
@@ -81,7 +82,7 @@ func (h *Host) judge(m hello, who workload.PeerID) (admission.Identity, error) {
 	if err == nil {
 		h.shown.put(who, body.Bundle)
 	}
-	return identity, err
+	return identity, h.compareClocks(who, body.Now, err)
 }
 
 // sayHello is the dialer's side. It disconnects a peer that either side refuses.

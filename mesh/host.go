@@ -19,7 +19,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -50,6 +49,7 @@ type Host struct {
 	trusted      chan struct{} // holds one: Trust has changed
 	refusal      atomic.Pointer[Refusal]
 	shown        shown
+	apart        apart
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service
@@ -148,6 +148,10 @@ func (h *Host) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesh: key: %w", err)
 	}
+	quic, err := quicTransport()
+	if err != nil {
+		return nil, err
+	}
 	limits, err := newResourceManager(&h.cfg)
 	if err != nil {
 		return nil, err
@@ -160,7 +164,7 @@ func (h *Host) options() ([]libp2p.Option, error) {
 		libp2p.Identity(key), libp2p.NoListenAddrs, libp2p.ResourceManager(limits), libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(gater{h}), libp2p.UserAgent("perrin"), libp2p.ProtocolVersion("perrin/1"),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport),
+		quic, libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.EnableRelay(),
 	}
 	if h.cfg.Relay {

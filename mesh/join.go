@@ -16,7 +16,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"golang.org/x/time/rate"
 
@@ -60,7 +59,9 @@ type door struct {
 
 func (d *door) serve(s network.Stream) {
 	_ = s.SetDeadline(time.Now().Add(HelloTimeout))
-	err := writeFrame(s, wire.MustMarshal(d.answer(s)))
+	answer := d.answer(s)
+	answer.Now = d.h.cfg.Now().UnixMilli()
+	err := writeFrame(s, wire.MustMarshal(answer))
 	if err != nil {
 		_ = s.Reset()
 		return
@@ -136,6 +137,9 @@ func (h *Host) Renew(ctx context.Context, issuer workload.PeerID) (admission.Bun
 type Joined struct {
 	Bundle admission.Bundle
 	Peers  []string // addresses of members, the issuer's first
+	// Apart is how far the issuer's clock was ahead of this machine's, if that
+	// is more than admission.ClockSkew; else 0.
+	Apart time.Duration
 }
 
 // Join asks the issuer of an invitation to admit key under a name. It checks
@@ -201,14 +205,30 @@ func knock(ctx context.Context, key ed25519.PrivateKey, issuer workload.PeerID, 
 		return Joined{}, err
 	}
 	if _, err := answer.Bundle.Verify(req.Mesh, keyID(key), time.Now()); err != nil {
-		return Joined{}, fmt.Errorf("join at %s: the certificate it gave: %w", issuer.Short(), err)
+		err = fmt.Errorf("join at %s: the certificate it gave: %w", issuer.Short(), err)
+		return Joined{}, explainJoin(err, base, pi.ID, answer)
 	}
 	at := base.Network().ConnsToPeer(pi.ID)
 	peers := answer.Peers
 	if len(at) > 0 {
 		peers = append([]string{at[0].RemoteMultiaddr().String() + "/p2p/" + issuer.String()}, peers...)
 	}
-	return Joined{Bundle: *answer.Bundle, Peers: peers}, nil
+	joined := Joined{Bundle: *answer.Bundle, Peers: peers}
+	if by := time.Until(time.UnixMilli(answer.Now)); answer.Now != 0 && by.Abs() > admission.ClockSkew {
+		joined.Apart = by.Round(time.Second)
+	}
+	return joined, nil
+}
+
+// explainJoin says so where an issuer's answer means that one of two clocks is wrong.
+func explainJoin(err error, base host.Host, issuer peer.ID, answer admission.JoinAnswer) error {
+	who, whoErr := fromLibp2p(issuer)
+	self, selfErr := fromLibp2p(base.ID())
+	late := errors.Is(err, admission.ErrExpired) || errors.Is(err, admission.ErrTokenExpired)
+	if !late || whoErr != nil || selfErr != nil || answer.Now == 0 {
+		return err
+	}
+	return explainClocks(err, who, self, time.UnixMilli(answer.Now), time.Now())
 }
 
 // askInTurn asks the issuer, and again for a while when it has others to see to.
@@ -221,7 +241,7 @@ func askInTurn(ctx context.Context, base host.Host, pi peer.AddrInfo, req admiss
 		if err != nil {
 			err = fmt.Errorf("join at %s: %w", pi.ID.ShortString(), err)
 		} else {
-			err = answer.Err()
+			err = explainJoin(answer.Err(), base, pi.ID, answer)
 		}
 		if !errors.Is(err, admission.ErrBusy) || time.Now().After(end) {
 			return answer, err
@@ -239,10 +259,14 @@ func guest(key ed25519.PrivateKey, opts ...Option) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: key: %w", err)
 	}
+	quic, err := quicTransport()
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
 	base, err := libp2p.New(append([]Option{
 		libp2p.Identity(sk), libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.UserAgent("perrin"),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.Transport(libp2pquic.NewTransport), libp2p.Transport(tcp.NewTCPTransport), libp2p.DisableRelay(),
+		quic, libp2p.Transport(tcp.NewTCPTransport), libp2p.DisableRelay(),
 	}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)

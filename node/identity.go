@@ -66,6 +66,9 @@ type Founded struct {
 	Mesh workload.MeshID
 	Node workload.PeerID
 	Name string
+	// Apart is how far the clock of the node that let this one in was ahead of
+	// this machine's, if that is much; else 0.
+	Apart time.Duration
 }
 
 func keysDir(data string) string { return filepath.Join(data, "keys") }
@@ -139,7 +142,11 @@ func Join(ctx context.Context, data, name, token string, opts ...mesh.Option) (*
 		}
 		return nil, err
 	}
-	return settle(dir, key, joined.Bundle, name, &home{Contacts: joined.Peers})
+	f, err := settle(dir, key, joined.Bundle, name, &home{Contacts: joined.Peers})
+	if err == nil {
+		f.Apart = joined.Apart
+	}
+	return f, err
 }
 
 // forgetKey removes the key of a node that was not let in, and its folders as

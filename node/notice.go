@@ -29,6 +29,7 @@ func (n *Node) noticeClock() {
 	if by := drift - n.drift; by.Abs() >= clockStep {
 		n.drift = drift
 		n.clockSet = by.Round(time.Second)
+		n.host.ClockWasSet()
 		n.log.Warn("the machine's clock was set; leases and timeouts count by another and go on, certificates go by it",
 			"by", n.clockSet, "hint", "if that was a mistake, set it right: a node whose clock is off by hours is not admitted")
 	}
@@ -107,6 +108,7 @@ func (n *Node) notices() []string {
 	if errors.As(n.room(), &full) {
 		out = append(out, full.Detail+"; this node acknowledges nothing new until there is room")
 	}
+	out = append(out, n.clocks()...)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.clockSet != 0 {
@@ -116,4 +118,32 @@ func (n *Node) notices() []string {
 		out = append(out, fmt.Sprintf("%s: %.300q", r.At.Local().Format("15:04:05"), r.Reason))
 	}
 	return append(out, n.machine.advice...)
+}
+
+// clocks says whose clocks are not this machine's.
+func (n *Node) clocks() []string {
+	apart := n.host.Apart()
+	if len(apart) == 0 {
+		return nil
+	}
+	names := make([]string, 0, apartNamed)
+	for _, a := range apart[:min(len(apart), apartNamed)] {
+		names = append(names, fmt.Sprintf("%s %s at %s", n.people(a.Peer), aheadOrBehind(a.By), a.At.Local().Format("15:04:05")))
+	}
+	if more := len(apart) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return []string{"clocks are not this machine's: " + strings.Join(names, ", ") +
+		"; set the wrong ones right: certificates, invitations and signed workloads go by them"}
+}
+
+// apartNamed is how many nodes whose clocks differ are named.
+const apartNamed = 3
+
+// aheadOrBehind says where another clock is.
+func aheadOrBehind(by time.Duration) string {
+	if by < 0 {
+		return by.Abs().Round(time.Second).String() + " behind"
+	}
+	return by.Round(time.Second).String() + " ahead"
 }

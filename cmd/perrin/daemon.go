@@ -30,6 +30,9 @@ type Identity struct {
 	Node workload.PeerID `json:"node"`
 	Name string          `json:"name"`
 	Data string          `json:"data"`
+	// ClockApart is how many seconds the clock of the node that let this one in
+	// was ahead, if that is much.
+	ClockApart int64 `json:"clock_apart_seconds,omitempty"`
 }
 
 // NodeOptions are what init, join and up share.

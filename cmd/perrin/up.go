@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -107,6 +108,9 @@ func (a *app) enter(cmd *cobra.Command, up bool, do func(Daemon, settings.Values
 	}
 	if err := writeSettings(v); err != nil {
 		return err
+	}
+	if id.ClockApart != 0 {
+		a.note("this machine's clock and that of the node that let it in differ by %s: set the wrong one right", time.Duration(id.ClockApart).Abs()*time.Second)
 	}
 	if a.json {
 		err = a.printJSON(id)

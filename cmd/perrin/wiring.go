@@ -54,7 +54,7 @@ func identityOf(f *node.Founded, data string, err error) (*Identity, error) {
 	case err != nil:
 		return nil, &failure{err: err, code: exitFailure, hint: node.StartHint(err)}
 	}
-	return &Identity{Mesh: f.Mesh, Node: f.Node, Name: f.Name, Data: data}, nil
+	return &Identity{Mesh: f.Mesh, Node: f.Node, Name: f.Name, Data: data, ClockApart: int64(f.Apart.Seconds())}, nil
 }
 
 // garbage is how much a daemon's heap may grow between two collections, in

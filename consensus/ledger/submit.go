@@ -3,7 +3,9 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -65,7 +67,7 @@ func (s *State) acceptable(e *entry, c *Accept, spec *workload.Spec) *Reject {
 	case spec.Tasks.Count < 1 || spec.Tasks.Count > workload.MaxTasks:
 		return rejectf(BadSpec, "%d tasks, want 1 to %d", spec.Tasks.Count, workload.MaxTasks)
 	case spec.Created > e.at+MaxAhead:
-		return rejectf(ClockAhead, "signed %d ms ahead of the cell's time", spec.Created-e.at)
+		return rejectf(ClockAhead, "signed %s ahead of the cell's time; set the clock of the machine that signed it right", aheadBy(spec.Created-e.at))
 	case account != nil && spec.Created <= account.Forgot:
 		return rejectf(TooOld, "signed at %d, workloads of the owner signed up to %d are forgotten", spec.Created, account.Forgot)
 	case account != nil && s.spentUp(account):
@@ -166,4 +168,10 @@ func (s *State) unwait(l *load) {
 			s.waiters[id] = slices.DeleteFunc(list, func(w *load) bool { return w == l })
 		}
 	}
+}
+
+// aheadBy is a time in ms for people, to the second. What no duration can hold
+// is the longest.
+func aheadBy(ms int64) time.Duration {
+	return time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond / time.Second * time.Second
 }

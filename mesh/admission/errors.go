@@ -51,7 +51,7 @@ var hints = []struct {
 	hint string
 }{
 	{ErrTokenUsed, "ask for a new one: `perrin invite` on a node of the mesh (--uses N for several machines)"},
-	{ErrTokenExpired, "ask for a new one: `perrin invite --ttl 24h` on a node of the mesh"},
+	{ErrTokenExpired, "set the clock right if it is wrong; else ask for a new one: `perrin invite --ttl 24h` on a node of the mesh"},
 	{ErrTokenUnknown, "join through the node that made the invitation, or ask for a new one"},
 	{ErrTokenTypo, "copy the whole token again, from perrin1- to its last character"},
 	{ErrTokenForm, "a token starts with perrin1-; `perrin invite` prints one"},

@@ -23,6 +23,7 @@ type JoinAnswer struct {
 	Peers  []string `cbor:"2,keyasint,omitempty" max:"16"` // addresses of members
 	Code   Refusal  `cbor:"3,keyasint,omitempty" max:"16"`
 	Detail string   `cbor:"4,keyasint,omitempty" max:"256"`
+	Now    int64    `cbor:"5,keyasint,omitempty"` // ms of the Unix epoch, by the issuer's clock
 }
 
 // Bounds of the two messages in bytes, and of an address in an answer.

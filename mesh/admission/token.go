@@ -133,7 +133,8 @@ func (v Invitation) Check(mesh workload.MeshID, now time.Time) error {
 	case !mesh.IsZero() && mesh != v.Mesh():
 		return fmt.Errorf("invitation is to mesh %.12s, this machine is in %.12s: %w", v.Mesh(), mesh, ErrOtherMesh)
 	case now.After(v.Expires.Add(ClockSkew)):
-		return fmt.Errorf("invitation ended %s ago: %w", now.Sub(v.Expires).Round(time.Second), ErrTokenExpired)
+		return fmt.Errorf("invitation ended %s ago by this machine's clock, which shows %s UTC: %w",
+			now.Sub(v.Expires).Round(time.Second), now.UTC().Format("2006-01-02 15:04"), ErrTokenExpired)
 	}
 	return nil
 }
