@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -55,6 +56,8 @@ type door struct {
 	issuer *admission.Issuer
 	peers  func() []string
 	rate   *rate.Limiter
+
+	succession sync.Mutex
 }
 
 func (d *door) serve(s network.Stream) {
@@ -80,7 +83,7 @@ func (d *door) answer(s network.Stream) admission.JoinAnswer {
 	if err != nil {
 		return admission.Refuse(err)
 	}
-	b, err := d.issuer.Admit(from, req, d.h.cfg.Now())
+	b, err := d.admit(from, req)
 	if err != nil {
 		d.h.log.Warn("join refused", "peer", from, "name", fmt.Sprintf("%.80q", req.Name), "reason", err)
 		return admission.Refuse(err)
@@ -89,6 +92,26 @@ func (d *door) answer(s network.Stream) admission.JoinAnswer {
 	d.h.log.Info("node certified", "peer", from, "name", req.Name)
 	peers := d.peers()
 	return admission.JoinAnswer{Bundle: &b, Peers: peers[:min(len(peers), admission.MaxJoinPeers)]}
+}
+
+// admit has the issuer judge a request. The key in whose place another one is let in
+// is denied here, on disk, before the certificates go out.
+func (d *door) admit(from workload.PeerID, req admission.JoinRequest) (admission.Bundle, error) {
+	now := d.h.cfg.Now()
+	if req.Succession == nil {
+		return d.issuer.Admit(from, req, now)
+	}
+	d.succession.Lock() // two asking for one key's place are judged one after the other
+	defer d.succession.Unlock()
+	b, out, err := d.issuer.Succeed(from, req, now)
+	if err != nil || out == nil {
+		return b, err
+	}
+	if err := d.h.Publish(admission.Statements{Denials: []admission.SignedDenial{*out}}); err != nil {
+		return b, err
+	}
+	d.h.log.Info("a node has a new key", "old", req.Succession.By, "new", from)
+	return b, d.h.trust.Denied(from, now)
 }
 
 func readJoin(r io.Reader) (admission.JoinRequest, error) {
@@ -161,11 +184,22 @@ func Join(ctx context.Context, key ed25519.PrivateKey, v admission.Invitation, n
 // Rejoin asks an issuer for new certificates with a bundle that may have
 // ended, at addresses that end in /p2p/ID.
 func Rejoin(ctx context.Context, key ed25519.PrivateKey, old admission.Bundle, addrs []string) (Joined, error) {
+	return again(ctx, key, admission.Renewal(old), addrs)
+}
+
+// Succeed asks an issuer to take key in the place of a node's old one, which has the
+// bundle, at addresses that end in /p2p/ID.
+func Succeed(ctx context.Context, key, old ed25519.PrivateKey, bundle admission.Bundle, addrs []string) (Joined, error) {
+	return again(ctx, key, admission.Successor(old, bundle, keyID(key)), addrs)
+}
+
+// again asks issuers in turn on behalf of a node that is known to the mesh.
+func again(ctx context.Context, key ed25519.PrivateKey, req admission.JoinRequest, addrs []string) (Joined, error) {
 	infos, err := addrInfos(addrs)
 	if err != nil {
 		return Joined{}, err
 	}
-	last := errors.New("rejoin: no address given")
+	last := errors.New("no address given")
 	for _, pi := range infos {
 		id, err := fromLibp2p(pi.ID)
 		if err != nil {
@@ -175,7 +209,7 @@ func Rejoin(ctx context.Context, key ed25519.PrivateKey, old admission.Bundle, a
 		for _, a := range pi.Addrs {
 			transports = append(transports, a.String())
 		}
-		j, err := knock(ctx, key, id, transports, admission.Renewal(old), false, nil)
+		j, err := knock(ctx, key, id, transports, req, false, nil)
 		if err == nil {
 			return j, nil
 		}

@@ -26,6 +26,8 @@ const (
 	// DomainCharter and DomainDeny are what the root and its operators say of the mesh.
 	DomainCharter Domain = "perrin/charter/1"
 	DomainDeny    Domain = "perrin/deny/1"
+	// DomainSuccession is a node's key naming the one that takes its place.
+	DomainSuccession Domain = "perrin/succession/1"
 	// DomainToken is an owner handing on what it may do.
 	DomainToken Domain = "perrin/token/1"
 	// DomainCountersign is a voter saying that it has cleared an auction again.

@@ -152,7 +152,7 @@ func (t *Trust) Denied(peer workload.PeerID, now time.Time) error {
 	defer t.mu.RUnlock()
 	h := t.longest(peer, now)
 	if h == nil {
-		return nil
+		return t.outrun(peer, now)
 	}
 	text := "for good"
 	if h.Until != 0 {
@@ -246,7 +246,7 @@ func (t *Trust) adopt(operator ed25519.PrivateKey, cert workload.Signed, from wo
 		if own != nil && own.counts(now) && (own.Until == 0 || h.Until != 0 && own.Until >= h.Until) {
 			continue
 		}
-		doc, err := t.sign(operator, cert, Denial{Peer: h.Peer, Until: h.Until, Reason: h.Reason, Name: h.Name}, own, now)
+		doc, err := t.sign(operator, cert, Denial{Peer: h.Peer, Until: h.Until, Reason: h.Reason, Name: h.Name, Successor: h.Successor}, own, now)
 		if err != nil {
 			return out, err
 		}

@@ -34,6 +34,8 @@ type Denial struct {
 	Lift    bool            `cbor:"7,keyasint,omitempty"`
 	Reason  string          `cbor:"8,keyasint,omitempty" max:"128"`
 	Name    string          `cbor:"9,keyasint,omitempty" max:"64"` // of the peer, as the operator knew it
+	// Successor is the key that took the peer's place, when that is why it is out.
+	Successor workload.PeerID `cbor:"10,keyasint,omitzero"`
 }
 
 // SignedDenial is a denial with the certificate of the operator that signed it,
@@ -101,7 +103,7 @@ func openDenial(s SignedDenial, root workload.PeerID) (*held, error) {
 	if err := wire.Unmarshal(s.Denial.Payload, &h.Denial); err != nil {
 		return nil, fmt.Errorf("denial: %w: %w", ErrForged, err)
 	}
-	if h.Version != certVersion || h.Mesh != MeshOf(root) || h.Peer.IsZero() || !utf8.ValidString(h.Reason) || h.Name != "" && !ValidName(h.Name) {
+	if h.Version != certVersion || h.Mesh != MeshOf(root) || h.Peer.IsZero() || h.Successor == h.Peer || !utf8.ValidString(h.Reason) || h.Name != "" && !ValidName(h.Name) {
 		return nil, fmt.Errorf("denial of version %d for mesh %.12s: %w", h.Version, h.Mesh, ErrForged)
 	}
 	if h.Seq > maxSeq {

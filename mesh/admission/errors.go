@@ -21,6 +21,9 @@ var (
 	// ErrNumbers is returned when an operator has made as many statements as it can.
 	ErrNumbers = errors.New("out of numbers")
 
+	// ErrRotated is returned when a key was given another's place less than RotateEvery ago.
+	ErrRotated = errors.New("its key was changed a short while ago")
+
 	// ErrTokenForm is returned when a text is not an invitation at all.
 	ErrTokenForm = errors.New("not an invitation")
 	// ErrTokenTypo is returned when an invitation's checksum is wrong: a character was lost or changed.
@@ -61,6 +64,7 @@ var hints = []struct {
 	{ErrOperatorNode, "remove the operator first: `perrin operator remove NAME` where the root key is"},
 	{ErrOthersDenial, "`perrin trust status` says who denies it; type `perrin deny --lift` on that operator's node"},
 	{ErrNumbers, "give the operator a new key: `perrin operator add NAME --rotate` where the root key is"},
+	{ErrRotated, "wait until a day has passed since the last change; if somebody else made it, have an operator deny the node and join again"},
 	{ErrExpired, "check both clocks (`date -u`); a node that was away for long joins again with a new invitation"},
 	{ErrForged, "the peer's certificates are damaged or made up; join again with a new invitation"},
 	{ErrNotAdmitted, "join the mesh first: `perrin invite` there, `perrin join TOKEN` here"},

@@ -160,6 +160,9 @@ func (i *Issuer) Admit(from workload.PeerID, req JoinRequest, now time.Time) (Bu
 	if err := i.heed(from, now); err != nil {
 		return Bundle{}, err
 	}
+	if req.Succession != nil {
+		return Bundle{}, fmt.Errorf("a succession is not admitted by itself: %w", ErrNotAdmitted)
+	}
 	if req.Bundle != nil {
 		return i.renew(from, *req.Bundle, now)
 	}

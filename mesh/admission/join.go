@@ -8,13 +8,17 @@ import (
 )
 
 // JoinRequest asks an issuer for a certificate: for the first time with the
-// proof of an invitation's secret, or again with a bundle that has ended.
+// proof of an invitation's secret, again with a bundle that has ended, or for
+// another key with a succession.
 type JoinRequest struct {
 	Mesh   workload.MeshID `cbor:"1,keyasint"`
 	Name   string          `cbor:"2,keyasint" max:"64"`
 	Invite [16]byte        `cbor:"3,keyasint"`
 	Proof  []byte          `cbor:"4,keyasint,omitempty" max:"32"`
 	Bundle *Bundle         `cbor:"5,keyasint,omitempty"`
+	// Succession, with the bundle of the key that signed it, asks for certificates for
+	// the key of who asks, which takes that key's place.
+	Succession *workload.Signed `cbor:"6,keyasint,omitempty"`
 }
 
 // JoinAnswer carries the certificates, or why there are none.
@@ -51,6 +55,8 @@ var refusals = []struct {
 	{"denied", ErrDenied},
 	{"not-admitted", ErrNotAdmitted},
 	{"busy", ErrBusy},
+	{"operator-node", ErrOperatorNode},
+	{"rotated", ErrRotated},
 }
 
 // errIssuer is what a joiner sees of a failure that is the issuer's own.

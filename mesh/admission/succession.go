@@ -1,0 +1,178 @@
+package admission
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// A node changes its key by a succession: the old key signs which one takes its
+// place, and an operator certifies the new key and denies the old one in one step.
+// So one key never becomes two members, and who steals the old key later has
+// nothing that an operator takes.
+const (
+	// SuccessionKeep is how long the denial of the old key lasts. A certificate made
+	// for it just before ends after NodeTTL and buys no other RenewGrace later.
+	SuccessionKeep = 60 * 24 * time.Hour
+	// RotateEvery is how often a node may change its key, and MaxSuccessions how many
+	// old keys the deny list holds: the other half of it is for denials.
+	RotateEvery    = 24 * time.Hour
+	MaxSuccessions = MaxDenied / 2
+)
+
+// successionReason is what the deny list says of an old key.
+const successionReason = "its node has a new key"
+
+// Succession is what a node's old key signs.
+type Succession struct {
+	Version uint16          `cbor:"1,keyasint"`
+	Mesh    workload.MeshID `cbor:"2,keyasint"`
+	Old     workload.PeerID `cbor:"3,keyasint"`
+	New     workload.PeerID `cbor:"4,keyasint"`
+}
+
+// Successor asks, as the new key of a node, for certificates in the old one's place.
+func Successor(old ed25519.PrivateKey, bundle Bundle, successor workload.PeerID) JoinRequest {
+	s := Succession{Version: certVersion, Mesh: bundle.Mesh(), Old: workload.PeerIDOf(old.Public().(ed25519.PublicKey)), New: successor}
+	doc := workload.Sign(workload.DomainSuccession, wire.MustMarshal(s), old)
+	return JoinRequest{Mesh: bundle.Mesh(), Bundle: &bundle, Succession: &doc}
+}
+
+// openSuccession verifies a succession to the peer that asks.
+func openSuccession(doc workload.Signed, mesh workload.MeshID, from workload.PeerID) (Succession, error) {
+	var s Succession
+	if err := doc.Verify(workload.DomainSuccession); err != nil {
+		return s, fmt.Errorf("succession: %w: %w", ErrForged, err)
+	}
+	if err := wire.Unmarshal(doc.Payload, &s); err != nil {
+		return s, fmt.Errorf("succession: %w: %w", ErrForged, err)
+	}
+	switch {
+	case s.Version != certVersion || s.Old != doc.By || s.New == s.Old:
+		return s, fmt.Errorf("succession of %s: %w", doc.By.Short(), ErrForged)
+	case s.Mesh != mesh:
+		return s, fmt.Errorf("succession: %w", ErrOtherMesh)
+	case s.New != from:
+		return s, fmt.Errorf("succession to %s is shown by %s: %w", s.New.Short(), from.Short(), ErrNotAdmitted)
+	}
+	return s, nil
+}
+
+// Succeed answers a peer, whose key the connection has proved, that takes the place of
+// the key that signed the request's succession. The old key must be admitted, also when
+// its certificate ended less than RenewGrace ago. The caller makes the denial count
+// before it hands out the certificates. The same two keys may ask again, in case the
+// answer was lost; then there is no new denial.
+func (i *Issuer) Succeed(from workload.PeerID, req JoinRequest, now time.Time) (Bundle, *SignedDenial, error) {
+	if req.Succession == nil || req.Bundle == nil || i.trust == nil || req.Mesh != i.Mesh() {
+		return Bundle{}, nil, fmt.Errorf("succession lacks a field: %w", ErrForged)
+	}
+	s, err := openSuccession(*req.Succession, i.Mesh(), from)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	if err := i.heed(from, now); err != nil {
+		return Bundle{}, nil, err
+	}
+	id, err := req.Bundle.verify(i.Mesh(), s.Old, now, RenewGrace)
+	if err != nil {
+		return Bundle{}, nil, fmt.Errorf("succession: %w", err)
+	}
+	if !i.trust.Operates(id.Operator, now) {
+		return Bundle{}, nil, fmt.Errorf("succession: operator %q was removed: %w", id.OperatorName, ErrNotAdmitted)
+	}
+	again, err := i.trust.maySucceed(s, now)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	bundle, err := i.Certify(from, id.Name, now)
+	if err != nil || again {
+		return bundle, nil, err
+	}
+	doc, err := i.Deny(Denial{Peer: s.Old, Name: id.Name, Reason: successionReason, Successor: s.New, Until: now.Add(SuccessionKeep).UnixMilli()}, now)
+	if err != nil {
+		return Bundle{}, nil, err
+	}
+	return bundle, &doc, nil
+}
+
+// maySucceed judges a succession by who is out. again is true when it was made before.
+func (t *Trust) maySucceed(s Succession, now time.Time) (again bool, err error) {
+	if h := t.succeeded(s.Old, now); h != nil && h.Successor == s.New {
+		return true, nil
+	}
+	if err := t.Denied(s.Old, now); err != nil {
+		return false, err
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.isOperatorNode(s.Old) {
+		return false, fmt.Errorf("node %s: an operator's node keeps its key: %w", s.Old.Short(), ErrOperatorNode)
+	}
+	kept := 0
+	for _, list := range t.denials {
+		for _, h := range list {
+			if h.Successor.IsZero() || h.Lift {
+				continue
+			}
+			kept++
+			if h.Successor == s.Old && now.UnixMilli() < h.At+RotateEvery.Milliseconds() {
+				return false, fmt.Errorf("node %s has its key since %s: %w", s.Old.Short(), time.UnixMilli(h.At).UTC().Format("2006-01-02 15:04 UTC"), ErrRotated)
+			}
+		}
+	}
+	if kept >= MaxSuccessions {
+		return false, fmt.Errorf("deny list: %d keys that were changed: %w", kept, ErrTooMany)
+	}
+	return false, nil
+}
+
+// succeeded returns the live denial by which another key took a peer's place first,
+// or nil. Operators that are cut off from each other may each have let in one: the
+// earliest counts, and of two at the same time that of the lesser operator's key.
+func (t *Trust) succeeded(peer workload.PeerID, now time.Time) (first *held) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.firstSuccession(peer, now)
+}
+
+func (t *Trust) firstSuccession(peer workload.PeerID, now time.Time) (first *held) {
+	for _, h := range t.denials[peer] { // in the order of the operators' keys
+		if !h.Successor.IsZero() && t.live(h, now) && (first == nil || h.At < first.At) {
+			first = h
+		}
+	}
+	return first
+}
+
+// outrun is why a key that took another's place does not count: a third was there first.
+func (t *Trust) outrun(peer workload.PeerID, now time.Time) error {
+	for old, list := range t.denials {
+		for _, h := range list {
+			if h.Successor != peer || !t.live(h, now) {
+				continue
+			}
+			if first := t.firstSuccession(old, now); first.Successor != peer {
+				return fmt.Errorf("peer %s: %s took the place of %s before it did: %w", peer.Short(), first.Successor.Short(), old.Short(), ErrDenied)
+			}
+		}
+	}
+	return nil
+}
+
+// Predecessors maps each key that took another's place to that one, as far as it counts
+// at now.
+func (t *Trust) Predecessors(now time.Time) map[workload.PeerID]SignedDenial {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	out := map[workload.PeerID]SignedDenial{}
+	for old := range t.denials {
+		if first := t.firstSuccession(old, now); first != nil {
+			out[first.Successor] = first.doc
+		}
+	}
+	return out
+}
