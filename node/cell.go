@@ -33,6 +33,8 @@ func rules(memo *workload.Memo) ledger.Rules {
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },
 		Charge:     pricing.Charge,
 		OpenCert:   openCert,
+
+		OpenSuccession: admission.OpenSuccessor,
 		Countersigned: func(cell workload.CellID, a *ledger.Award) error {
 			_, _, err := leader.Countersigned(memo, cell, leader.ClearingOf(a), a.Countersigned)
 			return err

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh"
@@ -81,17 +80,10 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 // old ones, as a node does that was away for longer than they last, and saves them.
 func (n *Node) rejoin(ctx context.Context, old admission.Bundle) (admission.Bundle, error) {
 	n.mu.Lock()
-	addrs := slices.Clone(n.home.Contacts)
-	for _, p := range slices.Concat(n.home.Servers, n.home.View.Voters, n.home.View.Standby) {
-		if p.Peer != n.self {
-			addrs = append(addrs, withPeer(p.Addrs, p.Peer)...)
-		}
-	}
+	addrs := n.home.operatorAddrs(n.id.trust.Charter(), n.self)
 	n.mu.Unlock()
-	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
 	last := fmt.Errorf("no address of an operator's node is known: %w", admission.ErrExpired)
-	for _, addr := range addrs[:min(len(addrs), rejoinAddrs)] {
+	for _, addr := range addrs {
 		joined, err := mesh.Rejoin(ctx, n.id.key, old, []string{addr})
 		if err == nil {
 			return joined.Bundle, admission.WriteFile(n.id.dir, fileBundle, joined.Bundle.Encode())

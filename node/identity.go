@@ -30,6 +30,7 @@ const (
 	keyOperator  = "operator"
 	keyOperator2 = "operator.next" // an operator's key lies in the one of the two that its certificate names
 	keyNode      = "node"
+	keyNode2     = "node.next" // the new key of a node that changes it, until it is in its place
 	keyOwner     = "owner"
 	fileBundle   = "bundle"
 	fileOperator = "operator.cert"
@@ -207,8 +208,14 @@ func readIdentity(dir string, raw []byte) (id *identity, h *home, err error) {
 	if id.bundle, err = admission.DecodeBundle(raw); err != nil {
 		return nil, nil, err
 	}
-	if id.key, err = admission.LoadKey(dir, keyNode); err != nil {
+	switched, err := id.nodeKey()
+	if err != nil {
 		return nil, nil, err
+	}
+	if switched {
+		if err := id.tidyKeys(); err != nil {
+			return nil, nil, err
+		}
 	}
 	if id.owner, err = admission.LoadKey(dir, keyOwner); err != nil {
 		return nil, nil, err

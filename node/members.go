@@ -244,6 +244,9 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 		return nil, wire.Errorf(wire.Refused, "the node is a member of cell %s", m.Cell)
 	}
 	add := &ledger.MemberAdd{Node: from, Name: m.Name, Operator: id.Operator, Addrs: m.Addrs, Direct: m.Direct, Version: m.Version}
+	if doc, ok := n.id.trust.Predecessors(time.Now())[from]; ok {
+		add.Succession = n.succession(c, &doc)
+	}
 	if !admission.ValidName(m.Name) {
 		return nil, wire.Errorf(wire.Malformed, "name %.80q", m.Name)
 	}

@@ -98,6 +98,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.log = cfg.Log.With("node", n.name)
 	n.mender = newMender(n)
+	n.finishRotation(ctx)
 	if err := n.open(ctx); err != nil {
 		n.Close()
 		return nil, err

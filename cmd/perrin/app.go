@@ -214,7 +214,7 @@ func (a *app) addVerbs(root *cobra.Command) {
 	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.auditCommand(), a.inviteCommand(), a.drainCommand(),
 		a.trustCommand(), a.operatorCommand(), a.denyCommand(), a.tokenCommand())
 	add("work", a.simCommand())
-	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),
+	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.rotateKeyCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),
 		a.versionCommand(), a.completionCommand())
 	root.AddCommand(exitCodesTopic())
 }

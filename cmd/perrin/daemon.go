@@ -17,6 +17,8 @@ type Daemon interface {
 	Init(ctx context.Context, opt InitOptions) (*Identity, error)
 	// Join enters the mesh of a token; the daemon need not run.
 	Join(ctx context.Context, opt JoinOptions) (*Identity, error)
+	// RotateKey gives the node of a data folder a new key; no daemon may run on it.
+	RotateKey(ctx context.Context, data string) (*NewKey, error)
 	// Up serves the node of a data folder until ctx ends.
 	Up(ctx context.Context, opt UpOptions) error
 	// Dev starts daemons as processes of their own, runs a command against them

@@ -26,6 +26,13 @@ func (*fakeDaemon) Join(_ context.Context, opt JoinOptions) (*Identity, error) {
 	return &Identity{Mesh: workload.MeshID{1}, Node: apitest.Peer("ben"), Name: opt.Name, Data: opt.Data}, nil
 }
 
+func (*fakeDaemon) RotateKey(_ context.Context, data string) (*NewKey, error) {
+	if data == "operator" {
+		return nil, errors.New("an operator's node keeps its key")
+	}
+	return &NewKey{Identity{Mesh: workload.MeshID{1}, Node: apitest.Peer("ben"), Name: "shed", Data: data}, apitest.Peer("anna")}, nil
+}
+
 func (*fakeDaemon) Up(ctx context.Context, opt UpOptions) error {
 	fmt.Printf("up data=%s name=%s socket=%s mode=%o cores=%d memory=%d pprof=%t listen=%v labels=%v ttl=%s blobs=%d\n",
 		opt.Data, opt.Name, opt.Socket, opt.SocketMode, opt.Cores, opt.Memory, opt.Pprof, opt.Listen, opt.Labels, opt.LeaseTTL, opt.BlobLimit)

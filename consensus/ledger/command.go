@@ -50,6 +50,9 @@ type MemberAdd struct {
 	Addrs    []string        `cbor:"4,keyasint" max:"16"`
 	Direct   bool            `cbor:"5,keyasint"` // reachable by dialling
 	Version  string          `cbor:"6,keyasint" max:"64"`
+	// Succession is the operator's statement of which key the node had before, while
+	// the ledger remembers that one.
+	Succession []byte `cbor:"7,keyasint,omitempty" max:"4096"`
 }
 
 // MemberRemove takes a node out of the cell. Its slots must have expired or

@@ -68,6 +68,9 @@ func (s *State) memberAdd(e *entry, c *MemberAdd) *Reject {
 	case old == nil && len(s.members) >= s.maxSize:
 		return rejectf(CellFull, "the cell has %d members", len(s.members))
 	}
+	if rej := s.succeed(c); rej != nil {
+		return rej
+	}
 	since := e.at
 	if old != nil {
 		since = old.Since

@@ -43,6 +43,9 @@ type Rules struct {
 	// OpenCert verifies a node's chain of certificates, for receipts, but not its
 	// time. Without it none are kept.
 	OpenCert func(raw []byte) (Cert, error)
+	// OpenSuccession verifies an operator's statement that one key of a node took the
+	// place of another. Without it none has an effect.
+	OpenSuccession func(mesh workload.MeshID, raw []byte) (old, node workload.PeerID, err error)
 }
 
 // State is the ledger of one cell. It is not safe for concurrent use; what a

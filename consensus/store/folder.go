@@ -19,6 +19,19 @@ const formatVersion = 1
 
 const formatPrefix = "perrin store "
 
+// Claim takes the lock of a store's folder without opening what is in it, for a change
+// beside it that no daemon may see half of. The error wraps ErrInUse or ErrReadOnly.
+func Claim(dir string) (release func(), err error) {
+	s := &Store{dir: dir}
+	if err := s.claim(); err != nil {
+		if s.lock != nil {
+			_ = s.lock.Close()
+		}
+		return nil, fmt.Errorf("claim %s: %w", dir, err)
+	}
+	return func() { _ = s.lock.Close() }, nil
+}
+
 // claim makes the folder and takes its lock.
 func (s *Store) claim() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {

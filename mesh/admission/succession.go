@@ -176,3 +176,23 @@ func (t *Trust) Predecessors(now time.Time) map[workload.PeerID]SignedDenial {
 	}
 	return out
 }
+
+// OpenSuccessor verifies an encoded SignedDenial of a mesh by which one key took the
+// place of another.
+func OpenSuccessor(mesh workload.MeshID, raw []byte) (old, successor workload.PeerID, err error) {
+	var doc SignedDenial
+	if err := wire.Unmarshal(raw, &doc); err != nil {
+		return old, successor, fmt.Errorf("%w: %w", ErrForged, err)
+	}
+	if MeshOf(doc.Operator.By) != mesh {
+		return old, successor, fmt.Errorf("by root %s: %w", doc.Operator.By.Short(), ErrOtherMesh)
+	}
+	h, err := openDenial(doc, doc.Operator.By)
+	if err != nil {
+		return old, successor, err
+	}
+	if h.Successor.IsZero() || h.Lift {
+		return old, successor, fmt.Errorf("a denial without a successor: %w", ErrForged)
+	}
+	return h.Peer, h.Successor, nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/settings"
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/node"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// NewKey is what a node is after it got another key.
+type NewKey struct {
+	Identity
+	Old workload.PeerID `json:"old"` // put out from now on
+}
+
+func (a *app) rotateKeyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "rotate-key", Short: "Give this machine's node a new key",
+		Long: `Give this machine's node a new key, which is its identity, because somebody may
+have read the old one or because it is time. The daemon must not run: drain it, so
+that what runs here ends, and stop it. An operator's node has to be reached; it
+certifies the new key and denies the old one in one step.
+
+The node keeps its name, its blobs and its owner's key, and with it what it has
+submitted; its reputation follows. To its cell it is a newcomer. Tokens that were
+made for the old identity, and keys of sealed work that it was to release, are lost
+with it: make new tokens, and wait for sealed work to end.
+
+After a crash the next start of the daemon, or another perrin rotate-key, ends what
+was begun. A key changes once a day at most. An operator's node keeps its key: name
+another operator first, and take the right from this one. Whoever else has the old
+key can do the same before you do; then this is refused, and an operator has to deny
+the other one.`,
+		Example: examples("perrin drain && systemctl stop perrin && perrin rotate-key && systemctl start perrin", "perrin rotate-key --data ~/mesh --json"),
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := a.daemon()
+			if err != nil {
+				return err
+			}
+			v, err := a.settings(cmd)
+			if err != nil {
+				return err
+			}
+			k, err := d.RotateKey(cmd.Context(), v.Text("data"))
+			if err != nil {
+				return err
+			}
+			return show(a, k, func(k *NewKey) error {
+				_, err := fmt.Fprintf(a.stdout, "node  %s (%s)\nwas   %s, which is denied now\n", terminal.Clean(k.Name, 64), k.Node, k.Old)
+				a.note("next: `perrin up%s`, or start its service", dataFlag(v))
+				return err
+			})
+		},
+	}
+	settings.Register(cmd.Flags(), settings.Find("data"))
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+// RotateKey implements Daemon.
+func (daemon) RotateKey(ctx context.Context, data string) (*NewKey, error) {
+	r, err := node.RotateKey(ctx, data)
+	if err != nil {
+		return nil, &failure{err: err, code: exitFailure, hint: node.StartHint(err)}
+	}
+	return &NewKey{Identity{r.Mesh, r.Node, r.Name, data}, r.Old}, nil
+}

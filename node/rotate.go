@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// ErrOnlyVoter is returned when a node cannot get a new key, since its cell's ledger
+// counts on the old one alone.
+var ErrOnlyVoter = errors.New("this node is its cell's only voter, and is known there by its key")
+
+// ErrRunning is returned when a daemon runs where none may.
+var ErrRunning = errors.New("the daemon runs")
+
+// rotateWithin bounds how long an operator is looked for.
+const rotateWithin = time.Minute
+
+// Rotated is what RotateKey tells.
+type Rotated struct {
+	Founded
+	Old workload.PeerID // put out from now on
+}
+
+// RotateKey gives the node of a data folder a new key. No daemon may run on it. An
+// operator's node has to be reached: it certifies the new key and denies the old one in
+// one step. The node is then a newcomer to its cell, with its old name, blobs and owner's
+// key, and the reputation of the old key goes with it.
+//
+// The bundle's file is what switches from the old key to the new one, whole or not at
+// all. After a crash before that, another RotateKey or the next start of the daemon
+// finishes it with the same key; after a crash beyond it, any start tidies up.
+func RotateKey(ctx context.Context, data string) (*Rotated, error) {
+	unlock, err := store.Claim(filepath.Join(data, "ledger"))
+	if errors.Is(err, store.ErrInUse) {
+		return nil, fmt.Errorf("%w: %w", ErrRunning, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	id, h, err := loadIdentity(data)
+	if err != nil {
+		return nil, err
+	}
+	old := idOf(id.key)
+	if err := mayRotate(id, h, time.Now()); err != nil {
+		return nil, fmt.Errorf("node %s: %w", old.Short(), err)
+	}
+	if _, err := admission.LoadOrCreateKey(id.dir, keyNode2); err != nil {
+		return nil, err
+	}
+	if err := id.succeed(ctx, h); err != nil {
+		if decided(err) { // so nobody has taken the new key for this node's
+			err = errors.Join(err, os.Remove(filepath.Join(id.dir, keyNode2)))
+		}
+		return nil, err
+	}
+	name, err := id.bundle.NodeName()
+	return &Rotated{Founded: Founded{Mesh: id.bundle.Mesh(), Node: idOf(id.key), Name: name}, Old: old}, err
+}
+
+// mayRotate refuses what would leave the mesh without a part.
+func mayRotate(id *identity, h *home, now time.Time) error {
+	if issuer := id.issuer.Load(); issuer != nil {
+		return fmt.Errorf("its certificate as an operator's node is for its key: %w", admission.ErrOperatorNode)
+	}
+	for _, o := range id.trust.Charter().Operators {
+		if o.Node == idOf(id.key) {
+			return fmt.Errorf("the charter names its key: %w", admission.ErrOperatorNode)
+		}
+	}
+	if v := h.View.Voters; len(v) == 1 && v[0].Peer == idOf(id.key) || h.Founder && len(v) == 0 {
+		return ErrOnlyVoter
+	}
+	return nil
+}
+
+// succeed has an operator let the key of keyNode2 take this node's place, and makes it
+// the node's.
+func (id *identity) succeed(ctx context.Context, h *home) error {
+	joined, err := id.askToSucceed(ctx, h)
+	if err != nil {
+		return err
+	}
+	return id.become(joined, h)
+}
+
+// askToSucceed has an operator certify the key of keyNode2 and deny the present one.
+func (id *identity) askToSucceed(ctx context.Context, h *home) (mesh.Joined, error) {
+	next, err := admission.LoadKey(id.dir, keyNode2)
+	if err != nil {
+		return mesh.Joined{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
+	defer cancel()
+	last := fmt.Errorf("no address of an operator's node is known: %w", admission.ErrNotAdmitted)
+	for _, addr := range h.operatorAddrs(id.trust.Charter(), idOf(id.key)) {
+		joined, err := mesh.Succeed(ctx, next, id.key, id.bundle, []string{addr})
+		if err == nil || decided(err) {
+			return joined, err
+		}
+		last = err
+	}
+	return mesh.Joined{}, last
+}
+
+// decided reports whether an operator has answered, and others will say the same.
+func decided(err error) bool {
+	for _, kind := range []error{admission.ErrDenied, admission.ErrRotated, admission.ErrOperatorNode, admission.ErrExpired, admission.ErrForged} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// become takes the new key into use.
+func (id *identity) become(joined mesh.Joined, h *home) error {
+	fresh := h.afterRotation(id, joined)
+	if err := saveHome(id.dir, fresh); err != nil {
+		return err
+	}
+	if err := admission.WriteFile(id.dir, fileBundle, joined.Bundle.Encode()); err != nil {
+		return err
+	}
+	id.bundle, *h = joined.Bundle, *fresh
+	if _, err := id.nodeKey(); err != nil {
+		return err
+	}
+	return id.tidyKeys()
+}
+
+// afterRotation is a newcomer's place in the cell. The ledger's files stay, since what was
+// voted in them must not be voted on twice.
+func (h *home) afterRotation(id *identity, joined mesh.Joined) *home {
+	fresh := &home{Contacts: joined.Peers, Boot: h.Boot}
+	for _, addr := range h.operatorAddrs(id.trust.Charter(), idOf(id.key)) {
+		if len(fresh.Contacts) < 2*rejoinAddrs && !slices.Contains(fresh.Contacts, addr) {
+			fresh.Contacts = append(fresh.Contacts, addr)
+		}
+	}
+	return fresh
+}
+
+// tidyKeys puts the node's key where it belongs, after a switch; the old one is gone then.
+func (id *identity) tidyKeys() error {
+	if err := admission.SaveKey(id.dir, keyNode, id.key); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(id.dir, keyNode2))
+}
+
+// nodeKey loads the node's key: the one of two that its certificate names. switched is
+// true when that is the new one, and a crash kept it from being put in its place.
+func (id *identity) nodeKey() (switched bool, err error) {
+	if id.key, err = admission.LoadKey(id.dir, keyNode); err != nil {
+		return false, err
+	}
+	next, err := admission.LoadKey(id.dir, keyNode2)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	chain, err := id.bundle.Chain()
+	if err != nil || chain.Node != idOf(next) {
+		return false, nil // whatever is wrong with the bundle, the host says
+	}
+	id.key = next
+	return true, nil
+}
+
+// finishRotation ends a change of keys that a crash cut off, before the node starts. While
+// no operator is reached the node starts with its old key, which then still counts unless
+// an operator has denied it: another try is made at the next start.
+func (n *Node) finishRotation(ctx context.Context) {
+	if _, err := os.Stat(filepath.Join(n.id.dir, keyNode2)); err != nil {
+		return
+	}
+	if err := n.id.succeed(ctx, &n.home); err != nil {
+		n.log.Warn("this node's key is still the old one", "err", err)
+		return
+	}
+	n.self = idOf(n.id.key)
+	n.log.Info("this node has a new key", "node", n.self)
+}
+
+// succession is what proves to the cell which key a member had before, while the cell
+// remembers that one.
+func (n *Node) succession(c *cell, doc *admission.SignedDenial) (raw []byte) {
+	encoded := wire.MustMarshal(doc)
+	old, _, err := admission.OpenSuccessor(n.host.Mesh(), encoded)
+	if err != nil {
+		return nil
+	}
+	c.Read(func(s *ledger.State) {
+		if s.Remembered(old) {
+			raw = encoded
+		}
+	})
+	return raw
+}
+
+// operatorAddrs lists where operators' nodes may be, those that the charter names first.
+func (h *home) operatorAddrs(charter admission.Charter, self workload.PeerID) []string {
+	var first, rest []string
+	for _, p := range slices.Concat(h.Servers, h.View.Voters, h.View.Standby) {
+		switch {
+		case p.Peer == self:
+		case slices.ContainsFunc(charter.Operators, func(o admission.Operator) bool { return o.Node == p.Peer }):
+			first = append(first, withPeer(p.Addrs, p.Peer)...)
+		default:
+			rest = append(rest, withPeer(p.Addrs, p.Peer)...)
+		}
+	}
+	var out []string
+	for _, addr := range slices.Concat(first, h.Contacts, rest) {
+		if len(out) < rejoinAddrs && !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
+	}
+	return out
+}

@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+)
+
+// desk is an operator's node that only lets others in.
+type desk struct {
+	t    *testing.T
+	data string
+	id   *identity
+	host *mesh.Host
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{t: t, data: t.TempDir()}
+	if _, err := Init(d.data, "desk"); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if d.id, _, err = loadIdentity(d.data); err != nil {
+		t.Fatal(err)
+	}
+	cfg := mesh.Default()
+	cfg.Key, cfg.Bundle, cfg.Trust, cfg.MDNS = d.id.key, d.id.bundle, d.id.trust, false
+	cfg.Listen, cfg.Log = []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, slog.New(slog.DiscardHandler)
+	if d.host, err = mesh.New(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.host.Close() })
+	d.host.ServeIssuer(d.id.issuer.Load(), func() []string { return nil })
+	return d
+}
+
+// join makes the data folder of a node that this desk let in.
+func (d *desk) join(name string) string {
+	d.t.Helper()
+	at, _, _ := strings.Cut(d.host.Addrs()[0], "/p2p/")
+	invitation, err := d.id.issuer.Load().Invite(1, time.Hour, []string{at}, time.Now())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	token, err := invitation.Token()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	data := d.t.TempDir()
+	if _, err := Join(d.t.Context(), data, name, token); err != nil {
+		d.t.Fatal(err)
+	}
+	return data
+}
+
+// stands fails the test unless the desk takes the node of a folder as it is now.
+func (d *desk) stands(data string) *identity {
+	d.t.Helper()
+	id, _, err := loadIdentity(data)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if who, err := d.id.trust.Verify(id.bundle, idOf(id.key), time.Now()); err != nil || who.Name != "shed" {
+		d.t.Errorf("the node does not stand: %+v, %v", who, err)
+	}
+	return id
+}
+
+func TestNodeGetsANewKey(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	data := d.join("shed")
+	old := d.stands(data)
+	r, err := RotateKey(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := d.stands(data)
+	if r.Old != idOf(old.key) || r.Node != idOf(id.key) || r.Node == r.Old || r.Name != "shed" || !id.owner.Equal(old.owner) {
+		t.Errorf("%+v", r)
+	}
+	if _, err := d.id.trust.Verify(old.bundle, r.Old, time.Now()); !errors.Is(err, admission.ErrDenied) {
+		t.Errorf("the old key: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(keysDir(data), keyNode2)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a second key is left: %v", err)
+	}
+	thief, err := admission.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mesh.Succeed(t.Context(), thief, old.key, old.bundle, d.host.Addrs()); !errors.Is(err, admission.ErrDenied) {
+		t.Errorf("a stolen old key is rotated: %v", err)
+	}
+	if _, err := RotateKey(t.Context(), data); !errors.Is(err, admission.ErrRotated) {
+		t.Errorf("twice a day: %v", err)
+	}
+	d.stands(data)
+	if _, err := os.Stat(filepath.Join(keysDir(data), keyNode2)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a refused change goes on at the next start: %v", err)
+	}
+	if _, err := RotateKey(t.Context(), d.data); !errors.Is(err, admission.ErrOperatorNode) {
+		t.Errorf("an operator's node: %v", err)
+	}
+	release, err := store.Claim(filepath.Join(data, "ledger"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if _, err := RotateKey(t.Context(), data); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("under a daemon: %v", err)
+	}
+}
+
+// TestCrashLeavesOneKeyThatWorks stops a change of keys wherever it writes something.
+func TestCrashLeavesOneKeyThatWorks(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	for name, crash := range map[string]func(id *identity, h *home) error{
+		"with a new key on disk": func(id *identity, _ *home) error { return nil },
+		"after the operator's answer": func(id *identity, h *home) error {
+			_, err := id.askToSucceed(t.Context(), h)
+			return err
+		},
+		"before the certificate is in its place": func(id *identity, h *home) error {
+			joined, err := id.askToSucceed(t.Context(), h)
+			if err != nil {
+				return err
+			}
+			return saveHome(id.dir, h.afterRotation(id, joined))
+		},
+		"after it": func(id *identity, h *home) error {
+			joined, err := id.askToSucceed(t.Context(), h)
+			if err != nil {
+				return err
+			}
+			return admission.WriteFile(id.dir, fileBundle, joined.Bundle.Encode())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := d.join("shed")
+			id, h, err := loadIdentity(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old := idOf(id.key)
+			if _, err := admission.LoadOrCreateKey(id.dir, keyNode2); err != nil {
+				t.Fatal(err)
+			}
+			if err := crash(id, h); err != nil {
+				t.Fatal(err)
+			}
+			restarted(t, data)
+			if now := idOf(d.stands(data).key); now == old {
+				t.Error("the change was not ended")
+			}
+			if d.id.trust.Denied(old, time.Now()) == nil {
+				t.Error("the old key counts")
+			}
+		})
+	}
+}
+
+// restarted does what a daemon does of a change of keys as it starts.
+func restarted(t *testing.T, data string) {
+	t.Helper()
+	id, h, err := loadIdentity(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{id: id, self: idOf(id.key), home: *h, log: slog.New(slog.DiscardHandler)}
+	n.finishRotation(context.WithoutCancel(t.Context()))
+	if n.self != idOf(id.key) {
+		t.Error("the node goes by the old key")
+	}
+}
