@@ -69,5 +69,5 @@ func (daemon) RotateKey(ctx context.Context, data string) (*NewKey, error) {
 	if err != nil {
 		return nil, &failure{err: err, code: exitFailure, hint: node.StartHint(err)}
 	}
-	return &NewKey{Identity{r.Mesh, r.Node, r.Name, data}, r.Old}, nil
+	return &NewKey{Identity{Mesh: r.Mesh, Node: r.Node, Name: r.Name, Data: data}, r.Old}, nil
 }
