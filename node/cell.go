@@ -39,6 +39,9 @@ func rules(memo *workload.Memo) ledger.Rules {
 			_, _, err := leader.Countersigned(memo, cell, leader.ClearingOf(a), a.Countersigned)
 			return err
 		},
+		OpenDraw: func(owner workload.PeerID, d *workload.Draw, sig []byte) error {
+			return wire.OpenDraw(memo, owner, d, sig)
+		},
 		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(memo, s) },
 		OpenToken: func(mesh workload.MeshID, token []workload.Signed, holder workload.PeerID, at int64) (workload.PeerID, []workload.TokenLink, error) {
 			g, err := tenancy.Judge{Mesh: mesh, Memo: memo}.Open(token)

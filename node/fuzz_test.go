@@ -103,6 +103,8 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoReturn:  {wire.ReturnMsg{Ref: ref, Ranges: []workload.Range{{Count: 1, Attempt: 1}}}},
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
+		wire.ProtoDraw:        {wire.DrawMsg{Draw: workload.Draw{Workload: id}}},
+		wire.ProtoCommitted:   {wire.DrawMsg{Draw: workload.Draw{Workload: id}}},
 		wire.ProtoCountersign: {wire.CountersignMsg{Cell: cell, Spec: signed, Voters: []workload.PeerID{n.self}, Clearing: clearing}},
 
 		wire.ProtoAudit:    {wire.AuditMsg{Cell: cell, At: []uint64{1, 2, 1 << 60}}},

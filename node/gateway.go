@@ -79,6 +79,7 @@ func (g gateway) Submit(ctx context.Context, spec workload.Spec) (*api.Submitted
 	ctx, cancel := context.WithTimeout(ctx, submitWithin(leader.Total(msg.Blobs)))
 	defer cancel()
 	id := leader.IDOf(cell, msg.Spec)
+	n.draws.begin(id, &spec)
 	if k != nil {
 		if err := n.giveShares(ctx, id, msg.Spec, spec.Seal, k); err != nil {
 			return nil, err

@@ -46,6 +46,7 @@ type Node struct {
 	kept     kept
 	lookups  lookups
 	vault    vault // of shares of other owners' keys
+	draws    draws // for work that was submitted here
 	sealing  sealingKeys
 	mender   *mender
 	ready    chan struct{}

@@ -51,6 +51,8 @@ func (n *Node) serve(h mesh.Server) {
 	mesh.HandleTyped(h, wire.ProtoAudit, wire.MaxSmall, n.handleAudit)
 	mesh.HandleTyped(h, wire.ProtoWitness, wire.MaxSmall, n.handleWitness)
 	mesh.HandleTyped(h, wire.ProtoCountersign, wire.MaxBulk, n.handleCountersign)
+	mesh.HandleTyped(h, wire.ProtoDraw, wire.MaxSmall, n.handleDraw)
+	mesh.HandleTyped(h, wire.ProtoCommitted, wire.MaxSmall, n.handleCommitted)
 	mesh.HandleTyped(h, wire.ProtoPicture, wire.MaxSmall, n.handlePicture)
 
 	led(n, h, wire.ProtoSubmit, wire.MaxBulk, (*leader.Leader).HandleSubmit)

@@ -12,7 +12,14 @@ import (
 type VerifyBy struct {
 	Agree uint32 `cbor:"1,keyasint" json:"agree"` // nodes that must return the same: at least 2, and more than half of Of
 	Of    uint32 `cbor:"2,keyasint" json:"of"`    // nodes that run a task at most, the spec's retries not counted
+
+	// Adaptive lets a node run a task alone whose results agreed with those of others
+	// TrustedAfter times in a row, unless a draw picks the task for a check.
+	Adaptive bool `cbor:"3,keyasint,omitempty" json:"adaptive,omitempty"`
 }
+
+// DefaultAdaptive is what "adaptive" means alone.
+const DefaultAdaptive = "2of3"
 
 // Bounds of a VerifyBy, and of a workload that has one: each task is at most
 // Of+Retries runs, of which the ledger keeps every one.
@@ -22,15 +29,19 @@ const (
 	MaxVerifyRetries = 9
 )
 
-// ParseVerifyBy reads "2of3".
+// ParseVerifyBy reads "2of3", "adaptive:2of3", and "adaptive", which is the same.
 func ParseVerifyBy(text string) (*VerifyBy, error) {
-	agree, of, ok := strings.Cut(text, "of")
+	kOfN, adaptive := strings.CutPrefix(text, "adaptive:")
+	if text == "adaptive" {
+		kOfN, adaptive = DefaultAdaptive, true
+	}
+	agree, of, ok := strings.Cut(kOfN, "of")
 	k, err1 := strconv.ParseUint(agree, 10, 8)
 	n, err2 := strconv.ParseUint(of, 10, 8)
 	if !ok || err1 != nil || err2 != nil {
-		return nil, fmt.Errorf("verify-by: %.40q: want KofN, such as 2of3: a result counts when K of at most N nodes return the same", text)
+		return nil, fmt.Errorf("verify-by: %.40q: want KofN, such as 2of3: a result counts when K of at most N nodes return the same; adaptive:KofN lets nodes with a record run most tasks alone", text)
 	}
-	v := &VerifyBy{Agree: uint32(k), Of: uint32(n)}
+	v := &VerifyBy{Agree: uint32(k), Of: uint32(n), Adaptive: adaptive}
 	return v, v.Validate()
 }
 
@@ -51,12 +62,23 @@ func (v *VerifyBy) Validate() error {
 	return nil
 }
 
-// String returns "2of3", "" of nil.
+// String returns "2of3" or "adaptive:2of3", "" of nil.
 func (v *VerifyBy) String() string {
-	if v == nil {
+	switch {
+	case v == nil:
 		return ""
+	case v.Adaptive:
+		return fmt.Sprintf("adaptive:%dof%d", v.Agree, v.Of)
 	}
 	return fmt.Sprintf("%dof%d", v.Agree, v.Of)
+}
+
+// Start is how many nodes a task is given to at first.
+func (v *VerifyBy) Start() uint32 {
+	if v.Adaptive {
+		return 1
+	}
+	return v.Agree
 }
 
 // Runs is how many nodes run a task of the workload at most: one that is not

@@ -8,7 +8,8 @@ import (
 // TestVerifyBy: what cannot be compared is refused by its field.
 func TestVerifyBy(t *testing.T) {
 	for text, want := range map[string]string{
-		"2of3": "", "2of2": "", "5of9": "",
+		"2of3": "", "2of2": "", "5of9": "", "adaptive:2of3": "", "adaptive:3of5": "",
+		"adaptive2of3": "want KofN", "adaptive:": "want KofN", "Adaptive:2of3": "want KofN", "adaptive:1of2": "at least 2",
 		"": "want KofN", "2": "want KofN", "of": "want KofN", "-1of3": "want KofN", "300of301": "want KofN", "2of3of4": "want KofN",
 		"1of2": "at least 2", "3of2": "K at most N", "6of10": "at most 9", "2of4": "more than half",
 	} {

@@ -57,6 +57,7 @@ const (
 	weightRange   = 20
 	weightFailed  = 40
 	weightVote    = 112
+	weightDrawn   = 96
 	weightStep    = 160
 	weightReason  = 64
 	weightAuction = 160
@@ -98,6 +99,9 @@ func (g *Segment) weight() int64 {
 	n := int64(0)
 	if g.Vote != nil {
 		n = weightVote
+		if d := g.Vote.Drawn; d != nil {
+			n += weightDrawn + int64(len(d.Note))
+		}
 	}
 	return n + weightSegment + int64(len(g.Done)+len(g.Retried))*weightRange + int64(len(g.Failed))*weightFailed +
 		int64(len(g.Sig.Payload))

@@ -6,6 +6,8 @@ import "github.com/perrin-mesh/perrin/workload"
 type Checked struct {
 	Accepted uint32 // tasks that ended with a result on which enough nodes agree
 	Alike    uint32 // of those, tasks of which two of these nodes have one operator
+	Alone    uint32 // of those accepted, tasks that a node with a record ran alone
+	Picked   uint32 // tasks of such nodes that were checked all the same
 	Split    uint32 // tasks that failed because too few agreed
 	Differs  uint32 // results that were not the accepted ones, and
 	Who      []Dissent
@@ -32,8 +34,14 @@ func (s *State) Checked(id workload.ID) (Checked, bool) {
 	firms := map[uint32]map[workload.PeerID]int{}
 	for i := range l.Segments {
 		g := &l.Segments[i]
+		if g.Vote != nil && g.Vote.Drawn != nil && g.Vote.Drawn.Picked {
+			c.Picked++
+		}
 		switch {
 		case g.Vote == nil:
+		case g.Vote.Verdict == Alone:
+			c.Accepted++
+			c.Alone++
 		case g.Vote.Verdict == Differs:
 			if c.Differs++; len(c.Who) < maxDissents {
 				c.Who = append(c.Who, Dissent{g.Node, g.Vote.Task})

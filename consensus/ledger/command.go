@@ -28,6 +28,8 @@ type Command struct {
 	// Certs are certificates of nodes that the command is about, as far as the
 	// ledger does not have them.
 	Certs [][]byte `cbor:"18,keyasint,omitempty" max:"128"`
+
+	Draw *Draw `cbor:"40,keyasint,omitempty"`
 }
 
 // CommandVersion is the version this package writes. Apply rejects a newer one

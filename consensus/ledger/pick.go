@@ -29,6 +29,7 @@ func (p *picker) pick(node workload.PeerID, count uint32) (out []Run) {
 		if task := p.l.taskOf(unit); p.may(node, task) {
 			runs, _ := set.cut(workload.Range{From: unit, Count: 1, Attempt: r.Attempt})
 			p.l.got(node, runs)
+			p.ops.s.widen(p.l, node, task)
 			p.fresh[task]++
 			out = append(out, runs...)
 			count--

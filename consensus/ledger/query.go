@@ -163,9 +163,9 @@ type Lot struct {
 func Prospect(id workload.ID, owner workload.PeerID, spec *workload.Spec, now int64) (Lot, bool) {
 	open := spec.Tasks.Count
 	if spec.VerifyBy != nil {
-		open *= spec.VerifyBy.Agree
+		open *= spec.VerifyBy.Start()
 	}
-	return Lot{ID: id, Owner: owner, Spec: spec, Wanted: spec.Slots(), Open: open, Since: now}, len(spec.After) == 0
+	return Lot{ID: id, Owner: owner, Spec: spec, Wanted: min(spec.Slots(), open), Open: open, Since: now}, len(spec.After) == 0
 }
 
 // Lots yields the workloads with a larger Seq than after that want slots, in

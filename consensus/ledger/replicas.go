@@ -16,6 +16,7 @@ import (
 // A task begins with as many replicas as must agree. One more opens when a result
 // makes that impossible, so that what already agrees and what still runs are as
 // many as must agree, until a result is accepted or the task has had all its runs.
+// Where the owner lets nodes with a record run alone it begins with one; see adaptive.
 
 // poll is one task on which too few nodes agree as yet.
 type poll struct {
@@ -70,7 +71,7 @@ func (l *load) cut(set *runSet, r workload.Range) ([]Run, bool) {
 func (l *load) poll(task uint32) *poll {
 	p := l.polls[task]
 	if p == nil {
-		p = &poll{lanes: l.Spec.VerifyBy.Agree}
+		p = &poll{lanes: l.Spec.VerifyBy.Start()}
 		l.polls[task] = p
 	}
 	return p

@@ -83,6 +83,7 @@ type Result struct {
 	Retried []workload.Range // Close: tasks to be tried again, with the next attempt
 	Charged int64            // Close: micro-credits from owner to node
 	Epoch   uint64           // Expire: the node's new epoch
+	Undrawn *Undrawn         // Close: a result that stands alone unless a draw picks it
 
 	Ready  []workload.ID // workloads that waited and now want slots
 	Ends   []workload.ID // workloads that reached a final phase

@@ -19,6 +19,10 @@ type Standing struct {
 	Good   int64           `cbor:"3,keyasint"` // workloads for which it returned results that count
 	Bad    int64           `cbor:"4,keyasint"` // those that it lost or failed, and ten for each in which its result was not the accepted one
 	At     int64           `cbor:"5,keyasint"` // ms, up to when they have faded
+
+	// Streak is how many results in a row agreed with those of other operators' nodes
+	// under VerifyBy, on this issuer's own work. It is zero after one that did not.
+	Streak int64 `cbor:"6,keyasint,omitempty"`
 }
 
 // The rule of standings, in thousandths of a workload and ms.
@@ -52,7 +56,7 @@ func (x Standing) fade(now int64) Standing {
 	}
 	halves := min(age/standingHalf, 62)
 	rest := age % standingHalf
-	for _, v := range []*int64{&x.Good, &x.Bad} {
+	for _, v := range []*int64{&x.Good, &x.Bad, &x.Streak} {
 		*v >>= halves
 		*v -= *v * (rest / 1000) / (2 * standingHalf / 1000)
 	}
@@ -109,6 +113,7 @@ func (s *State) addStanding(x Standing) {
 	}
 	y := list[at].fade(x.At)
 	y.Good, y.Bad = y.Good+x.Good, y.Bad+x.Bad
+	y.Streak = min(y.Streak+x.Streak, workload.MaxStreak*standingOne)
 	if sum := y.Good + y.Bad; sum > standingMost {
 		y.Good, y.Bad = y.Good*standingMost/sum, y.Bad*standingMost/sum
 	}
@@ -116,11 +121,14 @@ func (s *State) addStanding(x Standing) {
 	s.standings[x.Node] = list
 }
 
+// said is how much an issuer has to say of a node.
+func (x Standing) said() int64 { return x.Good + x.Bad + x.Streak }
+
 // least is the position of the issuer with the least to say, the first of several.
 func least(list []Standing, now int64) (at int) {
 	for i := range list {
 		x, y := list[i].fade(now), list[at].fade(now)
-		if x.Good+x.Bad < y.Good+y.Bad {
+		if x.said() < y.said() {
 			at = i
 		}
 	}
@@ -130,7 +138,7 @@ func least(list []Standing, now int64) (at int) {
 // forgetStandings drops what has faded to nothing.
 func (s *State) forgetStandings(now int64) {
 	for _, node := range s.Named() {
-		list := slices.DeleteFunc(s.standings[node], func(x Standing) bool { x = x.fade(now); return x.Good+x.Bad == 0 })
+		list := slices.DeleteFunc(s.standings[node], func(x Standing) bool { x = x.fade(now); return x.said() == 0 })
 		if s.standings[node] = list; len(list) == 0 {
 			delete(s.standings, node)
 		}

@@ -40,6 +40,9 @@ type Rules struct {
 	// Countersigned returns an error unless a majority of voters have signed an award
 	// of the cell. Without it an award of a workload that asks for it is taken as it is.
 	Countersigned func(cell workload.CellID, a *Award) error
+	// OpenDraw verifies what an owner's node signed of a draw. Without it every task
+	// is checked.
+	OpenDraw func(owner workload.PeerID, d *workload.Draw, sig []byte) error
 	// OpenCert verifies a node's chain of certificates, for receipts, but not its
 	// time. Without it none are kept.
 	OpenCert func(raw []byte) (Cert, error)
@@ -198,7 +201,7 @@ func (c *Command) parts() int {
 	for _, set := range []bool{
 		c.Genesis != nil, c.MemberAdd != nil, c.MemberRemove != nil, c.Accept != nil, c.Award != nil,
 		c.Refuse != nil, c.Take != nil, c.Return != nil, c.Close != nil, c.Release != nil,
-		c.Expire != nil, c.Stop != nil, c.Quota != nil, c.Compact != nil,
+		c.Expire != nil, c.Stop != nil, c.Quota != nil, c.Compact != nil, c.Draw != nil,
 	} {
 		if set {
 			n++
@@ -235,6 +238,8 @@ func (s *State) dispatch(e *entry, c *Command) *Reject {
 		return s.stop(e, c.Stop)
 	case c.Quota != nil:
 		return s.quota(c.Quota)
+	case c.Draw != nil:
+		return s.draw(e, c.Draw)
 	}
 	return s.compact(e, c.Compact)
 }

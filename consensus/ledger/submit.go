@@ -95,7 +95,7 @@ func (s *State) newLoad(e *entry, c *Accept, spec *workload.Spec) (*load, *Rejec
 	}
 	count := spec.Tasks.Count
 	if l.verified() {
-		count *= spec.VerifyBy.Agree
+		count *= spec.VerifyBy.Start()
 		l.polls = map[uint32]*poll{}
 	}
 	l.fresh.add(Run{Count: count, Attempt: 1})

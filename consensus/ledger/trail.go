@@ -23,6 +23,7 @@ const (
 	StepRetried  StepKind = "retried"   // Count attempts failed and are tried again; Exit and Code are the first one's
 	StepFailed   StepKind = "failed"    // Count tasks failed for good; Exit and Code are the first one's
 	StepDiffers  StepKind = "differs"   // what Node returned is not what others agree on
+	StepPicked   StepKind = "picked"    // what Node returned alone is checked by others, for Note
 	StepStopped  StepKind = "stopped"   // by Node
 	StepEnded    StepKind = "ended"     // Note says how
 )

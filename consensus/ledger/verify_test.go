@@ -80,6 +80,13 @@ func (l *load) checkVerdicts(t failer, task uint32, votes []*Segment) {
 		return
 	}
 	accepted := closing[0].Vote
+	if accepted.Verdict == Alone {
+		d := accepted.Drawn
+		if len(votes) != 1 || d == nil || d.Picked || workload.Picks(d.Sig, accepted.Streak) || accepted.Streak < workload.TrustedAfter || closing[0].Cost != accepted.Due {
+			t.Errorf("%s: task %d stands alone: %d votes, %+v", loadName(l.ID), task, len(votes), accepted)
+		}
+		return
+	}
 	if accepted.Verdict == Unjudged {
 		for _, n := range counts {
 			if n >= agree || done {
@@ -240,10 +247,16 @@ func TestOperatorsAreSpread(t *testing.T) {
 // and the replicas of the ledger agree.
 func TestVerifiedIsSound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		spec := rapid.SampledFrom([]string{"2of2", "2of3", "3of4", "3of5"}).Draw(t, "spec")
+		spec := rapid.SampledFrom([]string{"2of2", "2of3", "3of4", "3of5", "adaptive:2of3", "adaptive:3of5"}).Draw(t, "spec")
 		nodes := []string{"a1", "a2", "b1", "b2", "c1", "d1", "e1"}
 		w := verified(nopTB{}, spec, rapid.Uint32Range(1, 5).Draw(t, "tasks"), rapid.Uint32Range(0, 2).Draw(t, "retries"), nodes...)
-		liars := rapid.SliceOfNDistinct(rapid.SampledFrom(nodes), 0, int(spec[0]-'0')-1, rapid.ID[string]).Draw(t, "liars")
+		by := w.loads[loadID("a")].Spec.VerifyBy
+		liars := rapid.SliceOfNDistinct(rapid.SampledFrom(nodes), 0, int(by.Agree)-1, rapid.ID[string]).Draw(t, "liars")
+		for _, n := range nodes {
+			if by.Adaptive && rapid.Bool().Draw(t, "has a record") {
+				w.trust(n, 20)
+			}
+		}
 		for range rapid.IntRange(1, 90).Draw(t, "steps") {
 			verifiedStep(t, w, nodes, liars)
 			w.checkInvariants(t)
@@ -252,7 +265,7 @@ func TestVerifiedIsSound(t *testing.T) {
 			}
 		}
 		for _, g := range w.loads[loadID("a")].Segments {
-			if len(g.Done) > 0 && g.Vote.Result != workload.DigestOf([]byte("truth")) {
+			if len(g.Done) > 0 && g.Vote.Verdict != Alone && g.Vote.Result != workload.DigestOf([]byte("truth")) {
 				t.Errorf("a lie was accepted: %+v", g.Vote)
 			}
 		}
@@ -262,6 +275,10 @@ func TestVerifiedIsSound(t *testing.T) {
 func verifiedStep(t *rapid.T, w *world, nodes, liars []string) {
 	id := loadID("a")
 	v, _ := w.Workload(id)
+	if waiting := w.Undrawn(1); len(waiting) > 0 && rapid.Bool().Draw(t, "drawn") {
+		w.drawn(waiting[0], rapid.SampledFrom([]string{pickedSig, passedSig, "", "forged"}).Draw(t, "draw"))
+		return
+	}
 	if len(v.Slots) == 0 || rapid.IntRange(0, 3).Draw(t, "award") == 0 {
 		w.award(rapid.SliceOfN(rapid.SampledFrom(nodes), 1, 4).Draw(t, "winners")...)
 		return

@@ -17,6 +17,7 @@ const (
 	Agrees   Verdict = "agrees"
 	Differs  Verdict = "differs"
 	Unjudged Verdict = "unjudged"
+	Alone    Verdict = "alone" // accepted, and nobody else ran the task
 )
 
 // Vote is the result of one replica of a task. A segment of a workload that is
@@ -30,6 +31,11 @@ type Vote struct {
 	Result  workload.Digest `cbor:"5,keyasint" json:"result"` // receipt.VoteOf it
 	Due     int64           `cbor:"6,keyasint" json:"due"`    // micro-credits, paid unless it differs from what was accepted
 	Verdict Verdict         `cbor:"7,keyasint,omitempty" json:"verdict,omitempty" max:"16"`
+
+	// Of one that its node may have returned alone: how many of its results had agreed
+	// in a row when it came, and what was drawn.
+	Streak uint32 `cbor:"8,keyasint,omitempty" json:"streak,omitempty"`
+	Drawn  *Drawn `cbor:"9,keyasint,omitempty" json:"drawn,omitempty"`
 }
 
 // replica returns the one attempt that a Close of a verified workload is about.
@@ -166,13 +172,12 @@ func (s *State) judge(e *entry, l *load, task uint32, p *poll) {
 		s.decide(e, l, task, p, best)
 		return
 	}
+	if s.undecided(e, l, task, p) {
+		return
+	}
 	if more := agree - count - live; more > 0 && p.lanes+uint32(more) <= l.Spec.Runs() {
-		for range more {
-			l.fresh.add(Run{From: p.lanes*l.total() + task, Count: 1, Attempt: 1})
-			p.lanes++
-			live++
-			l.opened++
-		}
+		l.openLanes(task, p, uint32(more))
+		live += more
 	}
 	if live == 0 {
 		s.decide(e, l, task, p, workload.Digest{})
@@ -221,6 +226,9 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 			})
 		default:
 			v.Verdict = Agrees
+			if len(p.votes) == 1 {
+				v.Verdict = Alone
+			}
 			if first {
 				g.closeTask(&v)
 			}
@@ -236,7 +244,7 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 			l.Cost = saturate(l.Cost, g.Cost)
 		}
 		switch {
-		case v.Verdict != Agrees:
+		case !v.accepted():
 		case v.ok():
 			tally.Done++
 		default:
@@ -244,6 +252,9 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 		}
 		g.Vote = &v
 		l.parts += g.weight() - before
+	}
+	if !accepted.IsZero() {
+		s.rememberVotes(e, l, p)
 	}
 	if !l.Phase.Ended() {
 		l.closeDecided(e, task, p, accepted)
@@ -259,6 +270,9 @@ func (g *Segment) closeTask(v *Vote) {
 	g.Failed = []FailedTask{{Index: v.Task, Attempt: v.Attempt, Exit: v.Exit, Code: v.Code}}
 }
 
+// accepted reports whether it is the result that closed its task, or the same.
+func (v *Vote) accepted() bool { return v.Verdict == Agrees || v.Verdict == Alone }
+
 // ok reports whether the result is that of a program that exited with 0.
 func (v *Vote) ok() bool { return v.Exit == workload.Exited && v.Code == 0 }
 
@@ -267,7 +281,7 @@ func (l *load) closeDecided(e *entry, task uint32, p *poll, accepted workload.Di
 	run := Run{From: task, Count: 1}
 	step := Step{At: e.at, Index: e.index, Kind: StepFailed, Count: 1, Ranges: []workload.Range{{From: task, Count: 1}}, Exit: workload.NoAgreement}
 	for _, i := range p.votes {
-		if g := &l.Segments[i]; !accepted.IsZero() && g.Vote.Verdict == Agrees {
+		if g := &l.Segments[i]; !accepted.IsZero() && g.Vote.accepted() {
 			if g.Vote.ok() {
 				l.done.add(run)
 				return
@@ -369,7 +383,7 @@ func (l *load) restorePolls() error {
 		}
 	}
 	for task, p := range l.polls { // nobody has anything of it yet
-		if len(p.votes) == 0 && len(p.held) == 0 {
+		if len(p.votes) == 0 && len(p.held) == 0 && p.lanes <= l.Spec.VerifyBy.Start() {
 			delete(l.polls, task)
 		}
 	}

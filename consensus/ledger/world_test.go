@@ -20,7 +20,7 @@ type testSpec struct {
 }
 
 func testRules() Rules {
-	return Rules{OpenSpec: openTestSpec, Replay: replayTest, Charge: func(rate, ms int64) int64 { return rate * ms / 1000 }, OpenBid: openTestBid}
+	return Rules{OpenSpec: openTestSpec, Replay: replayTest, Charge: func(rate, ms int64) int64 { return rate * ms / 1000 }, OpenBid: openTestBid, OpenDraw: openTestDraw}
 }
 
 func openTestSpec(signed workload.Signed) (workload.Spec, error) {

@@ -83,6 +83,7 @@ type Leader struct {
 	clock    clock.Clock
 	events   chan func(now int64) // run by the owner
 	needed   chan struct{}        // somebody will want a lease soon
+	drawing  chan struct{}        // full while as many draws are asked for as may be
 	leased   atomic.Bool          // leases are out
 	verified atomic.Int64         // when the last verification that succeeded began
 	ctx      context.Context
@@ -127,7 +128,7 @@ const maxEvents = 1024
 func New(ctx context.Context, cfg Config) *Leader {
 	term := cfg.Cell.Term()
 	return &Leader{
-		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1),
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1), drawing: make(chan struct{}, maxDraws),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},
@@ -226,6 +227,7 @@ func (l *Leader) inherit() {
 	for _, lot := range lots {
 		l.step(scheduler.Input{Lot: deskLot(lot)})
 	}
+	l.inheritDraws()
 }
 
 // step runs the desk and carries out what it says.
@@ -300,6 +302,7 @@ func (l *Leader) propose(ctx context.Context, cmd *ledger.Command) (ledger.Resul
 
 // follow tells the desk of every workload whose wants a command changed.
 func (l *Leader) follow(res *ledger.Result) {
+	l.draw(res.Undrawn)
 	ids := append([]workload.ID{}, res.Ready...)
 	if !res.ID.IsZero() {
 		ids = append(ids, res.ID)
