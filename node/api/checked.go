@@ -5,10 +5,12 @@ import "github.com/perrin-mesh/perrin/workload"
 // Checked sums up what the nodes agreed on that ran the tasks of a workload which
 // its owner wants verified.
 type Checked struct {
-	By       string    `json:"by"`              // "2of3"
-	Accepted uint32    `json:"accepted"`        // tasks that ended with a result on which enough nodes agree
-	Alike    uint32    `json:"alike,omitempty"` // of those, tasks of which two of these nodes have one operator
-	Split    uint32    `json:"split,omitempty"` // tasks that failed because too few agreed
+	By       string    `json:"by"`               // "2of3"
+	Accepted uint32    `json:"accepted"`         // tasks that ended with a result on which enough nodes agree
+	Alike    uint32    `json:"alike,omitempty"`  // of those, tasks of which two of these nodes have one operator
+	Alone    uint32    `json:"alone,omitempty"`  // of those accepted, tasks that a node with a record ran alone
+	Picked   uint32    `json:"picked,omitempty"` // tasks of such nodes that were checked all the same
+	Split    uint32    `json:"split,omitempty"`  // tasks that failed because too few agreed
 	Differs  uint32    `json:"differs,omitempty"`
 	Who      []Dissent `json:"who,omitempty"` // the first 16 whose results were not the accepted ones: they are not paid
 }
@@ -25,11 +27,14 @@ type Dissent struct {
 type WhyVote struct {
 	Node    workload.PeerID `json:"node"`
 	Name    string          `json:"name"`
-	Verdict string          `json:"verdict,omitempty"` // agrees, differs or unjudged
+	Verdict string          `json:"verdict,omitempty"` // agrees, differs, alone or unjudged
 	Exit    workload.Exit   `json:"exit"`
 	Code    int32           `json:"code"`
 	Result  workload.Digest `json:"result"` // of all that counts in it
 	Cost    int64           `json:"cost"`   // micro-credits
+
+	Streak uint32 `json:"streak,omitempty"` // of a result that might stand alone: how many of its node's had agreed in a row
+	Drawn  string `json:"drawn,omitempty"`  // picked, passed, or silent when the owner's node did not draw; empty while it has not
 }
 
 // Record is a node's reputation: what the cell's ledger remembers of it. Good and Bad

@@ -12,7 +12,7 @@ func (l *Leader) checked(s *ledger.State, v *ledger.View) *api.Checked {
 		return nil
 	}
 	c, _ := s.Checked(v.ID)
-	out := &api.Checked{By: v.Spec.VerifyBy.String(), Accepted: c.Accepted, Alike: c.Alike, Split: c.Split, Differs: c.Differs}
+	out := &api.Checked{By: v.Spec.VerifyBy.String(), Accepted: c.Accepted, Alike: c.Alike, Alone: c.Alone, Picked: c.Picked, Split: c.Split, Differs: c.Differs}
 	for _, d := range c.Who {
 		out.Who = append(out.Who, api.Dissent{Node: d.Node, Name: l.people(s).name(d.Node), Task: d.Task})
 	}
@@ -27,7 +27,20 @@ func votes(s people, t *ledger.Task) (out []api.WhyVote) {
 	for _, v := range t.Votes {
 		out = append(out, api.WhyVote{
 			Node: v.Node, Name: s.name(v.Node), Verdict: string(v.Verdict), Exit: v.Exit, Code: v.Code, Result: v.Result, Cost: v.Cost,
+			Streak: v.Streak, Drawn: drawnText(v.Drawn),
 		})
 	}
 	return out
+}
+
+func drawnText(d *ledger.Drawn) string {
+	switch {
+	case d == nil:
+		return ""
+	case !d.Picked:
+		return "passed"
+	case len(d.Sig) == 0:
+		return "silent"
+	}
+	return "picked"
 }

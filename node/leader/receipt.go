@@ -108,7 +108,10 @@ func segmentOf(g *ledger.Segment) receipt.Segment {
 		Done: g.Done, Retried: g.Retried, Statement: g.Sig.Payload, Sig: g.Sig.Sig,
 	}
 	if v := g.Vote; v != nil {
-		out.Vote = &receipt.Vote{Task: v.Task, Attempt: v.Attempt, Exit: v.Exit, Code: v.Code, Result: v.Result, Verdict: string(v.Verdict)}
+		out.Vote = &receipt.Vote{Task: v.Task, Attempt: v.Attempt, Exit: v.Exit, Code: v.Code, Result: v.Result, Verdict: string(v.Verdict), Streak: v.Streak}
+		if d := v.Drawn; d != nil {
+			out.Vote.Drawn = &receipt.Drawn{Picked: d.Picked, Sig: d.Sig, Note: d.Note}
+		}
 	}
 	for _, f := range g.Failed {
 		out.Failed = append(out.Failed, receipt.Failed{Task: f.Index, Attempt: f.Attempt, Exit: f.Exit, Code: f.Code})

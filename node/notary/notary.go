@@ -31,9 +31,12 @@ func Rules(memo *workload.Memo) *receipt.Rules {
 			}, a.Countersigned)
 		},
 		OpenResult: openResult,
-		OpenCert:   openCert,
-		MeshOf:     admission.MeshOf,
-		Charge:     pricing.Charge,
+		OpenDraw: func(owner workload.PeerID, d *workload.Draw, sig []byte) error {
+			return wire.OpenDraw(memo, owner, d, sig)
+		},
+		OpenCert: openCert,
+		MeshOf:   admission.MeshOf,
+		Charge:   pricing.Charge,
 		Replay: func(id workload.ID, a *receipt.Award) error {
 			return scheduler.Replay(&scheduler.Award{
 				Workload: id, Auction: workload.AuctionID(a.Auction), Wanted: a.Wanted, MaxPrice: a.MaxPrice,

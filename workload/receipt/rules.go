@@ -15,6 +15,8 @@ type Rules struct {
 	OpenBid func(workload.Signed) (workload.Bid, error)
 	// OpenProved verifies and decodes what a leader found of a node's evidence.
 	OpenProved func(workload.Signed) (workload.Proved, error)
+	// OpenDraw verifies what an owner signed of a draw.
+	OpenDraw func(owner workload.PeerID, d *workload.Draw, sig []byte) error
 	// Countersigned checks that a majority of the voters that an award's
 	// countersignatures name signed it, and returns all of those and who did.
 	Countersigned func(workload.ID, *Award) (voters, by []workload.PeerID, err error)

@@ -141,7 +141,19 @@ type Vote struct {
 	Exit    workload.Exit   `json:"exit"`
 	Code    int32           `json:"code"`
 	Result  workload.Digest `json:"result"`            // VoteOf it
-	Verdict string          `json:"verdict,omitempty"` // agrees, differs (and is not paid), or unjudged
+	Verdict string          `json:"verdict,omitempty"` // agrees, differs (and is not paid), alone, or unjudged
+
+	// Of one that its node may have returned alone: how many of its results for who
+	// pays had agreed in a row, by the cell's word, and what was drawn.
+	Streak uint32 `json:"streak,omitempty"`
+	Drawn  *Drawn `json:"drawn,omitempty"`
+}
+
+// Drawn is what the owner's node drew for a result: whether others ran the task too.
+type Drawn struct {
+	Picked bool   `json:"picked"`
+	Sig    []byte `json:"sig,omitempty"`  // of workload.Draw, by the owner; none when its node did not draw
+	Note   string `json:"note,omitempty"` // why not
 }
 
 // Failed is an attempt that is not tried again.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -13,6 +14,7 @@ const (
 	agrees   = "agrees"
 	differs  = "differs"
 	unjudged = "unjudged"
+	alone    = "alone"
 )
 
 // checked: of each task that was accepted as many nodes as the owner wanted signed
@@ -29,8 +31,16 @@ func (c *check) checked() (string, error) {
 	}
 	var lack error // the first one
 	accepted, alike, split, differ := 0, 0, 0, 0
+	var draws drawn
 	for task := range c.rec.Tasks.Total {
 		list := votes[task]
+		one, err := c.drawn(task, list, &draws)
+		if err != nil {
+			return "", fmt.Errorf("task %d: %w", task, err)
+		}
+		if one {
+			continue
+		}
 		same, err := c.judged(task, list)
 		if err != nil {
 			return "", fmt.Errorf("task %d: %w", task, err)
@@ -43,7 +53,7 @@ func (c *check) checked() (string, error) {
 		}
 		accepted++
 		differ += len(list) - len(same)
-		one, err := c.apart(same, list)
+		one, err = c.apart(same, list)
 		if text, ok := err.(unsure); ok {
 			lack = cmp.Or(lack, lacking("task %d: %s", task, text))
 		} else if err != nil {
@@ -53,8 +63,8 @@ func (c *check) checked() (string, error) {
 			alike++
 		}
 	}
-	if want := c.rec.Tasks.Done + c.rec.Tasks.Failed; uint32(accepted+split) != want {
-		return "", fmt.Errorf("%d tasks ended with votes, the record says %d", accepted+split, want)
+	if want := c.rec.Tasks.Done + c.rec.Tasks.Failed; uint32(accepted+split+draws.alone) != want {
+		return "", fmt.Errorf("%d tasks ended with votes, the record says %d", accepted+split+draws.alone, want)
 	}
 	if bare > 0 {
 		return "", c.stripped(bare)
@@ -67,6 +77,8 @@ func (c *check) checked() (string, error) {
 		detail = fmt.Sprintf("%d of %d agree on %s, each signed by another node; of %d two nodes have one operator, as no other bid", by.Agree, by.Of, workload.Counted(accepted, "task"), alike)
 	}
 	switch {
+	case accepted == 0 && split == 0 && draws.alone > 0:
+		detail = ""
 	case accepted == 0 && split > 0:
 		detail = fmt.Sprintf("on %s no %d of %d agree", workload.Counted(split, "task"), by.Agree, by.Of)
 	case split > 0:
@@ -75,7 +87,7 @@ func (c *check) checked() (string, error) {
 	if differ > 0 {
 		detail += fmt.Sprintf("; not paid, as it says something else: %s", workload.Counted(differ, "result"))
 	}
-	return detail, nil
+	return strings.TrimPrefix(detail+draws.text(), "; "), nil
 }
 
 // votes lists the segments by task, and how many have no result to hold them against.

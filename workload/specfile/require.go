@@ -18,7 +18,7 @@ func (r *reader) verifyBy(spec *workload.Spec) func(*document.Node) {
 		}
 		by, err := workload.ParseVerifyBy(text)
 		if err != nil {
-			r.fail(n.Pos, "write 2of3", "%s", strings.Replace(err.Error(), "verify-by", "verify_by", 1))
+			r.fail(n.Pos, "write 2of3, or adaptive:2of3", "%s", strings.Replace(err.Error(), "verify-by", "verify_by", 1))
 			return
 		}
 		spec.VerifyBy = by
