@@ -13,9 +13,8 @@ type VerifyBy struct {
 	Agree uint32 `cbor:"1,keyasint" json:"agree"` // nodes that must return the same: at least 2, and more than half of Of
 	Of    uint32 `cbor:"2,keyasint" json:"of"`    // nodes that run a task at most, the spec's retries not counted
 
-	// Adaptive lets a node run a task alone whose results agreed with those of others
-	// TrustedAfter times in a row, unless a draw picks the task for a check.
-	Adaptive bool `cbor:"3,keyasint,omitempty" json:"adaptive,omitempty"`
+	// Adaptive is about nodes whose results agreed with others TrustedAfter times in a row.
+	Adaptive bool `cbor:"3,keyasint,omitempty" json:"adaptive,omitempty"` // such a node runs a task alone, unless a draw picks it for a check
 }
 
 // DefaultAdaptive is what "adaptive" means alone.
