@@ -71,6 +71,7 @@ type blobSource struct {
 	peer     int32
 	home     bool // it has all that its workload needs
 	gone     bool
+	via      int32 // relay between the two; -1 is none
 	failures int8
 	open     int32
 	asked    [perSource]int64 // ns, of the requests under way, the oldest first
@@ -239,15 +240,19 @@ func (w *World) askChunks(i int32) {
 func (w *World) askChunk(f *fetch, i, k int32) {
 	from := f.sources[k].peer
 	w.count(msgChunk)
-	if !w.reaches(f.to, from) {
+	leaves, via, ok := w.now, int32(-1), w.reaches(f.to, from)
+	if w.reach != nil && ok {
+		leaves, via, ok = w.contact(f.to, from, leaves)
+	}
+	if !ok {
 		w.push(w.now+goneAfter, event{kind: chunkLost, a: k, b: i, c: f.gen})
 		return
 	}
-	leaves := w.now
+	f.sources[k].via = via
 	if w.lines != nil {
 		leaves = w.lines[f.to].up.message(leaves, msgBytes[msgChunk], w.sc.Network.Bandwidth.Buffer)
 	}
-	w.push(leaves+w.delay(f.to, from), event{kind: chunkAsked, a: k, b: i, c: f.gen})
+	w.push(leaves+w.way(f.to, from, via), event{kind: chunkAsked, a: k, b: i, c: f.gen})
 }
 
 // chunkEvent is one of a fetch that goes on, or nothing.
@@ -290,7 +295,10 @@ func (w *World) serveChunk(f *fetch, s *blobSource, e *event) {
 			leaves = w.lines[s.peer].up.content(w.now, f.chunk)
 		}
 		w.countBytes(msgChunk, f.chunk)
-		w.push(leaves+w.delay(s.peer, f.to), event{kind: chunkComes, a: e.a, b: e.b, c: e.c})
+		if w.lines != nil && s.via >= 0 {
+			leaves = w.lines[s.via].up.content(leaves, f.chunk)
+		}
+		w.push(leaves+w.way(s.peer, f.to, s.via), event{kind: chunkComes, a: e.a, b: e.b, c: e.c})
 	}
 }
 

@@ -36,7 +36,9 @@ type cell struct {
 	free    map[workload.PeerID][]workload.AuctionID
 	asked   []inquiry // questions to siblings that are open
 	said    digest
-	buried  int // workloads that have ended since the last look at what to compact
+	told    digest // the next, which others have from toldAt on
+	toldAt  int64  // ns; 0 is never
+	buried  int    // workloads that have ended since the last look at what to compact
 }
 
 // found founds a cell of the peers from first to last-1. Voters are the first.

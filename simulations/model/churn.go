@@ -59,6 +59,7 @@ func (w *World) stopPeer(i int32) {
 	p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, nil, nil, nil, 0, 0
 	clear(p.cores)
 	w.stopFetches(i)
+	w.disconnect(i)
 	w.counted(p, -1)
 	w.departures++
 	c := &w.cells[p.cell]

@@ -32,6 +32,8 @@ const (
 	chunkAsked       // a: source, b: fetch, c: its generation; somebody wants a chunk
 	chunkComes       // a: source, b: fetch, c: its generation; the chunk reaches the line of who wants it
 	chunkHere        // a: source, b: fetch, c: its generation
+	digestDue        // a: cell; its leader tells other cells of it
+	nodesFound       // a: cell, c: inquiry; the DHT has answered
 	chunkLost        // a: source, b: fetch, c: its generation; the source has none, or does not answer
 	kinds
 )
@@ -40,7 +42,7 @@ var kindNames = [kinds]string{
 	"", "arrive", "client", "resend", "deliver", "handle", "commit", "wake", "lease-desk", "begin", "task-end", "retry",
 	"offer-tick", "offer-soon", "renew", "lease-end", "down", "up", "depart", "elect", "sample",
 	"fault-begins", "fault-ends", "give-way", "ask-late",
-	"chunk-asked", "chunk-comes", "chunk-here", "chunk-lost",
+	"chunk-asked", "chunk-comes", "chunk-here", "digest-due", "nodes-found", "chunk-lost",
 }
 
 // String returns the kind in a word.

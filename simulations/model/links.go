@@ -52,12 +52,22 @@ func (w *World) send(m message) {
 		}
 		return
 	}
-	leaves := max(w.now, w.leaves)
+	leaves, via := max(w.now, w.leaves), int32(-1)
+	if w.reach != nil && m.from != m.to {
+		var ok bool
+		if leaves, via, ok = w.contact(m.from, m.to, leaves); !ok {
+			w.lostMsgs++
+			if w.tracing != nil {
+				w.note("%s to peer %d is lost: nobody can dial it", m.kind, m.to)
+			}
+			return
+		}
+	}
 	if w.lines != nil && m.from != m.to {
 		leaves = w.lines[m.from].up.message(leaves, w.sizeOf(&m), w.sc.Network.Bandwidth.Buffer)
 	}
 	i := w.msgs.keep(m)
-	w.push(leaves+w.delay(m.from, m.to), event{kind: deliver, what: m.kind, a: m.to, c: i})
+	w.push(leaves+w.way(m.from, m.to, via), event{kind: deliver, what: m.kind, a: m.to, c: i})
 }
 
 // countSent counts a message that leaves its peer, and the answer that goes without

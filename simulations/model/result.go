@@ -83,6 +83,7 @@ func (w *World) figures() []Figure {
 	add("paid_to_attackers", "% of all paid", per(100*float64(w.stolen), float64(w.paidSum)))
 	add("fetch_p50", "ms", w.fetchTimes().Quantile(0.5)/toMs)
 	add("fetch_p99", "ms", w.fetchTimes().Quantile(0.99)/toMs)
+	add("connections", "opened", w.connectionsOpened())
 	add("moved", "MB a placement", per(w.movedBytes()/1e6, float64(w.placedInTime)))
 	return out
 }
@@ -99,4 +100,11 @@ func (w *World) movedBytes() float64 {
 		return math.NaN()
 	}
 	return float64(w.store.moved)
+}
+
+func (w *World) connectionsOpened() float64 {
+	if w.reach == nil {
+		return math.NaN()
+	}
+	return float64(w.reach.opened)
 }

@@ -39,10 +39,19 @@ type digest struct {
 
 // heard is a cell's digest as others know it: of the beginning of this round.
 func (w *World) heard(c *cell) *digest {
+	if w.sc.Network.Gossip != nil {
+		return w.spread(c)
+	}
 	round := w.now/digestEvery + 1
 	if c.said.round == round || c.leader < 0 {
 		return &c.said
 	}
+	c.said = w.digest(c, round)
+	return &c.said
+}
+
+// digest sums up what a cell has.
+func (w *World) digest(c *cell, round int64) digest {
 	d := digest{round: round, coreAsk: math.MaxInt64, threadAsk: math.MaxInt64, spareAsk: math.MaxInt64}
 	for _, o := range c.desk.Offers(ms(w.now)) {
 		d.cores += o.Free.Cores
@@ -58,8 +67,7 @@ func (w *World) heard(c *cell) *digest {
 			d.spareAsk = min(d.spareAsk, o.Asks.Spare)
 		}
 	}
-	c.said = d
-	return &c.said
+	return d
 }
 
 func (d *digest) mayServe(lot *deskLot) bool {
@@ -80,6 +88,7 @@ type inquiry struct {
 	next   int32 // cell to look at next, counted from the asker's own
 	cells  int
 	offers []offerIn
+	found  bool // the DHT is being asked
 }
 
 // askSiblings asks the leaders of other cells whose digest does not rule them out.
@@ -101,6 +110,12 @@ func (w *World) askNext(c *cell, i int) {
 		w.send(message{kind: msgSuited, from: c.leader, to: sib.leader, cell: sib.at, n: q.id, slot: c.at, body: q.lot})
 		if w.weather != nil {
 			w.push(w.now+askPatience, event{kind: askLate, a: c.at, b: int32(q.cells), c: int32(q.id)})
+		}
+		return
+	}
+	if w.sc.Network.DHT && len(q.offers) == 0 {
+		if !q.found {
+			w.lookUp(c, q)
 		}
 		return
 	}

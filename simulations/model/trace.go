@@ -74,7 +74,7 @@ func (w *World) describe(e *event, r *Record) {
 	case commit:
 		r.Cell, r.Peer = e.a, w.cells[e.a].leader
 		w.describeProposal(&w.proposals.all[e.c], r)
-	case wake, leaseDesk, elect:
+	case wake, leaseDesk, elect, digestDue, nodesFound:
 		r.Cell, r.Peer = e.a, w.cells[e.a].leader
 	case begin, taskEnd, retry:
 		r.Peer = e.a

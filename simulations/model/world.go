@@ -30,6 +30,8 @@ const (
 	forAttackers
 	forDrift
 	forLines
+	forReach
+	forPairs
 	forService = 1 << 16
 	forInputs  = 1 << 17
 )
@@ -79,6 +81,7 @@ type World struct {
 	frozen    map[int32]int64   // ns until when a fault stops a peer that led
 	lines     []lines           // of each peer; nil without network.bandwidth
 	store     *store            // nil where no workload needs content
+	reach     *reach            // nil where everybody is connected to everybody
 	chooser   policy.Chooser    // of policy own
 
 	calibration Calibration
@@ -133,6 +136,7 @@ func NewOwn(sc *scenario.Scenario, seed chance.Seed, chooser policy.Chooser) (*W
 		return nil, err
 	}
 	w.openStore()
+	w.openReach()
 	w.schedule()
 	return w, nil
 }
@@ -225,7 +229,7 @@ func owner(i int) workload.PeerID {
 // schedule pushes what comes by itself.
 func (w *World) schedule() {
 	w.where = w.seed.Stream(0, forSubmits)
-	w.churns = !w.sc.Churn.Session.IsZero() || len(w.sc.Churn.Departures) > 0 || len(w.sc.Faults) > 0
+	w.churns = !w.sc.Churn.Session.IsZero() || len(w.sc.Churn.Departures) > 0 || len(w.sc.Faults) > 0 || w.sc.Network.NAT != nil
 	for i := range w.peers {
 		phase := w.peers[i].work.Int64N(offerEvery)
 		w.push(phase/50, event{kind: offerTick, a: int32(i)}) // everybody has just joined
@@ -233,6 +237,7 @@ func (w *World) schedule() {
 	for i := range w.sc.Workloads {
 		w.scheduleStream(int32(i))
 	}
+	w.scheduleDigests()
 	w.scheduleChurn()
 	w.scheduleFaults()
 	for at := w.sc.Interval; at <= w.sc.Duration; at += w.sc.Interval {
@@ -334,6 +339,10 @@ func (w *World) dispatchEvent(e *event) {
 		w.strike(e.a, e.kind == faultBegins)
 	case askLate:
 		w.askLate(&w.cells[e.a], int64(e.c), int(e.b))
+	case digestDue:
+		w.digestDue(&w.cells[e.a])
+	case nodesFound:
+		w.nodesFound(&w.cells[e.a], int64(e.c))
 	case chunkAsked, chunkComes, chunkHere, chunkLost:
 		w.chunkEvent(e)
 	}

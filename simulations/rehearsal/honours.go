@@ -112,6 +112,9 @@ func ofRest(s *scenario.Scenario) []refusal {
 		{"cells", s.Cells != d.Cells},
 		{"ends_within", s.EndsWithin > 0},
 		{"network.bandwidth", s.Network.Bandwidth != nil},
+		{"network.connections", s.Network.Connections != nil},
+		{"network.gossip", s.Network.Gossip != nil},
+		{"network.dht", s.Network.DHT},
 		{"workloads.start", slices.ContainsFunc(s.Workloads, func(w scenario.Workloads) bool { return !w.Start.IsZero() })},
 	} {
 		out = append(out, refusal{c.asks, Refused{c.field, "whole nodes do not honour it", "leave " + c.field + " out"}})

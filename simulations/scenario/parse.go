@@ -65,7 +65,11 @@ func (r *reader) network(n *document.Node, w *Network) {
 		"jitter":  r.figure("network.jitter", percent, 0, million, func(v float64) { w.Jitter = int64(v) }),
 		"loss":    r.figure("network.loss", percent, 0, million/2, func(v float64) { w.Loss = int64(v) }),
 
-		"bandwidth": func(n *document.Node) { r.bandwidth(n, w) },
+		"bandwidth":   func(n *document.Node) { r.bandwidth(n, w) },
+		"connections": func(n *document.Node) { r.connections(n, w) },
+		"nat":         func(n *document.Node) { r.nat(n, w) },
+		"gossip":      func(n *document.Node) { r.gossip(n, w) },
+		"dht":         r.truth("network.dht", &w.DHT),
 	})
 	if n.Kind != document.Map || (n.Get("regions") == nil) == (n.Get("rtt") == nil) {
 		return

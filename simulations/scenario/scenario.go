@@ -44,7 +44,11 @@ type Network struct {
 	Jitter  int64       `json:"jitter"` // ppm of the delay: the mean of an exponential part
 	Loss    int64       `json:"loss"`   // ppm of packets; each costs a probe timeout
 	// Bandwidth is nil where lines carry all that there is at once.
-	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+	Bandwidth   *Bandwidth   `json:"bandwidth,omitempty"`
+	Connections *Connections `json:"connections,omitempty"` // nil: everybody is connected to everybody
+	NAT         *NAT         `json:"nat,omitempty"`         // nil: everybody can be dialled
+	Gossip      *Gossip      `json:"gossip,omitempty"`      // nil: digests are everywhere at once
+	DHT         bool         `json:"dht,omitempty"`         // leaders look nodes up that no sibling cell has
 }
 
 // Region is a place and how many of the peers are there, relative to others.

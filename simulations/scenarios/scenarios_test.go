@@ -58,6 +58,7 @@ var expected = map[string][]struct {
 	"liars":       {{"to_attackers", 10, 90}, {"paid_to_attackers", 0, 0}, {"refused_awards", 10, 1e5}, {"expired_leases", 1, 1e3}, {"success", 100, 100}},
 	"spare":       {{"lent", 3, 60}, {"preempted", 1, 1e4}, {"success", 100, 100}},
 	"thin-links":  {{"fetch_p50", 1, 1e5}, {"moved", 0.1, 100}, {"success", 99, 100}},
+	"behind-nat":  {{"lost_messages", 1, 1e6}, {"connections", 1, 1e6}, {"success", 99, 100}},
 	"peers-100k":  {{"success", 100, 100}, {"lost_attempts", 0, 0}},
 	"peers-1m":    {{"success", 100, 100}, {"lost_attempts", 0, 0}},
 }
