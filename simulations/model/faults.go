@@ -17,6 +17,8 @@ const million = 1_000_000
 type weather struct {
 	cuts []uint16 // how many parts each region from each, from x regions + to
 	loss []int64  // ppm of packets lost beside the network's, of each region
+	dup  []int64  // ppm of messages that arrive twice
+	hold []int64  // ns by which a message is held back at most
 }
 
 // scheduleFaults pushes the beginnings and ends of faults.
@@ -25,7 +27,7 @@ func (w *World) scheduleFaults() {
 		return
 	}
 	n := len(w.sc.Network.Regions)
-	w.weather = &weather{cuts: make([]uint16, n*n), loss: make([]int64, n)}
+	w.weather = &weather{cuts: make([]uint16, n*n), loss: make([]int64, n), dup: make([]int64, n), hold: make([]int64, n)}
 	for i := range w.sc.Faults {
 		f := &w.sc.Faults[i]
 		w.push(f.At, event{kind: faultBegins, a: int32(i)})
@@ -49,13 +51,11 @@ func (w *World) strike(i int32, begins bool) {
 	case scenario.Cut:
 		w.cut(f, begins)
 	case scenario.Loss:
-		for _, r := range w.regionsOf(f) {
-			if begins {
-				w.weather.loss[r] += f.Rate
-			} else {
-				w.weather.loss[r] -= f.Rate
-			}
-		}
+		w.worsen(f, w.weather.loss, f.Rate, begins)
+	case scenario.Duplicate:
+		w.worsen(f, w.weather.dup, f.Rate, begins)
+	case scenario.Reorder:
+		w.worsen(f, w.weather.hold, f.By, begins)
 	default:
 		w.active = slices.DeleteFunc(w.active, func(k int32) bool { return k == i })
 		if begins {
@@ -63,6 +63,49 @@ func (w *World) strike(i int32, begins bool) {
 		}
 		w.slowDown()
 	}
+}
+
+// worsen adds to what links with an end in a fault's regions suffer, or takes it off.
+func (w *World) worsen(f *scenario.Fault, what []int64, by int64, begins bool) {
+	if !begins {
+		by = -by
+	}
+	for _, r := range w.regionsOf(f) {
+		what[r] += by
+	}
+}
+
+// between is the worse of what two peers' regions suffer.
+func (w *World) between(what []int64, a, b int32) int64 {
+	return max(what[w.peers[a].region], what[w.peers[b].region])
+}
+
+// repeated are messages that may come twice: QUIC delivers each once, so those that the
+// product says again when it hears nothing, and their answers. A call for bids is made once.
+var repeated = [msgKinds]bool{
+	msgSubmit: true, msgAck: true, msgAward: true, msgRefused: true, msgTake: true, msgTaken: true, msgClose: true, msgClosed: true,
+	msgDone: true, msgDoneAck: true, msgRenew: true, msgRenewed: true, msgOffer: true, msgSuited: true, msgDisclaim: true,
+	msgDisclaimed: true, msgHold: true, msgHeld: true,
+}
+
+// disturb has a message that leaves now arrive twice, or be held back, where a fault
+// says so, and returns by how much.
+func (w *World) disturb(m *message, leaves int64, via int32) (held int64) {
+	s := &w.peers[m.from].links
+	if most := w.between(w.weather.hold, m.from, m.to); most > 0 {
+		held = s.Int64N(most + 1)
+	}
+	twice := min(w.between(w.weather.dup, m.from, m.to), million)
+	if m.from == m.to || !repeated[m.kind] || !s.Happens(twice) {
+		return held
+	}
+	w.doubled++
+	at := leaves + w.way(m.from, m.to, via)
+	if most := w.between(w.weather.hold, m.from, m.to); most > 0 {
+		at += s.Int64N(most + 1)
+	}
+	w.push(at, event{kind: deliver, what: m.kind, a: m.to, c: w.msgs.keep(*m)})
+	return held
 }
 
 // regionsOf lists the regions of a fault, all when it names none.

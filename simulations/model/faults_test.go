@@ -263,3 +263,19 @@ func TestStorms(t *testing.T) {
 		}
 	}
 }
+
+// TestTwiceAndOutOfOrder has every message arrive twice and late messages be overtaken:
+// nothing runs twice or is lost, and all that is acknowledged ends.
+func TestTwiceAndOutOfOrder(t *testing.T) {
+	text := strings.Replace(busy, "cell_size: 15", "cell_size: 15\nfaults: [{at: 2s, duplicate: 100%}, {at: 3s, for: 30s, reorder: 900ms, regions: [a]}]", 1)
+	for seed := range uint64(4) {
+		f := figures(run(t, text, seed))
+		if f["succeeded"] < 100 || f["doubled_messages"] < 1000 {
+			t.Errorf("seed %d: %v succeeded, %v messages came twice", seed, f["succeeded"], f["doubled_messages"])
+		}
+	}
+	f := figures(run(t, strings.Replace(open, "cell_size: 25", "cell_size: 25\nfaults: [{at: 0s, duplicate: 100%}]", 1), 1))
+	if f["refused_awards"] != 0 || f["success"] != 100 {
+		t.Errorf("%v awards that came twice were refused; %v %% succeeded", f["refused_awards"], f["success"])
+	}
+}

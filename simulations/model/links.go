@@ -67,7 +67,11 @@ func (w *World) send(m message) {
 		leaves = w.lines[m.from].up.message(leaves, w.sizeOf(&m), w.sc.Network.Bandwidth.Buffer)
 	}
 	i := w.msgs.keep(m)
-	w.push(leaves+w.way(m.from, m.to, via), event{kind: deliver, what: m.kind, a: m.to, c: i})
+	held := int64(0)
+	if w.weather != nil {
+		held = w.disturb(&m, leaves, via)
+	}
+	w.push(leaves+held+w.way(m.from, m.to, via), event{kind: deliver, what: m.kind, a: m.to, c: i})
 }
 
 // countSent counts a message that leaves its peer, and the answer that goes without

@@ -16,8 +16,8 @@ type meter struct {
 	inquiries uint64
 
 	// all of the run
-	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs, preempted uint64
-	charged                                                                                         int64
+	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs, doubled, preempted uint64
+	charged                                                                                                  int64
 
 	// after the warm-up
 	submitted, accepted, succeeded, failed, missed, placements, attacked uint64

@@ -110,6 +110,8 @@ faults:
   - {at: 5s, for: 30s, slow: 3, share: 20%}
   - {at: 6s, for: 30s, disk: 20}
   - {at: 20s, for: 10s, loss: 25%, regions: [a, b]}
+  - {at: 9s, for: 25s, duplicate: 30%, regions: [b]}
+  - {at: 11s, for: 20s, reorder: 400ms, regions: [a]}
 attackers: [{does: refuse, share: 4%}, {does: fail, share: 4%}, {does: vanish, share: 4%}, {does: withhold, share: 4%}, {does: oversell, share: 4%, claims: 3}, {does: overcharge, share: 4%}]
 `
 

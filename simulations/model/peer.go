@@ -343,6 +343,9 @@ func (w *World) awarded(to int32, m *message) {
 	p := &w.peers[to]
 	a := m.body.(*award)
 	w.expireHolds(p)
+	if w.runsHere(p, m.load, a) {
+		return // it comes twice
+	}
 	if w.does(p, scenario.Refuses) {
 		w.refuses(to, m, a)
 		return
@@ -361,6 +364,14 @@ func (w *World) awarded(to int32, m *message) {
 	}
 	w.serveQueue(to)
 	w.checkCapacity(p)
+}
+
+// runsHere reports whether an award's slots are here already (worker.unknown).
+func (w *World) runsHere(p *peer, load int32, a *award) bool {
+	return slices.ContainsFunc(p.slots, func(i int32) bool {
+		s := &w.slots[i]
+		return s.load == load && s.id == a.slots[0].Slot && s.fence == a.slots[0].Fence
+	})
 }
 
 // refusal is what a worker answers that does not take an award.

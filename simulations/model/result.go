@@ -77,6 +77,7 @@ func (w *World) figures() []Figure {
 	add("expired_leases", "in all", float64(w.expiries))
 	add("elections", "in all", float64(w.elections))
 	add("lost_messages", "in all", float64(w.lostMsgs))
+	add("doubled_messages", "in all", float64(w.doubled))
 	add("lent", "% of all threads", per(100*w.lentTime, w.upTime))
 	add("preempted", "in all", float64(w.preempted))
 	add("to_attackers", "% of slots", per(100*float64(w.attacked), float64(w.placements)))

@@ -19,14 +19,16 @@ type Fault struct {
 	Regions []string `json:"regions,omitempty"` // where; none is everywhere
 	OneWay  bool     `json:"one_way,omitempty"` // of Cut: only what the regions send is lost
 	Times   int64    `json:"times,omitempty"`   // permille, of Slow and Disk
-	Rate    int64    `json:"rate,omitempty"`    // ppm of packets, of Loss
+	Rate    int64    `json:"rate,omitempty"`    // ppm of packets, of Loss; of messages, of Duplicate
+	By      int64    `json:"by,omitempty"`      // ns, of Reorder
 }
 
 // The kinds of faults. Crash ends the processes of peers, which start again when
 // it is over. Freeze stops the leaders of cells for a while, which then go on as if
 // nothing had been. Cut parts regions from all others: what is sent across is lost.
 // Slow makes CPUs, and Disk the disks of logs, so many times slower. Loss loses
-// packets of every link with an end in the regions.
+// packets of every link with an end in the regions; Duplicate has so many messages
+// arrive twice there, and Reorder holds each back by up to By, so that later ones overtake.
 const (
 	Crash  = "crash"
 	Freeze = "freeze"
@@ -34,6 +36,9 @@ const (
 	Slow   = "slow"
 	Disk   = "disk"
 	Loss   = "loss"
+
+	Duplicate = "duplicate"
+	Reorder   = "reorder"
 )
 
 // Whom a crash hits: the leaders of cells, their voters, or any peer.
@@ -46,6 +51,7 @@ const (
 // faultFields says which fields a kind of fault has beside at and for.
 var faultFields = map[string][]string{
 	Crash: {"share", "regions"}, Freeze: {"share", "regions"}, Cut: {"one_way"}, Slow: {"share", "regions"}, Disk: {"share", "regions"}, Loss: {"regions"},
+	Duplicate: {"regions"}, Reorder: {"regions"},
 }
 
 const maxFaults = 1024
@@ -68,6 +74,9 @@ func (r *reader) faults(n *document.Node, s *Scenario) {
 			Slow: r.figure("faults.slow", times, 1001, 1_000_000, func(v float64) { f.Times = int64(v) }),
 			Disk: r.figure("faults.disk", times, 1001, 1_000_000, func(v float64) { f.Times = int64(v) }),
 			Loss: r.figure("faults.loss", percent, 1, million*9/10, func(v float64) { f.Rate = int64(v) }),
+
+			Duplicate: r.figure("faults.duplicate", percent, 1, million, func(v float64) { f.Rate = int64(v) }),
+			Reorder:   r.duration("faults.reorder", ms, 60*second, &f.By),
 		}
 		readers := map[string]field{
 			"at":      r.duration("faults.at", 0, 24*365*hour, &f.At),
