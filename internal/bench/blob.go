@@ -27,6 +27,10 @@ func blobTransfer(ctx context.Context, b *bench) error {
 	defer m.Stop()
 	file := filepath.Join(b.tmp, "blob")
 	defer os.Remove(file)
+	return m.profiled(ctx, "blob", func() error { return transfers(ctx, b, m, file) })
+}
+
+func transfers(ctx context.Context, b *bench, m *mesh, file string) error {
 	var ours, rivals []float64
 	cpu := time.Duration(0)
 	for i := range 3 {
