@@ -324,12 +324,7 @@ func (c *cell) untilAccepted(ctx context.Context, p *placed, want, tasks int, be
 // accepted is how many slots the workers of all nodes have accepted.
 func (c *cell) accepted() (sum int) {
 	for _, n := range c.nodes {
-		var text bytes.Buffer
-		if n.Backend().Metrics(&text) != nil {
-			continue
-		}
-		awards, _ := metric(text.String(), "perrin_worker_awards")
-		sum += int(awards)
+		sum += int(n.WorkerStats().Awards)
 	}
 	return sum
 }
