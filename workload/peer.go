@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 )
 
@@ -17,8 +16,6 @@ type PeerID [ed25519.PublicKeySize]byte
 // peerPrefix is the multihash and protobuf framing before the 32 key bytes.
 var peerPrefix = []byte{0x00, 0x24, 0x08, 0x01, 0x12, 0x20}
 
-const base58Alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-
 // IsZero reports whether p names nobody.
 func (p PeerID) IsZero() bool { return p == PeerID{} }
 
@@ -30,16 +27,7 @@ func (p PeerID) String() string {
 	if p.IsZero() {
 		return ""
 	}
-	n := new(big.Int).SetBytes(p.Bytes())
-	var out []byte
-	base, rem := big.NewInt(58), new(big.Int)
-	for n.Sign() > 0 {
-		n.DivMod(n, base, rem)
-		out = append(out, base58Alphabet[rem.Int64()])
-	}
-	out = append(out, base58Alphabet[0]) // the one leading zero byte
-	slices.Reverse(out)
-	return string(out)
+	return encodeBase58(p.Bytes())
 }
 
 // Short returns the last eight characters of the text form, for people.
@@ -69,19 +57,15 @@ func ParsePeerID(s string) (PeerID, error) {
 	if len(s) > 64 {
 		return PeerID{}, errors.New("peer ID: longer than an Ed25519 peer ID")
 	}
-	n, base := new(big.Int), big.NewInt(58)
-	for i := range len(s) {
-		digit := slices.Index([]byte(base58Alphabet), s[i])
-		if digit < 0 {
-			return PeerID{}, fmt.Errorf("peer ID %q: %q is not a base58 digit", s, s[i])
-		}
-		n.Mul(n, base).Add(n, big.NewInt(int64(digit)))
+	raw, err := decodeBase58(s)
+	if err != nil {
+		return PeerID{}, fmt.Errorf("peer ID %q: %w", s, err)
 	}
-	raw := n.Bytes()
-	if len(s) == 0 || s[0] != base58Alphabet[0] {
+	p, err := PeerIDFromBytes(raw)
+	if err != nil {
 		return PeerID{}, fmt.Errorf("peer ID %q: want an Ed25519 peer ID (12D3KooW…)", s)
 	}
-	return PeerIDFromBytes(append([]byte{0}, raw...))
+	return p, nil
 }
 
 // PeerIDFromBytes reads a binary libp2p peer ID of an Ed25519 key.
