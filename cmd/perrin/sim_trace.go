@@ -22,6 +22,8 @@ type traceFlags struct {
 	resample int
 	seed     uint64
 	fit      bool
+
+	durations string // file
 }
 
 func (a *app) simTraceCommand() *cobra.Command {
@@ -34,6 +36,7 @@ simulated. Several files are laid over each other.
 
   csv                   a header with at_s and service_s, in seconds; tasks and owner are optional
   azure-functions-2021  the invocation trace of Azure Functions: app, func, end_timestamp, duration
+  azure-functions-2019  counts of calls a minute, with --durations: calls are drawn from both by --seed
   azure-llm-2023        requests to language models: TIMESTAMP, ContextTokens, GeneratedTokens
   alibaba-2018-batch    batch_task.csv of Alibaba's cluster: the tasks that terminated
   google-2011           task_events of Google's cluster: the tasks that finished
@@ -51,6 +54,7 @@ of Kolmogorov and Smirnov and its p-value by a parametric bootstrap.`,
 		Example: examples("perrin sim trace requests.csv > work.yaml", "perrin sim trace requests.csv --fit",
 			"perrin sim trace jobs.swf --format swf --most 500 --speed 600",
 			"perrin sim trace monday.csv tuesday.csv --thin 20%",
+			"perrin sim trace invocations_per_function_md.anon.d01.csv --format azure-functions-2019 --durations function_durations_percentiles.anon.d01.csv",
 			`(perrin sim trace requests.csv; echo 'duration: 60s'; echo 'peers: 500'; echo 'machines: [{cores: 8}]') > mine.yaml && perrin sim run mine.yaml`),
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,9 +72,10 @@ of Kolmogorov and Smirnov and its p-value by a parametric bootstrap.`,
 	cmd.Flags().IntVar(&f.Most, "most", f.Most, "rows of each file to take, the earliest")
 	cmd.Flags().Float64Var(&f.Speed, "speed", f.Speed, "how much faster time goes than in the trace")
 	cmd.Flags().DurationVar(&f.perToken, "per-token", 20*time.Millisecond, "how long a token takes that is generated; one of the context takes a hundredth of it")
+	cmd.Flags().StringVar(&f.durations, "durations", "", "of azure-functions-2019: the day's table of durations")
 	cmd.Flags().String("thin", "100%", "share of the arrivals to keep, each by chance")
 	cmd.Flags().IntVar(&f.resample, "resample", 0, "draw so many arrivals from those of the trace")
-	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of --thin, --resample and --fit")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of --thin, --resample, --fit and of calls that are drawn")
 	cmd.Flags().BoolVar(&f.fit, "fit", false, "fit distributions in place of printing workloads")
 	a.jsonFlag(cmd)
 	return cmd
@@ -93,7 +98,10 @@ func (f *traceFlags) check(thin string) error {
 	if _, err := fmt.Sscanf(share+" ", "%g ", &f.thin); err != nil || !percent || !(f.thin > 0) || f.thin > 100 {
 		return usagef("write --thin 20%", "--thin: want a share above 0%% and at most 100%%, got %.40q", thin)
 	}
-	f.PerToken = f.perToken.Seconds()
+	if counts := f.Format == trace.AzureCounts; counts != (f.durations != "") {
+		return usagef("perrin sim trace COUNTS --format azure-functions-2019 --durations DURATIONS", "--durations: it goes with --format azure-functions-2019, which needs it")
+	}
+	f.PerToken, f.Seed = f.perToken.Seconds(), f.seed
 	return nil
 }
 
@@ -102,16 +110,9 @@ func (f *traceFlags) check(thin string) error {
 func readTraces(files []string, f *traceFlags) ([]scenario.Arrival, error) {
 	var all [][]scenario.Arrival
 	for i, file := range files {
-		in, err := os.Open(file)
+		rows, err := readTrace(file, f)
 		if err != nil {
-			return nil, &failure{err: err, code: exitUsage, hint: "name a trace's file"}
-		}
-		rows, err := trace.Read(in, f.Options)
-		if err := in.Close(); err != nil {
 			return nil, err
-		}
-		if err != nil {
-			return nil, &failure{err: fmt.Errorf("%s: %w", file, err), code: exitUsage, hint: "`perrin sim trace --help` says what the formats have"}
 		}
 		if f.thin < 100 {
 			rows = trace.Thin(rows, int64(f.thin*10_000), f.seed+uint64(i))
@@ -134,6 +135,29 @@ func readTraces(files []string, f *traceFlags) ([]scenario.Arrival, error) {
 			return nil, &failure{err: err, code: exitUsage, hint: "take more rows"}
 		}
 		rows = again
+	}
+	return rows, nil
+}
+
+// readTrace reads one file.
+func readTrace(file string, f *traceFlags) ([]scenario.Arrival, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, &failure{err: err, code: exitUsage, hint: "name a trace's file"}
+	}
+	defer in.Close() // it was only read
+	o := f.Options
+	if f.durations != "" {
+		table, err := os.Open(f.durations)
+		if err != nil {
+			return nil, &failure{err: fmt.Errorf("--durations: %w", err), code: exitUsage, hint: "name the table of the same day"}
+		}
+		defer table.Close()
+		o.Durations = table
+	}
+	rows, err := trace.Read(in, o)
+	if err != nil {
+		return nil, &failure{err: fmt.Errorf("%s: %w", file, err), code: exitUsage, hint: "`perrin sim trace --help` says what the formats have"}
 	}
 	return rows, nil
 }

@@ -60,6 +60,7 @@ const (
 	forThin uint32 = iota
 	forResample
 	forFit
+	forCalls
 )
 
 // begin has the first arrival come at 0.

@@ -1,6 +1,6 @@
 // Package trace turns records of real work into arrivals of a scenario: when each
 // workload came, of how many tasks, how long each ran, and whose it was. It reads a
-// plain CSV format of its own and six that are published; no data ships with it. It
+// plain CSV format of its own and seven that are published; no data ships with it. It
 // thins, superposes and resamples arrivals, and fits distributions to them.
 //
 // A trace becomes part of the scenario's file, so that the file alone says what was
@@ -10,7 +10,6 @@ package trace
 import (
 	"bufio"
 	"cmp"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -39,10 +38,11 @@ const (
 	Google         = "google-2011"
 	Pods           = "openb-pods"
 	Tokens         = "azure-llm-2023"
+	AzureCounts    = "azure-functions-2019"
 )
 
 // Formats lists the formats.
-var Formats = []string{CSV, AzureFunctions, SWF, Alibaba, Google, Pods, Tokens}
+var Formats = []string{CSV, AzureFunctions, SWF, Alibaba, Google, Pods, Tokens, AzureCounts}
 
 // Options say what of a trace is taken.
 type Options struct {
@@ -52,6 +52,10 @@ type Options struct {
 	// PerToken is how long a token takes, in s, in a trace that has only their number; 0
 	// is 0.02.
 	PerToken float64
+	// Durations is the table of durations that the counts of AzureCounts need, and Seed
+	// what calls are drawn from; other formats have no use for them.
+	Durations io.Reader
+	Seed      uint64
 }
 
 // MaxRows bounds the rows of a file that are looked at.
@@ -77,6 +81,8 @@ func Read(in io.Reader, o Options) ([]scenario.Arrival, error) {
 		rows, err = readCSV(in, podColumns, 0)
 	case Tokens:
 		rows, err = readCSV(in, tokenColumns, cmp.Or(o.PerToken, 0.02))
+	case AzureCounts:
+		rows, err = readAzureCounts(in, o)
 	default:
 		return nil, fmt.Errorf("there is no format %.40q; there are %s", o.Format, strings.Join(Formats, ", "))
 	}
@@ -146,20 +152,9 @@ var (
 )
 
 func readCSV(in io.Reader, want columns, perToken float64) ([]row, error) {
-	r := csv.NewReader(bufio.NewReader(in))
-	r.ReuseRecord = true
-	header, err := r.Read()
+	r, index, err := headed(in, want.at, want.end, want.service, want.from, want.to, want.stamp, want.in, want.out)
 	if err != nil {
-		return nil, fmt.Errorf("the header: %w", err)
-	}
-	index := map[string]int{}
-	for i, name := range header {
-		index[strings.TrimSpace(name)] = i
-	}
-	for _, name := range []string{want.at, want.end, want.service, want.from, want.to, want.stamp, want.in, want.out} {
-		if _, ok := index[name]; !ok && name != "" {
-			return nil, fmt.Errorf("the column %s is missing; the header has %.200q", name, strings.Join(header, ","))
-		}
+		return nil, err
 	}
 	var rows []row
 	for {
