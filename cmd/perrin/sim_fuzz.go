@@ -36,7 +36,12 @@ written to a file.
 Try 0 is the scenario as it is; the others follow from --seed, so that the same
 command makes the same tries. --plant switches a rule off, to see that it is
 found: lease-ignored lets workers go on when their lease is over, ack-early
-gives an ID before a majority has the workload.
+gives an ID before a majority has the workload, said-once has workers not repeat
+what their leader never answered.
+
+A quarter of the tries look for work that never ends: where a scenario has no
+ends_within, no churn, no attackers and cores to spare, they draw only faults that
+are over soon, run on, and want all work to end in the time that it can take.
 
 Exit codes: 0 when every invariant held, 1 when one did not.`,
 		Example: examples("perrin sim fuzz churn --tries 200", "perrin sim fuzz scenario.yaml --seed 7 --for 10m --tries 100000",

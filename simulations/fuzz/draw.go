@@ -16,14 +16,22 @@ type drawer struct {
 	base *scenario.Scenario
 }
 
-// forTries is what the fuzzer's streams are for; no model has this purpose.
-const forTries = 1 << 30
+// What the fuzzer's streams are for; no model has these purposes.
+const (
+	forTries    = 1 << 30
+	forPatience = 1<<30 + 1
+)
 
 // Draw returns the scenario of a try. Try 0 is the base.
 func Draw(root *document.Node, base *scenario.Scenario, seed uint64, try int) (*document.Node, error) {
 	out := set(root, "replications", scalar(document.Number, "1"))
 	if try == 0 {
 		return out, nil
+	}
+	if p := (&drawer{chance.Seed(seed).Stream(uint32(try), forPatience), base}); p.one(4) {
+		if tree, err := p.patient(out); tree != nil || err != nil {
+			return tree, err
+		}
 	}
 	d := &drawer{chance.Seed(seed).Stream(uint32(try), forTries), base}
 	var lines []string
@@ -44,19 +52,26 @@ func Draw(root *document.Node, base *scenario.Scenario, seed uint64, try int) (*
 		add("cell_size", fmt.Sprint(size))
 		add("voters", fmt.Sprint(min(1+2*d.IntN(3), (min(size, base.Peers)-1)|1)))
 	}
+	out, err := changed(out, lines)
+	if err != nil || !d.one(2) {
+		return out, err
+	}
+	return d.withWork(out)
+}
+
+// changed returns a tree with other fields; items are added to lists.
+func changed(root *document.Node, lines []string) (*document.Node, error) {
 	changes, err := scenario.ReadTree("drawn", []byte(strings.Join(lines, "\n")+"\n"))
 	if err != nil {
 		return nil, err
 	}
+	out := root
 	for _, f := range changes.Fields {
 		value := f.Value
 		if before := root.Get(f.Key); before != nil && value.Kind == document.List && before.Kind == document.List {
 			value = &document.Node{Kind: document.List, Items: append(append([]*document.Node{}, before.Items...), value.Items...)}
 		}
 		out = set(out, f.Key, value)
-	}
-	if d.one(2) {
-		return d.withWork(out)
 	}
 	return out, nil
 }
@@ -122,7 +137,7 @@ func (d *drawer) fault() string {
 	case 2:
 		f += fmt.Sprintf(", slow: %d, share: %s", 2+d.IntN(100), d.share())
 	case 3:
-		f += fmt.Sprintf(", disk: %d, share: %s", 2+d.IntN(1000), d.share())
+		f += fmt.Sprintf(", disk: %d, share: %s", 2+d.IntN(999), d.share())
 	case 4:
 		f += fmt.Sprintf(", loss: %d%%", 1+d.IntN(80))
 	case 5:

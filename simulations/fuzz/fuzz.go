@@ -48,17 +48,18 @@ type Progress struct {
 
 // Failure is a scenario that fails.
 type Failure struct {
-	Invariant string         `json:"invariant"`
-	Detail    string         `json:"detail"`
-	Event     uint64         `json:"event"`
-	AtNs      int64          `json:"at_ns"`
-	Try       int            `json:"try"`
-	Seed      uint64         `json:"seed"` // of the scenario
-	Runs      int            `json:"runs"` // that shrinking took
-	From      int            `json:"fields_before"`
-	To        int            `json:"fields"`
-	Scenario  string         `json:"scenario"` // a file
-	root      *document.Node `json:"-"`
+	Invariant string `json:"invariant"`
+	Detail    string `json:"detail"`
+	Event     uint64 `json:"event"`
+	AtNs      int64  `json:"at_ns"`
+	Try       int    `json:"try"`
+	Seed      uint64 `json:"seed"` // of the scenario
+	Runs      int    `json:"runs"` // that shrinking took
+	From      int    `json:"fields_before"`
+	To        int    `json:"fields"`
+	Scenario  string `json:"scenario"` // a file
+	root      *document.Node
+	bounded   bool // ends_within is the fuzzer's own
 }
 
 // Outcome is what a search came to.
@@ -165,6 +166,7 @@ func Run(ctx context.Context, root *document.Node, o Options) (*Outcome, error) 
 	}
 	rest, stop := within(ctx, o.For)
 	defer stop()
+	out.Failure.bounded = base.EndsWithin == 0
 	out.Failure.shrink(rest, o)
 	return out, ctx.Err()
 }

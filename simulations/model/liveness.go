@@ -6,8 +6,8 @@ import (
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 )
 
-// endsInTime holds where a scenario says how long a workload may take.
-const endsInTime = "every workload ends in time"
+// EndsInTime is the invariant that holds where a scenario says how long a workload may take.
+const EndsInTime = "every workload ends in time"
 
 // checkEnds looks, at the end, for a workload that was acknowledged and took too
 // long, counted from its arrival or from when all faults were over.
@@ -23,7 +23,7 @@ func (w *World) checkEnds() {
 			until = w.sc.Duration
 		}
 		if l.acked > 0 && until-since > limit {
-			w.fail(endsInTime, "workload %d came at %.3f s and %s after %.3f s", i, float64(l.arrived)/1e9, endText(l), float64(until-since)/1e9)
+			w.fail(EndsInTime, "workload %d came at %.3f s and %s after %.3f s", i, float64(l.arrived)/1e9, endText(l), float64(until-since)/1e9)
 			return
 		}
 	}

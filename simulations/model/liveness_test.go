@@ -19,7 +19,7 @@ func TestWorkEndsOnceFaultsAreOver(t *testing.T) {
 		for w.Step() {
 		}
 		var v *Violation
-		if is := errors.As(w.Err(), &v) && v.Invariant == endsInTime; is != broken || (w.Err() != nil) != broken {
+		if is := errors.As(w.Err(), &v) && v.Invariant == EndsInTime; is != broken || (w.Err() != nil) != broken {
 			t.Errorf("within %s: %v", within, w.Err())
 		}
 	}

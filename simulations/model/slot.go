@@ -273,7 +273,7 @@ func (w *World) tell(on, i int32, m message) {
 
 // await says the same again later if the leader may be gone.
 func (w *World) await(on, i int32) {
-	if w.churns {
+	if w.churns && w.planted != SaidOnce {
 		w.push(w.now+patience, event{kind: retry, a: on, b: i, c: w.slots[i].gen})
 	}
 }
