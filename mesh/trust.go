@@ -16,8 +16,9 @@ import (
 const ProtoTrust = "/perrin/trust/1"
 
 const (
-	// maxStatements bounds a message of ProtoTrust in bytes: a whole deny list.
-	maxStatements = 2 << 20
+	// maxStatements bounds a message of ProtoTrust in bytes: a whole deny list, and all
+	// that is revoked.
+	maxStatements = 4 << 20
 	// trustTimeout bounds one exchange.
 	trustTimeout = 10 * time.Second
 	// trustEvery is how often a node compares what it knows with one of its peers,

@@ -37,6 +37,7 @@ func (n *Node) keepCertified(ctx context.Context) error {
 		case <-n.host.TrustChanged():
 		}
 		n.noteTrust()
+		n.stopRevoked(ctx)
 		if !n.wantsCertificate(time.Now()) {
 			continue
 		}

@@ -233,7 +233,7 @@ func (n *Node) leadTerm(ctx context.Context, c *cell) error {
 		return err
 	}
 	l := leader.New(ctx, leader.Config{
-		Self: n.self, Key: n.id.key, Memo: n.memo, Mesh: n.host.Mesh(), Cell: c, Caller: caller{n}, Siblings: n, Store: n, Shown: n.host.Shown,
+		Self: n.self, Key: n.id.key, Memo: n.memo, Revoked: n.id.trust.Revoked, Mesh: n.host.Mesh(), Cell: c, Caller: caller{n}, Siblings: n, Store: n, Shown: n.host.Shown,
 		Prover: &prover{n: n},
 		Desk:   scheduler.DefaultConfig(), Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "leader"),
 	})

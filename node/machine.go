@@ -327,7 +327,7 @@ func (n *Node) openWorker(context.Context) (err error) {
 	}
 	m := n.machine
 	n.worker, err = worker.New(worker.Config{
-		Self: n.self, Key: n.id.key, Memo: n.memo, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
+		Self: n.self, Key: n.id.key, Memo: n.memo, Revoked: n.id.trust.Revoked, Cell: n.homeCell, Machine: m.about, Dir: slots, Boot: boot,
 		Alloc: m.alloc, Disk: n.scratch, Stream: n.cfg.Stream, Prices: m.prices(), Quota: m.controls.Quota, Runners: m.runners,
 		Blobs: n.blobs, Fetch: n, Keep: n, Unseal: unsealer{n}, Leaders: n, Supervisor: m.supervisor, Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "worker"),
 	})

@@ -108,7 +108,7 @@ func (n *Node) tokenToHandOn(text string, now time.Time) (handedOn, error) {
 	}
 	grant, err := n.judge().Open(chain)
 	if err == nil {
-		err = grant.Allows(n.self, grant.May()[0], now.UnixMilli())
+		grant, err = n.judge().Grant(n.self, chain, grant.May()[0], now)
 	}
 	if err != nil {
 		return handedOn{}, &api.Error{Kind: api.Refused, Message: err.Error(), Hint: "a node hands on only what was given to it; its identity is in `perrin trust status`"}
@@ -116,7 +116,9 @@ func (n *Node) tokenToHandOn(text string, now time.Time) (handedOn, error) {
 	return handedOn{chain, grant}, nil
 }
 
-func (n *Node) judge() tenancy.Judge { return tenancy.Judge{Mesh: n.host.Mesh(), Memo: n.memo} }
+func (n *Node) judge() tenancy.Judge {
+	return tenancy.Judge{Mesh: n.host.Mesh(), Memo: n.memo, Revoked: n.id.trust.Revoked}
+}
 
 // recipient finds the node that a token is for. One that is named by anything but
 // its whole identity has to be connected, and its certificate has to say the name.

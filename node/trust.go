@@ -81,6 +81,7 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 		out.Denied = append(out.Denied, n.deniedEntry(d))
 	}
 	if said := n.id.trust.All(now); said.Charter != nil {
+		said.Revocations = nil // receipts do not ask for them
 		out.Said = wire.MustMarshal(&said)
 	}
 	if issuer := n.id.issuer.Load(); issuer != nil {

@@ -123,6 +123,47 @@ func (m *testMesh) submitsForAnother(spec workload.Spec) {
 	if err := owner.Stop(within(t, time.Minute), w.ID); err != nil {
 		t.Errorf("who pays stops it: %v", err)
 	}
+	spec.Name = "theirs too"
+	if w, err = guest.Submit(with, spec); err != nil {
+		t.Fatal(err)
+	}
+	m.revokes(made.Text, w.ID, spec)
+}
+
+// revokes: what runs under a token that its owner takes back is stopped, nothing more is
+// taken under it, and every node says why.
+func (m *testMesh) revokes(text string, runs workload.ID, spec workload.Spec) {
+	t := m.t
+	owner, guest := m.client(2), m.client(3)
+	token, err := rights.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.RevokeToken(within(t, time.Minute), api.TokenToRevoke{Token: text}); api.KindOf(err) != api.Unauthorized {
+		t.Errorf("who was given a token revokes it: %v", err)
+	}
+	for i := range 2 {
+		r, err := owner.RevokeToken(within(t, time.Minute), api.TokenToRevoke{Token: text})
+		if err != nil || r.Link != 1 || r.Already != (i == 1) {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	for i := range m.Members {
+		poll(t, 2*time.Minute, "every node hears of it", func(ctx context.Context) (*api.CheckedToken, error) { return m.client(i).CheckToken(ctx, text) },
+			func(c *api.CheckedToken) bool { return strings.Contains(c.Revoked, "link 1 of 1") })
+	}
+	poll(t, 2*time.Minute, "what runs under it ends", func(ctx context.Context) (*api.Workload, error) { return owner.Inspect(ctx, runs) },
+		func(w *api.Workload) bool {
+			return w.Phase == workload.Stopped && strings.Contains(w.Reason, "token that it was submitted under was revoked")
+		})
+	with := api.WithToken(within(t, time.Minute), token)
+	spec.Name = "too late"
+	if _, err := guest.Submit(with, spec); api.KindOf(err) != api.Refused || !strings.Contains(err.Error(), "was revoked by") {
+		t.Errorf("submit under a revoked token: %v", err)
+	}
+	if _, err := guest.MakeToken(within(t, time.Minute), api.TokenOrder{Of: text, To: m.Members[1].Name}); api.KindOf(err) != api.Refused {
+		t.Errorf("a revoked token is handed on: %v", err)
+	}
 }
 
 // secondOperator: what the first operator's node could do, the second can too.

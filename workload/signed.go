@@ -30,6 +30,8 @@ const (
 	DomainSuccession Domain = "perrin/succession/1"
 	// DomainToken is an owner handing on what it may do.
 	DomainToken Domain = "perrin/token/1"
+	// DomainRevoke is who gave a token on taking that back.
+	DomainRevoke Domain = "perrin/revoke/1"
 	// DomainCountersign is a voter saying that it has cleared an auction again.
 	DomainCountersign Domain = "perrin/countersign/1"
 	// DomainProved is a leader saying what evidence proved of a node that it gave slots.

@@ -33,4 +33,5 @@ type TokenLink struct {
 	ID      Digest      `cbor:"1,keyasint" json:"id"` // of its payload
 	Limits  TokenLimits `cbor:"2,keyasint" json:"limits"`
 	Expires int64       `cbor:"3,keyasint" json:"expires_ms"`
+	By      PeerID      `cbor:"4,keyasint,omitzero" json:"by"` // who signed it
 }

@@ -24,7 +24,7 @@ func (a *app) tokenCommand() *cobra.Command {
 		Example: examples("perrin token issue --to attic --may observe > attic.token", "perrin token inspect attic.token"),
 		Args:    cobra.ArbitraryArgs, RunE: helpOrUnknown,
 	}
-	cmd.AddCommand(a.tokenIssueCommand(), a.tokenDelegateCommand(), a.tokenInspectCommand())
+	cmd.AddCommand(a.tokenIssueCommand(), a.tokenDelegateCommand(), a.tokenInspectCommand(), a.tokenRevokeCommand())
 	return cmd
 }
 
@@ -110,7 +110,8 @@ func (a *app) tokenIssueCommand() *cobra.Command {
 submitted on this node: observe lists and reads them and follows their output,
 operate stops them, submit runs new ones in your name, at your cost. The token is
 printed; it is worth something on that node alone, so it may travel over any way.
-There it is named with --token FILE. It ends by itself; it cannot be taken back.`,
+There it is named with --token FILE. It ends by itself, or when you revoke it: keep
+its text for that.`,
 		Example: examples("perrin token issue --to attic --may observe > attic.token",
 			"perrin token issue --to attic --may observe --only render --expires 1d > attic.token",
 			"perrin token issue --to 12D3KooW… --may submit --max-price 500 --quota cpus=8,credits=1000000 > guest.token"),
@@ -220,8 +221,10 @@ func (a *app) tokenFlag(cmd *cobra.Command) {
 
 // tokenView is what `perrin token inspect --json` prints.
 type tokenView struct {
-	Valid bool                 `json:"valid"` // signatures and rules hold, and it counts now
-	Wrong string               `json:"wrong,omitempty"`
+	Valid bool   `json:"valid"` // signatures and rules hold, and it counts now
+	Wrong string `json:"wrong,omitempty"`
+	// Asked says that a daemon was asked whether the token was revoked.
+	Asked bool                 `json:"asked"`
 	May   []rights.Capability  `json:"may,omitempty"`
 	Only  []workload.ID        `json:"only,omitempty"`
 	Limit workload.TokenLimits `json:"limits"`
@@ -237,10 +240,11 @@ func (a *app) tokenInspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "inspect FILE", Short: "Show what a token says, and whether it holds",
 		Long: `Show what a token says, link by link, and whether its signatures and rules hold and
-it counts now. No daemon is asked. FILE is - for stdin. Returns 1 when it does not hold.`,
+it counts now. A daemon, where one runs, is asked whether it was revoked. FILE is - for
+stdin. Returns 1 when it does not hold.`,
 		Example: examples("perrin token inspect attic.token", "perrin token inspect - --json < attic.token"),
 		Args:    exactly(1, "one FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := a.readToken(args[0])
 			if err != nil {
 				return err
@@ -250,6 +254,7 @@ it counts now. No daemon is asked. FILE is - for stdin. Returns 1 when it does n
 				return usagef("`perrin token issue` prints one", "%s: %v", args[0], err)
 			}
 			v := viewToken(chain, time.Now())
+			a.askRevoked(cmd.Context(), text, v)
 			if err := show(a, v, a.printToken); err != nil {
 				return err
 			}
@@ -307,6 +312,9 @@ func (a *app) printToken(v *tokenView) error {
 	}
 	if v.Valid {
 		p("holds", "yes: may %s%s", mayText(v.May), onlyText(v.Only))
+	}
+	if !v.Asked {
+		p("revoked", "not known: no daemon was asked")
 	}
 	_, err := fmt.Fprint(a.stdout, out.String())
 	return err

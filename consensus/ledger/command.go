@@ -189,6 +189,8 @@ type Expire struct {
 type Stop struct {
 	ID workload.ID     `cbor:"1,keyasint"`
 	By workload.PeerID `cbor:"2,keyasint"`
+	// Revoked says that the token was revoked under which it was submitted.
+	Revoked bool `cbor:"3,keyasint,omitempty"`
 }
 
 // Quota sets what an account may spend in micro-credits; negative is no limit.

@@ -154,7 +154,11 @@ func (s *State) stop(e *entry, c *Stop) *Reject {
 		return rejectf(Ended, "%s has ended as %s", c.ID, l.Phase)
 	}
 	l.note(Step{At: e.at, Index: e.index, Kind: StepStopped, Node: c.By})
-	s.end(e, l, workload.Stopped, "stopped by its owner")
+	why := "stopped by its owner"
+	if c.Revoked {
+		why = "the token that it was submitted under was revoked"
+	}
+	s.end(e, l, workload.Stopped, why)
 	return nil
 }
 

@@ -188,3 +188,14 @@ func priceText(price int64) string {
 	}
 	return fmt.Sprintf("%d", price)
 }
+
+// UnderTokens returns the links of the tokens under which workloads run that have not ended.
+func (s *State) UnderTokens() map[workload.ID][]workload.TokenLink {
+	out := map[workload.ID][]workload.TokenLink{}
+	for id, l := range s.loads {
+		if l.Token != nil && !l.Phase.Ended() && len(l.Token.Links) > 0 {
+			out[id] = l.Token.Links
+		}
+	}
+	return out
+}

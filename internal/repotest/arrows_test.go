@@ -23,6 +23,7 @@ var arrows = []arrow{
 	{"consensus/ledger", []string{"workload"}, "applying an entry is pure: what it needs of other packages comes in as Rules"},
 	{"consensus/cell", []string{"workload"}, "membership decisions are pure"},
 	{"consensus/...", []string{"workload", "consensus/..."}, "Raft runs over any stream and replicates any state: it does not know the mesh"},
+	{"mesh/admission", []string{"workload", "workload/rights", "mesh/..."}, "a token's revocation goes with the deny list, and is proved by the token"},
 	{"mesh/...", []string{"workload", "mesh/..."}, "the mesh carries messages and does not know what a cell does with them"},
 	{"node/...", []string{"workload/...", "scheduler/...", "consensus/...", "mesh/...", "node/..."}, "node is where the parts meet"},
 	{"cmd/...", []string{"workload/...", "mesh/admission", "mesh/wire", "node/...", "cmd/...",

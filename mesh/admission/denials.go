@@ -82,6 +82,7 @@ func (t *Trust) live(h *held, now time.Time) bool {
 // prune forgets what is done.
 func (t *Trust) prune(now time.Time) {
 	t.denials.drop(func(h *held) bool { return t.done(h, now) })
+	t.dropRevocations(func(r *revoked) bool { return r.over(now) })
 }
 
 // unknown returns those of docs that are not on the list word for word.
@@ -122,7 +123,7 @@ func (t *Trust) All(now time.Time) Statements {
 }
 
 func (t *Trust) all(now time.Time) Statements {
-	s := Statements{Charter: t.signed}
+	s := Statements{Charter: t.signed, Revocations: t.revocations(now)}
 	for _, h := range t.denials.sorted() {
 		if !t.done(h, now) {
 			s.Denials = append(s.Denials, h.doc)
@@ -142,6 +143,7 @@ func (t *Trust) Digest(now time.Time) workload.Digest {
 		sum := sha256.Sum256([]byte(d.id()))
 		h.Write(sum[:])
 	}
+	h.Write(digestRevocations(s.Revocations))
 	return workload.Digest(h.Sum(nil))
 }
 

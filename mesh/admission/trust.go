@@ -26,10 +26,12 @@ const (
 type Statements struct {
 	Charter *workload.Signed `cbor:"1,keyasint,omitempty"`
 	Denials []SignedDenial   `cbor:"2,keyasint,omitempty" max:"1024"`
+	// Revocations are what members have said of tokens that they gave.
+	Revocations []SignedRevocation `cbor:"3,keyasint,omitempty" max:"256"`
 }
 
 // IsZero reports whether nothing is said.
-func (s *Statements) IsZero() bool { return s.Charter == nil && len(s.Denials) == 0 }
+func (s *Statements) IsZero() bool { return s.Charter == nil && len(s.Denials)+len(s.Revocations) == 0 }
 
 // Trust is what a node knows of its mesh's operators and of who is put out. Its
 // methods may be called from any goroutine; none reads a clock.
@@ -41,6 +43,7 @@ type Trust struct {
 	charter Charter
 	signed  *workload.Signed // the charter; nil while none was heard of
 	denials denials
+	revoked map[revokedLink][]*revoked // each list by who revokes
 	// issued is when the newest certificate that was seen was made, and back when
 	// the first one was after none had been made for longer than renewals take.
 	issued, back time.Time
@@ -48,7 +51,7 @@ type Trust struct {
 
 // NewTrust opens what was saved in store.
 func NewTrust(root workload.PeerID, store Store) (*Trust, error) {
-	t := &Trust{root: root, store: store, denials: denials{}}
+	t := &Trust{root: root, store: store, denials: denials{}, revoked: map[revokedLink][]*revoked{}}
 	raw, err := store.Load()
 	if err != nil {
 		return nil, fmt.Errorf("trust: load: %w", err)
@@ -61,7 +64,7 @@ func NewTrust(root workload.PeerID, store Store) (*Trust, error) {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	said, err := t.believe(&s)
-	if err != nil && said.charter == nil && len(said.denials) == 0 {
+	if err != nil && said.charter == nil && len(said.denials)+len(said.revoked) == 0 {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	if said.charter != nil {
@@ -69,6 +72,9 @@ func NewTrust(root workload.PeerID, store Store) (*Trust, error) {
 	}
 	for _, h := range said.denials { // also what seems over: the clock may be wrong
 		t.denials.put(h)
+	}
+	for _, r := range said.revoked {
+		t.revoked[r.link()] = append(t.revoked[r.link()], r)
 	}
 	return t, nil
 }
@@ -102,6 +108,15 @@ func (t *Trust) Merge(s Statements, now time.Time) (fresh Statements, err error)
 			fresh.Denials = append(fresh.Denials, h.doc)
 		}
 	}
+	for _, r := range said.revoked {
+		is, wrong := t.takeRevocation(r, now)
+		if err == nil {
+			err = wrong
+		}
+		if is {
+			fresh.Revocations = append(fresh.Revocations, r.doc)
+		}
+	}
 	if fresh.IsZero() {
 		return fresh, err
 	}
@@ -116,6 +131,7 @@ type believed struct {
 	charter *Charter
 	signed  *workload.Signed
 	denials []*held
+	revoked []*revoked
 }
 
 // believe verifies what is not known yet of s, without the lock: a list of forged
@@ -132,6 +148,14 @@ func (t *Trust) believe(s *Statements) (said believed, err error) {
 		h, wrong := openDenial(doc, t.root)
 		if wrong == nil {
 			said.denials = append(said.denials, h)
+		} else if err == nil {
+			err = wrong
+		}
+	}
+	for _, doc := range t.unknownRevocations(s.Revocations) {
+		r, wrong := openRevocation(doc, t.root)
+		if wrong == nil {
+			said.revoked = append(said.revoked, r)
 		} else if err == nil {
 			err = wrong
 		}

@@ -59,6 +59,8 @@ type Config struct {
 	Self     workload.PeerID
 	Key      ed25519.PrivateKey
 	Memo     *workload.Memo // of signatures; nil is none
+	// Revoked returns why a token with some links counts no more; nil knows of none.
+	Revoked func(links []workload.TokenLink) error
 	Mesh     workload.MeshID
 	Cell     Cell
 	Caller   Caller

@@ -19,7 +19,7 @@ type asker struct {
 }
 
 func (l *Leader) asker(from workload.PeerID, token []workload.Signed) asker {
-	return asker{from, token, tenancy.Judge{Mesh: l.cfg.Mesh, Memo: l.cfg.Memo}}
+	return asker{from, token, l.judge()}
 }
 
 // may returns an error of kind wire.NotYours when a workload is none of the

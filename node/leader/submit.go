@@ -75,6 +75,9 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 		}
 		return known, nil
 	}
+	if err := l.tokenCounts(from, m.Token); err != nil {
+		return nil, err
+	}
 	held := spec.Keep == workload.KeepAll || Total(m.Blobs) <= workload.KeepAutoLimit
 	by, shared := l.sharesInputs(&spec, m, held)
 	if !shared {

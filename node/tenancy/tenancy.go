@@ -18,6 +18,8 @@ import (
 type Judge struct {
 	Mesh workload.MeshID
 	Memo *workload.Memo // of signatures; nil is none
+	// Revoked returns why a token with some links counts no more; nil knows of none.
+	Revoked func(links []workload.TokenLink) error
 }
 
 // Workload is what matters here of one.
@@ -39,6 +41,9 @@ func (j Judge) Grant(holder workload.PeerID, token []workload.Signed, c rights.C
 	g, err := j.Open(token)
 	if err == nil {
 		err = g.Allows(holder, c, now.UnixMilli())
+	}
+	if err == nil && j.Revoked != nil {
+		err = j.Revoked(g.Bounds)
 	}
 	if err != nil {
 		return nil, wire.Errorf(wire.Refused, "%s", err)

@@ -87,7 +87,7 @@ func (w *Worker) HandleAttach(from workload.PeerID, m *wire.AttachMsg, stream io
 
 // mayRead refuses whoever has no right to what a slot's workload prints or publishes.
 func (w *Worker) mayRead(from workload.PeerID, token []workload.Signed, s *slot) error {
-	judge := tenancy.Judge{Mesh: s.spec.Mesh, Memo: w.cfg.Memo}
+	judge := tenancy.Judge{Mesh: s.spec.Mesh, Memo: w.cfg.Memo, Revoked: w.cfg.Revoked}
 	return judge.May(from, token, rights.Observe, tenancy.Workload{ID: s.key.Workload, Owner: s.owner, Payer: s.payer, Home: s.home}, time.Now())
 }
 

@@ -51,11 +51,13 @@ type Supervisor interface {
 	Forget(key string) error
 }
 
-// Config is what a worker is made of. All fields are needed but Memo and Clock.
+// Config is what a worker is made of. All fields are needed but Memo, Revoked and Clock.
 type Config struct {
 	Self       workload.PeerID
 	Key        ed25519.PrivateKey
 	Memo       *workload.Memo         // of signatures; nil is none
+	// Revoked returns why a token with some links counts no more; nil knows of none.
+	Revoked func(links []workload.TokenLink) error
 	Cell       func() workload.CellID // the home cell
 	Machine    workload.Machine
 	Dir        string // private folder for slots; emptied at start

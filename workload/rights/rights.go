@@ -166,7 +166,7 @@ func (g *Grant) add(s workload.Signed, mesh workload.MeshID, r Reader) error {
 	}
 	g.Subject, g.Audience = d.Subject, d.Audience
 	g.Links = append(g.Links, d)
-	g.Bounds = append(g.Bounds, workload.TokenLink{ID: workload.DigestOf(s.Payload), Limits: d.Limits, Expires: d.Expires})
+	g.Bounds = append(g.Bounds, workload.TokenLink{ID: workload.DigestOf(s.Payload), Limits: d.Limits, Expires: d.Expires, By: s.By})
 	return nil
 }
 

@@ -53,6 +53,7 @@ type Fake struct {
 	work     map[workload.ID]*job
 	order    []workload.ID
 	trust    trust
+	revoked  map[string]bool // texts of tokens
 	closed   chan struct{}
 }
 
