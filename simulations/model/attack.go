@@ -2,6 +2,7 @@ package model
 
 import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -61,7 +62,8 @@ func (w *World) base(p *peer) int64 {
 	if p.attack == 0 {
 		return p.base
 	}
-	return max(1, p.base*(million-w.sc.Attackers[p.attack-1].Below)/million)
+	a := &w.sc.Attackers[p.attack-1]
+	return min(max(1, p.base*(million-a.Below+a.Above)/million), pricing.MaxBase)
 }
 
 // refuses has an attacker give back what it bid for.
@@ -77,19 +79,25 @@ func (w *World) refuses(to int32, m *message, a *award) {
 // failsAll has an attacker report that its node failed every task of a slot.
 func (w *World) failsAll(on, i int32) {
 	s := &w.slots[i]
-	r := &report{fence: s.fence, slot: s.id}
+	var reports []*report
 	for _, rest := range s.queue {
 		for k := range rest.Count {
+			if len(reports) == 0 || w.checked(s.load) {
+				reports = append(reports, &report{fence: s.fence, slot: s.id, vote: voteOf(s.load, rest.From+k, voteFailed, 0)})
+			}
+			r := reports[len(reports)-1]
 			r.failed = append(r.failed, ledger.FailedTask{Index: rest.From + k, Attempt: rest.Attempt, Exit: workload.NodeFault})
 		}
 	}
 	s.queue, s.ending = nil, true
 	w.freeSlot(on, i)
-	s = &w.slots[i]
-	s.seq++
-	r.seq, r.freed = s.seq, s.freeq
-	s.sent = append(s.sent, r)
-	w.tell(on, i, message{kind: msgClose, seq: r.seq, body: r})
+	for _, r := range reports {
+		s = &w.slots[i]
+		s.seq++
+		r.seq, r.freed = s.seq, s.freeq
+		s.sent = append(s.sent, r)
+		w.tell(on, i, message{kind: msgClose, seq: r.seq, body: r})
+	}
 	w.await(on, i)
 }
 

@@ -287,7 +287,7 @@ func (w *World) serveChunk(f *fetch, s *blobSource, e *event) {
 	switch {
 	case !p.up || !w.reaches(s.peer, f.to):
 		w.push(w.now+goneAfter, event{kind: chunkLost, a: e.a, b: e.b, c: e.c})
-	case !s.home && !w.has(s.peer, f.blob):
+	case !s.home && (!w.has(s.peer, f.blob) || w.does(p, scenario.FreeRides)):
 		w.push(w.now+w.delay(s.peer, f.to), event{kind: chunkLost, a: e.a, b: e.b, c: e.c})
 	default:
 		leaves := w.now

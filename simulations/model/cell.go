@@ -61,7 +61,7 @@ func (w *World) found(first, last int32) error {
 	w.apply(at, &ledger.Command{Genesis: &ledger.Genesis{Mesh: w.mesh, Cell: c.id, Epoch: 1, MaxSize: uint32(last - first)}}, 0)
 	for i := first; i < last; i++ {
 		p := &w.peers[i]
-		w.apply(at, &ledger.Command{MemberAdd: &ledger.MemberAdd{Node: p.id, Operator: p.id, Direct: true, Version: "sim"}}, uint64(i))
+		w.apply(at, &ledger.Command{MemberAdd: &ledger.MemberAdd{Node: p.id, Operator: w.operatorOf(i), Direct: true, Version: "sim"}}, uint64(i))
 	}
 	return w.lead(at, first)
 }

@@ -84,8 +84,8 @@ func (w *World) vacate(p *peer, s *slot) {
 // began notes that a task runs, and wants it to run nowhere else.
 func (w *World) began(s *slot) {
 	l := &w.loads[s.load]
-	twice := l.running > 0
-	if l.bits != nil {
+	twice := l.running > 0 && !w.checked(s.load)
+	if l.bits != nil && !w.checked(s.load) {
 		word, bit := s.task/64, uint64(1)<<(s.task%64)
 		twice = l.bits[word]&bit != 0
 		l.bits[word] |= bit
@@ -108,7 +108,7 @@ func (w *World) ended1(s *slot) {
 	l := &w.loads[s.load]
 	l.running--
 	w.observe(Ends, s.load, s)
-	if l.bits != nil {
+	if l.bits != nil && !w.checked(s.load) {
 		l.bits[s.task/64] &^= uint64(1) << (s.task % 64)
 	}
 }
@@ -140,9 +140,13 @@ func (w *World) earned(c *cell, cmd *ledger.Command, res *ledger.Result) {
 		w.fail(moneyKept, "a close charges %d", res.Charged)
 	}
 	w.charged += res.Charged
+	w.believed(cmd, &w.peers[indexOf(cmd.Close.Sig.By)])
 	l := &w.loads[w.loadOf(cmd.Close.Workload)]
 	l.paid += res.Charged
 	w.pays(l, &w.peers[indexOf(cmd.Close.Sig.By)], res.Charged, cmd.Close.Usage.WallMs)
+	if w.checked(w.loadOf(cmd.Close.Workload)) {
+		return // it is paid when its task is decided, perhaps with another result
+	}
 	if spent, earned := c.state.Account(owner(int(l.owner))).Spent, c.state.Account(cmd.Close.Sig.By).Earned; spent < l.paid || earned < res.Charged {
 		w.fail(moneyKept, "workload %d has paid %d, its owner %d in all; the node has earned %d", cmd.Close.Workload, l.paid, spent, earned)
 	}

@@ -35,6 +35,9 @@ func (w *World) leaderGets(to int32, m *message) {
 	case msgRenew:
 		w.renews(c, m)
 	case msgOffer:
+		if w.omits(c, m.from) {
+			return
+		}
 		w.step(c, scheduler.Input{Offer: w.offered(m.from, to, m.body.(*news))})
 	case msgSuited:
 		w.suited(c, m)
@@ -47,6 +50,7 @@ func (w *World) leaderGets(to int32, m *message) {
 
 // award proposes what the desk has cleared.
 func (w *World) award(c *cell, a *scheduler.Award) {
+	a = w.forge(c, a)
 	w.propose(c, proposal{desk: a, load: w.loadOf(a.Workload), from: -1, cmd: ledger.Command{Award: &ledger.Award{
 		Workload: a.Workload, Auction: a.Auction, Wanted: a.Wanted, MaxPrice: a.MaxPrice,
 		Bids: a.Bids, Scores: a.Scores, Slots: a.Slots, Declines: a.Declines, First: 1,
@@ -189,6 +193,7 @@ func (w *World) closes(c *cell, m *message) {
 		load: m.load, from: m.from, slot: m.slot, gen: m.gen, seq: m.seq, freed: r.freed,
 		cmd: ledger.Command{Close: &ledger.Close{
 			Workload: w.loads[m.load].id, Slot: r.slot, Fence: r.fence, Done: r.done, Failed: r.failed, Held: true,
+			Vote:    r.vote,
 			Segment: workload.Ref{Digest: segmentName(name), Size: size},
 			Usage:   workload.Usage{WallMs: r.wall, CPUMs: r.wall * int64(w.specs[w.loads[m.load].stream].Resources.CPUs)}, Sig: workload.Signed{By: w.peers[m.from].id},
 		}},

@@ -16,16 +16,16 @@ type meter struct {
 	inquiries uint64
 
 	// all of the run
-	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs, doubled, preempted uint64
-	charged                                                                                                  int64
+	lostAttempts, declines, refusals, rejects, expiries, elections, departures, lostMsgs, doubled, omitted, forged, preempted uint64
+	charged                                                                                                                   int64
 
 	// after the warm-up
-	submitted, accepted, succeeded, failed, missed, placements, attacked uint64
-	sentMsgs, sentBytes, placedInTime                                    uint64 // whoever they are for
-	ack, placement, waiting, start, slowdown, rate                       stats.Histogram
-	premium                                                              stats.Histogram // of what is paid over the ask, permille
-	paidMs                                                               float64
-	paidSum, stolen                                                      int64 // micro-credits
+	submitted, accepted, succeeded, failed, missed, placements, attacked, results, wrong, ridden uint64
+	sentMsgs, sentBytes, placedInTime                                                            uint64 // whoever they are for
+	ack, placement, waiting, start, slowdown, rate                                               stats.Histogram
+	premium                                                                                      stats.Histogram // of what is paid over the ask, permille
+	paidMs                                                                                       float64
+	paidSum, stolen                                                                              int64 // micro-credits
 
 	done     worth
 	owners   []ownerTime
@@ -120,6 +120,9 @@ func (w *World) submissions(l *load) {
 	w.window.Live++
 	if w.counts(l.arrived) {
 		w.submitted++
+		if w.does(&w.peers[l.home], scenario.FreeRides) {
+			w.ridden++
+		}
 	}
 }
 
@@ -172,7 +175,7 @@ func (w *World) starting(l *load) {
 func (w *World) pays(l *load, by *peer, charge, wallMs int64) {
 	if w.counts(l.arrived) {
 		w.paidSum += charge
-		if by.attack > 0 {
+		if by.attack > 0 && !w.checked(w.loadOf(l.id)) {
 			w.stolen += charge
 		}
 		w.paidMs += float64(wallMs)

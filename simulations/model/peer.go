@@ -32,6 +32,7 @@ type peer struct {
 	boot   int32 // counts its starts, from 1
 	drift  int32 // ppm by which its clock is fast
 	attack int8  // which of the scenario's attackers it is, from 1; 0 is none
+	sybil  int32 // which machine it is a name of, from 1; 0 is its own
 	up     bool
 	fresh  bool // its cell knows that it runs nothing of an earlier boot
 	due    bool // an offer is due after a pause
@@ -157,7 +158,7 @@ func (w *World) offerEvent(e *event) {
 	} else {
 		p.due = false
 	}
-	if !p.up || !p.fresh {
+	if !p.up || !p.fresh || w.does(p, scenario.FreeRides) {
 		return
 	}
 	if w.traits.Queues {
@@ -243,7 +244,7 @@ func (w *World) answerCall(to int32, m *message, call *workload.Call, got int, a
 
 // bid holds what a call asks for, or says why not, as node/worker does.
 func (w *World) bid(p *peer, m *message, call *workload.Call) (int, []int64, []workload.Reason) {
-	if !p.fresh {
+	if !p.fresh || w.does(p, scenario.FreeRides) {
 		return 0, nil, []workload.Reason{{Code: workload.Busy, Note: "it has just started"}}
 	}
 	if reasons := scheduler.Unsuited(w.park(p), call.Kind, workload.Where{}, workload.LevelNone); len(reasons) > 0 {

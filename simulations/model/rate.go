@@ -29,7 +29,7 @@ func sharing(sc *scenario.Scenario) bool {
 		}
 	}
 	for i := range sc.Attackers {
-		if sc.Attackers[i].Does == scenario.Oversells {
+		if does := sc.Attackers[i].Does; does == scenario.Oversells || does == scenario.Sybils {
 			return true
 		}
 	}
@@ -61,8 +61,19 @@ func (w *World) rerate(on int32) {
 	if !w.shares {
 		return
 	}
+	if at := w.peers[on].sybil; at > 0 {
+		for _, name := range w.sybils[at-1].names {
+			w.rerateOne(name)
+		}
+		return
+	}
+	w.rerateOne(on)
+}
+
+func (w *World) rerateOne(on int32) {
 	p := &w.peers[on]
 	w.countBusy(p)
+	w.busyAll += w.busyElsewhere(on)
 	for _, i := range p.slots {
 		s := &w.slots[i]
 		rate := w.rateOf(p, s)

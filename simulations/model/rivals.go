@@ -3,6 +3,7 @@ package model
 import (
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/simulations/policy"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -14,7 +15,7 @@ func (w *World) Size() int { return len(w.peers) }
 // OfferOf implements policy.Oracle.
 func (w *World) OfferOf(i int, of workload.CellID) (offerIn, bool) {
 	p := &w.peers[i]
-	if !p.up || !p.fresh {
+	if !p.up || !p.fresh || w.does(p, scenario.FreeRides) {
 		return offerIn{}, false
 	}
 	o := workload.Offer{Node: p.id, Cell: w.cells[p.cell].id, Machine: *w.park(p), Free: w.free(p), Asks: p.asks, ValidMs: offerValid}

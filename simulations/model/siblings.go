@@ -7,6 +7,7 @@ import (
 	"github.com/perrin-mesh/perrin/scheduler"
 	"github.com/perrin-mesh/perrin/scheduler/pricing"
 	"github.com/perrin-mesh/perrin/simulations/policy"
+	"github.com/perrin-mesh/perrin/simulations/scenario"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -168,7 +169,7 @@ func (w *World) best(of workload.CellID, lot *deskLot, avoid []workload.PeerID) 
 	var low int64
 	for i := range w.peers {
 		p := &w.peers[i]
-		if !p.up || !p.fresh || w.roomFor(p, lot) == 0 || contains(avoid, p.id) {
+		if !p.up || !p.fresh || w.does(p, scenario.FreeRides) || w.roomFor(p, lot) == 0 || contains(avoid, p.id) {
 			continue
 		}
 		cost := scheduler.Cost(pricing.SlotRate(p.asks, lot.Shape), workload.Score{RTTMicros: w.rtt(leader, int32(i)) / 1000})

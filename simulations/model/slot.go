@@ -78,6 +78,7 @@ type report struct {
 	failed []ledger.FailedTask
 	wall   int64 // ms
 	freed  uint64
+	vote   workload.Digest // of a workload that is verified
 }
 
 // newSlot returns a free place.
@@ -237,7 +238,7 @@ func (w *World) taskEnds(on, i int32) {
 		s.batch[n-2].Count++
 		s.batch = s.batch[:n-1]
 	}
-	if s.count >= segmentResults || w.now-s.since >= segmentWait {
+	if s.count >= segmentResults || w.now-s.since >= segmentWait || w.checked(s.load) {
 		w.flush(on, i)
 	}
 	w.next(on, i)
@@ -252,6 +253,9 @@ func (w *World) flush(on, i int32) {
 	}
 	s.seq++
 	r := &report{seq: s.seq, fence: s.fence, slot: s.id, done: s.batch, failed: s.lost, wall: w.wallOf(&w.peers[on], (s.wall+millisecond-1)/millisecond, s.count, s.load), freed: s.freeq}
+	if w.checked(s.load) {
+		r.vote = w.votes1(on, s.load, s.task, len(s.lost) > 0)
+	}
 	s.batch, s.lost, s.wall, s.count = nil, nil, 0, 0
 	s.sent = append(s.sent, r)
 	w.leaves = max(w.now, w.leaves) + w.sc.Costs.Sign

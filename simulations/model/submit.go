@@ -237,6 +237,7 @@ func (w *World) loadEnded(c *cell, number int32) {
 	l := &w.loads[number]
 	l.ended = w.now
 	l.phase, _ = c.state.Phase(l.id)
+	w.judged(c, number)
 	w.ending(l)
 	if w.sc.Workloads[l.stream].Clients > 0 && !l.missed {
 		s := &w.sc.Workloads[l.stream]

@@ -81,6 +81,7 @@ type World struct {
 	frozen    map[int32]int64   // ns until when a fault stops a peer that led
 	lines     []lines           // of each peer; nil without network.bandwidth
 	store     *store            // nil where no workload needs content
+	sybils    []sybil           // one machine each
 	reach     *reach            // nil where everybody is connected to everybody
 	chooser   policy.Chooser    // of policy own
 
@@ -145,7 +146,7 @@ func specOf(s *scenario.Workloads, mesh workload.MeshID) workload.Spec {
 	spec := workload.DefaultSpec()
 	spec.Mesh, spec.Name, spec.Resources, spec.MaxPrice = mesh, s.Name, s.Shape, s.MaxPrice
 	spec.Tasks.Count = uint32(s.Tasks)
-	spec.Timeout = s.Timeout / millisecond
+	spec.Timeout, spec.VerifyBy = s.Timeout/millisecond, s.VerifyBy
 	spec.Program = workload.Program{Kind: workload.Process, Name: s.Name, Blob: workload.Ref{Digest: workload.DigestOf([]byte(s.Name)), Size: 1}}
 	return spec
 }
@@ -172,6 +173,7 @@ func (w *World) populate() error {
 	for i := range w.peers {
 		w.drawPeer(int32(i), regions, machines)
 	}
+	w.groupSybils()
 	for first := 0; first < w.sc.Peers; first += w.sc.CellSize {
 		last := min(first+w.sc.CellSize, w.sc.Peers)
 		if err := w.found(int32(first), int32(last)); err != nil {

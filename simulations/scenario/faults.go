@@ -183,12 +183,21 @@ type Attackers struct {
 	Does   string `json:"does"`   // see Refuses and so on
 	Below  int64  `json:"below"`  // ppm that it asks less than its price
 	Claims int64  `json:"claims"` // cores that it says it has for each one, of Oversells
+
+	Above      int64 `json:"above,omitempty"`      // ppm that it asks more, of Colludes and Forges
+	Together   bool  `json:"together,omitempty"`   // all return the same wrong result, of Lies
+	Identities int64 `json:"identities,omitempty"` // of one machine, of Sybils
+	Known      bool  `json:"known,omitempty"`      // they have one operator's certificates, of Sybils
 }
 
 // What attackers do with an award that they underbid for: refuse it; take it and
 // report at once that the node failed; take it and never be heard of again about
 // it; renew its lease for ever and return no result; run it on cores that they sold
-// several times; or run it and say that it took as long as it was allowed to.
+// several times; run it and say that it took as long as it was allowed to; run it and
+// return a wrong result; sell one machine under several names, each of which has all of
+// it; or, where it leads a cell, leave honest offers out as long as an accomplice has
+// room, or award to an accomplice that did not win. Free riders submit, and sell and
+// serve nothing.
 const (
 	Refuses     = "refuse"
 	Fails       = "fail"
@@ -196,9 +205,19 @@ const (
 	Withholds   = "withhold"
 	Oversells   = "oversell"
 	Overcharges = "overcharge"
+	Lies        = "lie"
+	Sybils      = "sybil"
+	Colludes    = "collude"
+	Forges      = "forge"
+	FreeRides   = "free-ride"
 )
 
-var attacks = []string{Refuses, Fails, Vanishes, Withholds, Oversells, Overcharges}
+var attacks = []string{Refuses, Fails, Vanishes, Withholds, Oversells, Overcharges, Lies, Sybils, Colludes, Forges, FreeRides}
+
+// attackFields says whose field is whose.
+var attackFields = map[string][]string{
+	"claims": {Oversells}, "above": {Colludes, Forges}, "together": {Lies}, "identities": {Sybils}, "known": {Sybils},
+}
 
 const maxAttackers = 64
 
@@ -215,6 +234,11 @@ func (r *reader) attackers(n *document.Node, s *Scenario) {
 			},
 			"below":  r.figure("attackers.below", percent, 0, million-1, func(v float64) { a.Below = int64(v) }),
 			"claims": r.whole("attackers.claims", 2, 64, func(v int64) { a.Claims = v }),
+
+			"above":      r.figure("attackers.above", percent, 0, million, func(v float64) { a.Above = int64(v) }),
+			"together":   r.truth("attackers.together", &a.Together),
+			"identities": r.whole("attackers.identities", 2, 64, func(v int64) { a.Identities = v }),
+			"known":      r.truth("attackers.known", &a.Known),
 		})
 		r.attackerFields(item, &a)
 		s.Attackers = append(s.Attackers, a)
@@ -229,10 +253,20 @@ func (r *reader) attackerFields(n *document.Node, a *Attackers) {
 		r.fail(n.Pos, "write does: "+strings.Join(attacks, ", does: "), "attackers: does is missing")
 	case n.Get("share") == nil:
 		r.fail(n.Pos, "write share: 10%", "attackers: share is missing")
-	case n.Get("claims") != nil && a.Does != Oversells:
-		r.fail(n.Get("claims").Pos, "leave it out, or write does: oversell", "attackers.claims: who does %s has none", a.Does)
 	case a.Does == Oversells && a.Claims == 1:
 		a.Claims = 4
+	case a.Does == Sybils && a.Identities == 0:
+		a.Identities = 4
+	case (a.Does == Colludes || a.Does == Forges) && n.Get("below") == nil:
+		a.Below = 0
+	}
+	for _, name := range []string{"claims", "above", "together", "identities", "known"} {
+		if at := n.Get(name); at != nil && a.Does != "" && !slices.Contains(attackFields[name], a.Does) {
+			r.fail(at.Pos, "leave it out, or write does: "+attackFields[name][0], "attackers.%s: who does %s has none", name, a.Does)
+		}
+	}
+	if n.Get("above") != nil && n.Get("below") != nil {
+		r.fail(n.Get("above").Pos, "keep one of them", "attackers: above and below in one")
 	}
 	if a.Name == "" {
 		a.Name = a.Does

@@ -158,6 +158,7 @@ func (r *reader) workloads(n *document.Node, s *Scenario) {
 			"timeout":   r.duration("workloads.timeout", ms, int64(workload.MaxTimeout), &w.Timeout),
 			"bursts":    func(n *document.Node) { r.bursts(n, &w) },
 			"arrivals":  func(n *document.Node) { r.arrivals(n, &w) },
+			"verify_by": r.verifyBy(&w),
 			"program":   r.figure("workloads.program", bytesOf, 1, mostBlob, func(v float64) { w.Program = int64(v) }),
 			"inputs":    r.dist("workloads.inputs", bytesOf, &w.Inputs),
 			"runner":    r.runner(&w),

@@ -90,10 +90,11 @@ type Workloads struct {
 	MaxPrice int64              `json:"max_price"` // micro-credits per slot-second; 0 is no limit
 	Timeout  int64              `json:"timeout"`   // ns
 	Bursts   []Burst            `json:"bursts,omitempty"`
-	Program  int64              `json:"program,omitempty"` // bytes, the same content for all of the stream
-	Inputs   chance.Dist        `json:"inputs,omitzero"`   // bytes, of each workload its own
-	Runner   string             `json:"runner,omitempty"`  // one of Wasm and so on, or ""
-	Start    chance.Dist        `json:"start,omitzero"`    // ns; zero is the scenario's
+	VerifyBy *workload.VerifyBy `json:"verify_by,omitempty"` // nil is one run of each task
+	Program  int64              `json:"program,omitempty"`   // bytes, the same content for all of the stream
+	Inputs   chance.Dist        `json:"inputs,omitzero"`     // bytes, of each workload its own
+	Runner   string             `json:"runner,omitempty"`    // one of Wasm and so on, or ""
+	Start    chance.Dist        `json:"start,omitzero"`      // ns; zero is the scenario's
 	// Arrivals are of a trace, in order. Poisson, Tasks and Service are then their
 	// means, for estimates.
 	Arrivals []Arrival `json:"arrivals,omitempty"`

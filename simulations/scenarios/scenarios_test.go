@@ -59,6 +59,8 @@ var expected = map[string][]struct {
 	"spare":       {{"lent", 3, 60}, {"preempted", 1, 1e4}, {"success", 100, 100}},
 	"thin-links":  {{"fetch_p50", 1, 1e5}, {"moved", 0.1, 100}, {"success", 99, 100}},
 	"behind-nat":  {{"lost_messages", 1, 1e6}, {"connections", 1, 1e6}, {"success", 99, 100}},
+	"sybils":      {{"to_attackers", 5, 90}, {"success", 99, 100}, {"slowdown_p99", 1.5, 100}},
+	"free-riders": {{"free_riders", 15, 45}, {"wrong", 1, 30}, {"success", 99, 100}},
 	"peers-100k":  {{"success", 100, 100}, {"lost_attempts", 0, 0}},
 	"peers-1m":    {{"success", 100, 100}, {"lost_attempts", 0, 0}},
 }
