@@ -14,7 +14,8 @@ const overdueGrace = int64(time.Hour / time.Millisecond)
 // Overdue returns the slots of node that must have closed a task by now: since
 // the award, its last close and from, every task that it holds could have run
 // into its timeout, and an hour more has passed. Who renews its lease and returns
-// nothing would keep the tasks for ever: a leader tells it to end the slot, and
+// nothing would keep the tasks for ever (giving them back and taking others in
+// their place ends no such time): a leader tells it to end the slot, and
 // does not renew it if it goes on. Spare work has no such time: it waits for as
 // long as its node's owner needs the machine. now and from are ms of the ledger's
 // time.

@@ -45,3 +45,50 @@ func TestOverdue(t *testing.T) {
 		}
 	}
 }
+
+// TestReturnsDoNotRestartTheHour: a slot that gives its tasks back and takes
+// others has held tasks all the same, but not while it had none.
+func TestReturnsDoNotRestartTheHour(t *testing.T) {
+	const hour, timeout = 3_600_000, 5000
+	w := newWorld()
+	w.found(t, "n1")
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count, s.Timeout, s.MaxParallel = 5, timeout, 1 })
+	award := w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 1, 5, "n1") })
+	if award.Reject != nil {
+		t.Fatal(award.Reject)
+	}
+	slot, held, at := award.Slots[0], int64(0), award.At
+	do := func(fill func(c *Command)) Result {
+		t.Helper()
+		r := w.apply(fill)
+		if r.Reject != nil {
+			t.Fatal(r.Reject)
+		}
+		return r
+	}
+	ranges := slot.Ranges
+	for range 3 {
+		w.at += hour / 4
+		back := do(func(c *Command) {
+			c.Return = &Return{Workload: loadID("w"), Slot: slot.Slot, Fence: slot.Fence, Ranges: ranges}
+		})
+		held += back.At - at
+		w.at += 10 * hour // with nothing
+		took := do(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: slot.Slot, Fence: slot.Fence, Count: 1} })
+		ranges, at = took.Ranges, took.At
+	}
+	end := at - held + hour + timeout
+	if late := w.Overdue(peer("n1"), end, 0); len(late) != 0 {
+		t.Errorf("overdue too early: %+v", late)
+	}
+	if late := w.Overdue(peer("n1"), end+1, 0); len(late) != 1 {
+		t.Error("whoever gives back and takes again is never overdue")
+	}
+	closed := do(func(c *Command) {
+		c.Close = &Close{Workload: loadID("w"), Slot: slot.Slot, Fence: slot.Fence, Segment: segmentRef(1), Done: ranges}
+	})
+	took := do(func(c *Command) { c.Take = &Take{Workload: loadID("w"), Slot: slot.Slot, Fence: slot.Fence, Count: 1} })
+	if late := w.Overdue(peer("n1"), took.At+hour+timeout, 0); len(late) != 0 || took.At < closed.At {
+		t.Errorf("what was held before a close counts: %+v", late)
+	}
+}

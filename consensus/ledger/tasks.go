@@ -29,7 +29,7 @@ func (s *State) take(e *entry, c *Take) *Reject {
 	}
 	runs := s.nextRuns(l, sl, c.Count, min(MaxTakeRuns, MaxSlotRuns-min(MaxSlotRuns, len(sl.open.runs))))
 	if sl.open.n == 0 {
-		sl.Since = e.at
+		sl.Since = e.at - sl.HeldMs
 	}
 	sl.hold(runs)
 	l.mark(sl)
@@ -74,6 +74,9 @@ func (s *State) giveBack(e *entry, c *Return) *Reject {
 		return rejectf(Malformed, "no task is returned")
 	}
 	sl.open = rest
+	if rest.n == 0 {
+		sl.HeldMs = e.at - sl.Since
+	}
 	l.gone(sl.Node, back)
 	kind := StepReturned
 	if c.Lost {
@@ -146,7 +149,7 @@ func (s *State) close(e *entry, c *Close) *Reject {
 		return rej
 	}
 	tasks := sl.open.n - x.rest.n
-	sl.open, sl.Since = x.rest, e.at
+	sl.open, sl.Since, sl.HeldMs = x.rest, e.at, 0
 	sl.Closed += tasks
 	sl.Spent = sl.Spent || x.faults > 0
 	for _, r := range x.done {

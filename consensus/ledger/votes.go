@@ -69,7 +69,7 @@ func (s *State) closeReplica(e *entry, l *load, sl *slot, c *Close) *Reject {
 	// While the workload lives nothing but its node stops a task, and would say what
 	// nobody compares.
 	r, fault := runs[0], t.Exit == workload.NodeFault || t.Exit == workload.StoppedExit && !l.Phase.Ended()
-	sl.open, sl.Since = rest, e.at
+	sl.open, sl.Since, sl.HeldMs = rest, e.at, 0
 	sl.Closed++
 	sl.Spent = sl.Spent || fault
 	l.gone(sl.Node, runs)

@@ -62,6 +62,7 @@ type Slot struct {
 	Took    []workload.Range   `cbor:"13,keyasint,omitempty" json:"-" max:"64"` // what it gave; never changed
 	Paid    int64              `cbor:"14,keyasint,omitempty" json:"paid_ms"`    // of its time
 	Since   int64              `cbor:"15,keyasint" json:"since_ms"`             // it holds tasks, or of the last close if that is later
+	HeldMs  int64              `cbor:"16,keyasint,omitempty" json:"-"`          // ms for which it held those that it returned since, all of them
 }
 
 // Segment is where the results of one Close lie.
