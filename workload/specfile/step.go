@@ -104,8 +104,12 @@ func (r *reader) tasks(s *Step) func(*document.Node) {
 			r.whole("tasks", 1, workload.MaxTasks, func(v int64) { s.Spec.Tasks.Count = uint32(v) })(n)
 			return
 		}
+		if n.Kind != document.List {
+			r.fail(n.Pos, "write tasks: 100 for equal tasks, or each task after a dash", "tasks: want a number or a list, got %s", n.Kind)
+			return
+		}
 		items := r.list("tasks", n, workload.MaxTasks)
-		if n.Kind == document.List && len(items) == 0 {
+		if len(items) == 0 {
 			r.fail(n.Pos, "leave tasks out for a single task", "tasks: the list is empty")
 		}
 		for _, item := range items {

@@ -93,8 +93,8 @@ func (e *Error) Error() string {
 func Parse(file string, data []byte) (*Node, error) {
 	switch {
 	case len(data) > MaxBytes:
-		return nil, &Error{File: file, Message: fmt.Sprintf("the file has %d bytes, at most %d", len(data), MaxBytes),
-			Hint: "a workload file describes work; ship data as an input"}
+		return nil, &Error{File: file, Message: fmt.Sprintf("the file is longer than %d bytes", MaxBytes),
+			Hint: "a workload file describes work: have `map` make a task for each input, and ship data as inputs"}
 	case !utf8.Valid(data):
 		return nil, &Error{File: file, Message: "the file is not UTF-8 text", Hint: "is it the right file?"}
 	}
