@@ -125,7 +125,7 @@ func (s *Store) open() error {
 	if s.node, err = s.openNode(); err != nil {
 		return fmt.Errorf("node database: %w", err)
 	}
-	s.tidy = []*tidier{newTidier(s.raft, s.log), newTidier(s.node, s.log)}
+	s.tidy = []*tidier{newTidier(s.raft, s.room, s.log), newTidier(s.node, s.room, s.log)}
 	s.commit, err = newCommitter(s)
 	return err
 }

@@ -14,6 +14,7 @@ import (
 // most of what woke it up.
 type tidier struct {
 	db      *badger.DB
+	room    func(need int64) error
 	log     *slog.Logger
 	written atomic.Int64 // bytes since it was last told to look
 	wake    chan struct{}
@@ -31,11 +32,14 @@ const (
 	// falls behind only when it fails, and what stops writes then is the lack
 	// of room, with an error.
 	stallAt = 100
+	// maxCompaction bounds the free bytes that a compaction waits for: what is
+	// deleted, which is most of a log, is not written again.
+	maxCompaction = 48 << 20
 )
 
 // newTidier watches over db, which has no compactors of its own.
-func newTidier(db *badger.DB, log *slog.Logger) *tidier {
-	t := &tidier{db: db, log: log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+func newTidier(db *badger.DB, room func(need int64) error, log *slog.Logger) *tidier {
+	t := &tidier{db: db, room: room, log: log, wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	t.wake <- struct{}{} // an earlier process may have left tables
 	t.ended.Go(t.run)
 	return t
@@ -60,11 +64,24 @@ func (t *tidier) run() {
 		if t.db.Levels()[0].NumTables < tidyFrom {
 			continue
 		}
-		if err := t.db.Flatten(1); err != nil {
+		if err := t.compact(); err != nil {
 			t.log.Warn("compaction of the data folder; it is tried again in a while", "error", err)
 			time.AfterFunc(tidyRetry, t.look)
 		}
 	}
+}
+
+// compact makes no table that the disk has no room for: Badger writes tables
+// through memory maps, and a full disk would end the process.
+func (t *tidier) compact() error {
+	need := int64(memTable)
+	for _, level := range t.db.Levels() {
+		need += level.Size
+	}
+	if err := t.room(min(need, maxCompaction)); err != nil {
+		return err
+	}
+	return t.db.Flatten(1)
 }
 
 // look has the goroutine look at the tables.
