@@ -39,6 +39,7 @@ func rules(memo *workload.Memo) ledger.Rules {
 			_, _, err := leader.Countersigned(memo, cell, leader.ClearingOf(a), a.Countersigned)
 			return err
 		},
+		OpenQuota: openQuota,
 		OpenDraw: func(owner workload.PeerID, d *workload.Draw, sig []byte) error {
 			return wire.OpenDraw(memo, owner, d, sig)
 		},

@@ -104,6 +104,7 @@ func realRequests(n *Node) map[string][]any {
 		wire.ProtoClose: {wire.CloseMsg{Ref: ref, Segment: segment, Sig: workload.Sign(workload.DomainResult, wire.MustMarshal(wire.Statement{
 			Ref: ref, Segment: blob.RefOf(segment), Results: receipt.RootOf(receipt.ResultsOf(&results))}), n.id.key)}},
 		wire.ProtoDraw:        {wire.DrawMsg{Draw: workload.Draw{Workload: id}}},
+		wire.ProtoQuota:       {wire.QuotaMsg{Order: workload.Sign(workload.DomainQuota, wire.MustMarshal(wire.QuotaOrder{Cell: cell, Limit: 5}), n.id.key)}},
 		wire.ProtoCommitted:   {wire.DrawMsg{Draw: workload.Draw{Workload: id}}},
 		wire.ProtoCountersign: {wire.CountersignMsg{Cell: cell, Spec: signed, Voters: []workload.PeerID{n.self}, Clearing: clearing}},
 

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus"
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/consensus/store"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
@@ -287,6 +289,8 @@ func apiError(err error) error {
 		return &api.Error{Kind: api.Busy, Message: err.Error(), Hint: "raise --blob-limit (`perrin config show` prints it), or wait until workloads that hold the room have ended"}
 	case errors.As(err, &e) && errors.Is(err, wire.Unavailable), errors.Is(err, context.DeadlineExceeded):
 		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("the cell has no leader that answers: %v", err), Hint: "`perrin status` says which voters are there"}
+	case errors.As(err, &e) && strings.HasPrefix(e.Detail, string(ledger.OverQuota)):
+		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: "`perrin quota` shows it; an operator raises it with `perrin quota set`. A token's limits are in `perrin token inspect FILE`"}
 	case errors.As(err, &e):
 		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: hintOf(e.Kind)}
 	case errors.Is(err, wire.Unavailable):

@@ -234,8 +234,8 @@ func (n *Node) leadTerm(ctx context.Context, c *cell) error {
 	}
 	l := leader.New(ctx, leader.Config{
 		Self: n.self, Key: n.id.key, Memo: n.memo, Revoked: n.id.trust.Revoked, Mesh: n.host.Mesh(), Cell: c, Caller: caller{n}, Siblings: n, Store: n, Shown: n.host.Shown,
-		Prover: &prover{n: n},
-		Desk:   scheduler.DefaultConfig(), Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "leader"),
+		Prover: &prover{n: n}, Operates: n.operates, IsOperator: n.isOperator,
+		Desk: scheduler.DefaultConfig(), Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "leader"),
 	})
 	n.setLeader(l)
 	defer n.setLeader(nil)

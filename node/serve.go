@@ -64,6 +64,7 @@ func (n *Node) serve(h mesh.Server) {
 	led(n, h, wire.ProtoStop, wire.MaxSmall, acked(func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.StopMsg) error {
 		return l.HandleStop(ctx, from, m)
 	}))
+	led(n, h, wire.ProtoQuota, wire.MaxSmall, acked((*leader.Leader).HandleQuota))
 	led(n, h, wire.ProtoQuery, wire.MaxSmall, func(l *leader.Leader, ctx context.Context, from workload.PeerID, m *wire.QueryMsg) (*wire.QueryAnswer, error) {
 		return l.HandleQuery(ctx, from, m)
 	})

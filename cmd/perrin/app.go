@@ -212,7 +212,7 @@ func (a *app) addVerbs(root *cobra.Command) {
 		a.waitCommand(), a.stopCommand(), a.whyCommand(), a.specCommand(),
 		a.receiptCommand(), a.verifyCommand())
 	add("mesh", a.statusCommand(), a.nodesCommand(), a.attestCommand(), a.auditCommand(), a.inviteCommand(), a.drainCommand(),
-		a.trustCommand(), a.operatorCommand(), a.denyCommand(), a.tokenCommand())
+		a.trustCommand(), a.operatorCommand(), a.denyCommand(), a.tokenCommand(), a.quotaCommand())
 	add("work", a.simCommand())
 	add("daemon", a.initCommand(), a.joinCommand(), a.upCommand(), a.rotateKeyCommand(), a.devCommand(), a.configCommand(), a.serviceCommand(),
 		a.versionCommand(), a.completionCommand())
@@ -233,6 +233,14 @@ func flagError(cmd *cobra.Command, err error) error {
 	var wrong *pflag.InvalidValueError
 	if errors.As(err, &wrong) && (strings.Contains(wrong.GetFlag().Value.Type(), "int") || wrong.GetFlag().Value.Type() == "count") {
 		err = fmt.Errorf("--%s: want a whole number, got %.80q", wrong.GetFlag().Name, wrong.GetValue())
+	}
+	var none *pflag.NotExistError
+	if errors.As(err, &none) && none.GetSpecifiedShortnames() != "" && none.GetSpecifiedShortnames()[0] >= '0' && none.GetSpecifiedShortnames()[0] <= '9' {
+		// A flag whose value may be left out, such as --spare, does not take the next word.
+		err = fmt.Errorf("-%.20s: want a number that is not below 0", none.GetSpecifiedShortnames())
+		if f := cmd.Flags().Lookup("spare"); f != nil && f.Changed {
+			err = fmt.Errorf("--spare: want 1 to %d, got -%.20s", workload.MaxCPUs, none.GetSpecifiedShortnames())
+		}
 	}
 	return &failure{err: err, code: exitUsage, hint: "see `" + cmd.CommandPath() + " --help`"}
 }

@@ -134,8 +134,8 @@ func (s *shape) fillClass(r *workload.Resources) error {
 			continue
 		case first != "":
 			return usagef("a task has whole cores, single threads or idle time", "--%s and --%s exclude each other", first, kind.flag)
-		case kind.cpus == 0:
-			return usagef("leave the flag out for one core", "--%s: want 1 to %d, got 0", kind.flag, workload.MaxCPUs)
+		case kind.cpus < 1 || kind.cpus > workload.MaxCPUs:
+			return usagef("leave the flag out for one core", "--%s: want 1 to %d, got %d", kind.flag, workload.MaxCPUs, kind.cpus)
 		}
 		first, r.Class, r.CPUs = kind.flag, kind.class, kind.cpus
 	}

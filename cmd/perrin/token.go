@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,6 +70,9 @@ func (f *tokenFlags) order() (o api.TokenOrder, err error) {
 		return o, err
 	}
 	o.Limits.MaxPrice = f.maxPrice
+	if o.Limits != (workload.TokenLimits{}) && len(o.May) > 0 && !slices.Contains(o.May, rights.Submit) {
+		return o, usagef("--may submit, or leave the limits out", "--may %s with --quota or --max-price: they bound what is submitted, which this token would not allow", f.may)
+	}
 	if f.lasts != "" {
 		d, err := specfile.ParseDuration(f.lasts)
 		if err != nil || d < time.Second || d > rights.MaxLifetime {

@@ -14,6 +14,8 @@ type Account struct {
 	Earned int64           `cbor:"3,keyasint" json:"earned"`
 	Limit  int64           `cbor:"4,keyasint" json:"limit"` // of Spent; negative is none
 	Forgot int64           `cbor:"5,keyasint" json:"-"`     // specs signed up to then are refused; -1 is none
+
+	Ordered int64 `cbor:"6,keyasint,omitempty" json:"-"` // when the operator gave the order for Limit, ms of its clock
 }
 
 // account returns the account of peer, a new one at need.
@@ -30,9 +32,21 @@ func (s *State) quota(c *Quota) *Reject {
 	if s.accounts[c.Account] == nil && len(s.accounts) >= MaxAccounts {
 		return rejectf(Full, "%d accounts", len(s.accounts))
 	}
-	s.account(c.Account).Limit = max(c.Limit, noLimit)
+	if s.rules.OpenQuota != nil {
+		if err := s.rules.OpenQuota(s.mesh, s.cell, c); err != nil {
+			return rejectf(BadSignature, "%v", err)
+		}
+	}
+	if a := s.accounts[c.Account]; a != nil && c.At < a.Ordered {
+		return rejectf(OldOrder, "an order of %d ms later stands", a.Ordered-c.At)
+	}
+	a := s.account(c.Account)
+	a.Limit, a.Ordered = max(c.Limit, noLimit), c.At
 	return nil
 }
+
+// Due returns what an account pays if all agree that is not judged yet.
+func (s *State) Due(peer workload.PeerID) int64 { return s.dues[peer] }
 
 // charge moves the price of a Close from the owner to the node, and returns the
 // time paid for in ms and the price.

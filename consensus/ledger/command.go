@@ -197,6 +197,12 @@ type Stop struct {
 type Quota struct {
 	Account workload.PeerID `cbor:"1,keyasint"`
 	Limit   int64           `cbor:"2,keyasint"`
+
+	// Order is the operator's, of a wire.QuotaOrder given at At, in ms of its clock, and
+	// Operator its certificate: see Rules.OpenQuota.
+	At       int64           `cbor:"3,keyasint,omitempty"`
+	Order    workload.Signed `cbor:"4,keyasint,omitzero"`
+	Operator workload.Signed `cbor:"5,keyasint,omitzero"`
 }
 
 // Compact shrinks the oldest ended workloads to tombs: while more than Keep

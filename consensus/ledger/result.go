@@ -32,6 +32,7 @@ const (
 	BadSpec          Code = "bad-spec"          // the spec does not decode or validate
 	BadToken         Code = "bad-token"         // the token does not verify, has ended, or is not for the node
 	OverQuota        Code = "over-quota"        // the owner has spent what it may, or the token allows less
+	OldOrder         Code = "old-order"         // a later order about the account was applied
 	Full             Code = "full"              // the ledger holds as many as it may
 	AfterFailed      Code = "after-failed"      // a workload to wait for has ended without success
 	WaitingFor       Code = "waiting-for"       // the workload waits for others

@@ -40,6 +40,9 @@ type Rules struct {
 	// Countersigned returns an error unless a majority of voters have signed an award
 	// of the cell. Without it an award of a workload that asks for it is taken as it is.
 	Countersigned func(cell workload.CellID, a *Award) error
+	// OpenQuota verifies that an operator of the mesh gave an order about an account of
+	// the cell. Without it the leader's word has to do.
+	OpenQuota func(mesh workload.MeshID, cell workload.CellID, c *Quota) error
 	// OpenDraw verifies what an owner's node signed of a draw. Without it every task
 	// is checked.
 	OpenDraw func(owner workload.PeerID, d *workload.Draw, sig []byte) error

@@ -150,8 +150,11 @@ func (s *State) use(link *workload.TokenLink) *tokenUse {
 // not, and says which of them has
 // no credits left, "" when all have.
 func (s *State) spend(l *load, cost int64) (over string) {
+	if a := s.accounts[l.payer()]; a != nil && s.spentUp(a) {
+		over = fmt.Sprintf("the quota of %d micro-credits of who pays is spent", a.Limit)
+	}
 	if l.Token == nil {
-		return ""
+		return over
 	}
 	for i := range l.Token.Links {
 		link := &l.Token.Links[i]

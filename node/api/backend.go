@@ -68,6 +68,7 @@ type Backend interface {
 
 	TrustBackend
 	TokenBackend
+	AccountBackend
 	Invite(ctx context.Context, uses int, ttl time.Duration) (*Invitation, error)
 	// Drain stops taking work, hands leadership over and waits for what runs.
 	Drain(ctx context.Context) error

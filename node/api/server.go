@@ -83,6 +83,7 @@ func (s *Server) routes() {
 	s.answer("POST /v1/drain", s.drain)
 	s.trustRoutes()
 	s.tokenRoutes()
+	s.accountRoutes()
 	s.handle("GET /metrics", s.metrics)
 	s.answer("/", func(r *http.Request) (any, error) {
 		return nil, Errorf(NotFound, "this daemon's API has no %s %.100q", r.Method, r.URL.Path)

@@ -73,7 +73,9 @@ type Config struct {
 	// Shown returns the encoded certificates that a node showed last, nil when none
 	// are known. Without it the ledger gets none.
 	Shown func(workload.PeerID) []byte
-	Log   *slog.Logger
+	// Operates reports whether a node is an operator's, and IsOperator whether a key is.
+	Operates, IsOperator func(workload.PeerID) bool
+	Log                  *slog.Logger
 }
 
 // Leader leads a cell for one term. Its Handle methods are safe for concurrent

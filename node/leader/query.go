@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -78,6 +79,8 @@ func (l *Leader) query(ctx context.Context, a asker, m *wire.QueryMsg) (any, err
 		return l.receiptSegments(a, m)
 	case QueryHolder:
 		return l.holder(m)
+	case QueryAccounts:
+		return l.accounts(a)
 	case QueryNames:
 		return l.names(), nil
 	case QueryStats:
@@ -157,14 +160,14 @@ type people struct {
 func (l *Leader) people(s *ledger.State) people { return people{s, l.cfg.Caller.Name} }
 
 // name is a node's name, or the end of its identity for one that is not known here.
-func (p people) name(peer workload.PeerID) string {
+func (p people) name(peer workload.PeerID) string { return cmp.Or(p.called(peer), peer.Short()) }
+
+// called is the name of a node that is known, or "".
+func (p people) called(peer workload.PeerID) string {
 	if m, ok := p.Member(peer); ok && m.Name != "" {
 		return m.Name
 	}
-	if name := p.outside(peer); name != "" {
-		return name
-	}
-	return peer.Short()
+	return p.outside(peer)
 }
 
 // exitCode is what the only task of an ended workload exited with.

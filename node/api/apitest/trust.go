@@ -12,6 +12,7 @@ import (
 // trust is what the Fake knows of operators and who is put out; its lock guards it.
 type trust struct {
 	operators []api.TrustOperator
+	quota     *int64
 	denied    []api.Denied
 }
 
@@ -44,6 +45,28 @@ func (f *Fake) ChangeOperator(_ context.Context, c api.OperatorChange) (*api.Tru
 		}
 	})
 	return &o, nil
+}
+
+// Accounts implements api.Backend.
+func (f *Fake) Accounts(context.Context) ([]api.Account, error) {
+	out := []api.Account{{Peer: workload.PeerID{7}, Own: true, Spent: 1500, Due: 200, Limit: -1}}
+	f.change(func() {
+		if f.trust.quota != nil {
+			out[0].Limit = *f.trust.quota
+		}
+	})
+	return append(out, api.Account{Peer: workload.PeerID{6}, Name: "cellar", Earned: 1500, Limit: -1}), nil
+}
+
+// SetQuota implements api.Backend.
+func (f *Fake) SetQuota(ctx context.Context, c api.QuotaChange) (*api.Account, error) {
+	list, err := f.Accounts(ctx)
+	if err != nil || !list[0].Called(c.Account) {
+		return nil, api.Errorf(api.NotFound, "no account begins with %.80q", c.Account)
+	}
+	f.change(func() { f.trust.quota = &c.Limit })
+	list[0].Limit = c.Limit
+	return &list[0], nil
 }
 
 // ChangeDenied implements api.Backend.
