@@ -12,6 +12,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -82,7 +83,11 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 	}
 	if said := n.id.trust.All(now); said.Charter != nil {
 		said.Revocations = nil // receipts do not ask for them
-		out.Said = wire.MustMarshal(&said)
+		file := notary.TrustFile{Root: n.id.bundle.Root, Statements: wire.MustMarshal(&said)}
+		file.Date(n.id.key, n.host.Bundle().Encode(), now)
+		if out.Said, err = file.Encode(); err != nil {
+			return nil, err
+		}
 	}
 	if issuer := n.id.issuer.Load(); issuer != nil {
 		out.Invited = issuer.OpenInvitations(now)

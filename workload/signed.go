@@ -30,6 +30,8 @@ const (
 	DomainSuccession Domain = "perrin/succession/1"
 	// DomainToken is an owner handing on what it may do.
 	DomainToken Domain = "perrin/token/1"
+	// DomainTrustFile is a node saying when it wrote down what it knew of the mesh's operators.
+	DomainTrustFile Domain = "perrin/trust-file/1"
 	// DomainRevoke is who gave a token on taking that back.
 	DomainRevoke Domain = "perrin/revoke/1"
 	// DomainCountersign is a voter saying that it has cleared an auction again.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +17,7 @@ import (
 )
 
 func (a *app) auditCommand() *cobra.Command {
-	var save, root string
+	var save, root, trust string
 	var against []string
 	var offline bool
 	cmd := &cobra.Command{
@@ -33,10 +34,15 @@ not give the chain (gap).
 counts them with what is found now: a voter that signs another past than last
 week is caught. With --offline nothing is asked; the files are checked alone.
 
+--trust takes what ` + "`perrin trust export`" + ` wrote: marks of voters that were removed or
+denied by then are in no majority, and prove no fork. They have no date, so that what
+such a voter signed before is left out too. Who signs two histories is named anyway.
+
 Returns 0 when a majority signed one history, 1 when something is wrong, 6 when
 nothing is, and too few voters answered.`,
 		Example: examples("perrin audit", "perrin audit --save today.json", "perrin audit --against monday.json --json",
-			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW…"),
+			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW…",
+			"perrin audit --offline --against monday.json --trust trust.json"),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var cell workload.CellID
@@ -48,6 +54,15 @@ nothing is, and too few voters answered.`,
 				if err := cell.UnmarshalText([]byte(args[0])); err != nil {
 					return usagef("`perrin status` names this node's cell", "%w", err)
 				}
+			}
+			past, err := readTrust(trust)
+			switch {
+			case err != nil:
+				return err
+			case past != nil && key.IsZero():
+				key = past.Root
+			case past != nil && key != past.Root:
+				return usagef("", "--trust: it is of the root %s, --root says %s", past.Root, key)
 			}
 			r := &auditReport{}
 			proofs, err := readProofs(against)
@@ -64,7 +79,7 @@ nothing is, and too few voters answered.`,
 					key = r.Gathered.Root
 				}
 			}
-			if r.Audited, err = notary.CheckProof(proofs, key); err != nil {
+			if r.Audited, err = notary.CheckProof(proofs, key, past); err != nil {
 				return usagef("give proof files of one cell", "%w", err)
 			}
 			if err := show(a, r, a.printAudit); err != nil {
@@ -77,6 +92,7 @@ nothing is, and too few voters answered.`,
 	cmd.Flags().StringArrayVar(&against, "against", nil, "a proof file of before; may be given again")
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the proof files alone")
 	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key; without it the daemon's, or with --offline whichever the proof leads to")
+	cmd.Flags().StringVar(&trust, "trust", "", "who was removed and denied, as perrin trust export wrote it; its root counts as --root")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -166,6 +182,12 @@ func (a *app) printAudit(r *auditReport) error {
 		for _, silent := range g.Silent {
 			fmt.Fprintf(&out, "  ?     voter %s did not answer\n", silent.Short())
 		}
+	}
+	if r.AsOf != nil {
+		fmt.Fprintf(&out, "  the trust file is of %s\n", r.AsOf.UTC().Format(time.RFC3339))
+	}
+	for _, d := range r.Doubted {
+		fmt.Fprintf(&out, "  ?     the marks of %s are in no majority: %s\n", d.Node.Short(), terminal.Clean(d.Why, 300))
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(&out, "  FAIL  %-12s  entry %d: %s\n", f.Kind, f.Index, terminal.Clean(f.Detail, 300))

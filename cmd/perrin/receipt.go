@@ -88,6 +88,9 @@ when none fails and one could not be checked.`,
 				opt.Stood = func(node, operator workload.PeerID, at int64) error {
 					return past.Stood(node, operator, time.UnixMilli(at))
 				}
+				if !past.Written.IsZero() {
+					opt.StoodAsOf = past.Written.UnixMilli()
+				}
 			}
 			raw, err := a.readReceipt(args[0])
 			if err != nil {

@@ -16,8 +16,8 @@ func (a *app) trustExportCommand() *cobra.Command {
 		Use: "export", Short: "Write who the operators are and who is denied, for perrin verify",
 		Long: `Write what the root and the operators of the mesh have said, as this node knows it:
 who the operators are, who is none any more and from when on, and who is denied.
-Each statement is signed, so that ` + "`perrin verify --trust FILE`" + ` judges
-certificates by it without a mesh. What was lifted or ran out long ago is not in it.`,
+Each statement is signed, and this node signs the date, so that ` + "`perrin verify --trust FILE`" + `
+and ` + "`perrin audit --trust FILE`" + ` judge certificates by it without a mesh. What was lifted or ran out long ago is not in it.`,
 		Example: examples("perrin trust export > trust.json", "perrin verify r.json --trust trust.json --voters 12D3KooW…"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -29,11 +29,7 @@ certificates by it without a mesh. What was lifted or ran out long ago is not in
 				if len(t.Said) == 0 {
 					return failf("ask again in a moment, or on an operator's node", "this node has not heard from the root who the operators are")
 				}
-				raw, err := (&notary.TrustFile{Root: t.Root, Statements: t.Said}).Encode()
-				if err != nil {
-					return err
-				}
-				_, err = a.stdout.Write(raw)
+				_, err = a.stdout.Write(t.Said)
 				return err
 			})
 		},

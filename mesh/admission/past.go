@@ -12,8 +12,11 @@ import (
 // who judges what was signed at an earlier time. It never changes.
 type Past struct {
 	Root    workload.PeerID
-	Charter uint64 // its number; 0 is none
-	At      time.Time
+	Charter uint64    // its number; 0 is none
+	At      time.Time // of the charter
+	// Written is when node By wrote it down, as that node has signed; zero is not known.
+	Written time.Time
+	By      workload.PeerID
 	charter Charter
 	denials []*held
 }

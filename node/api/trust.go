@@ -19,7 +19,7 @@ type Trust struct {
 	Node      Certificate     `json:"certificate"`
 	Denied    []Denied        `json:"denied"`
 	Invited   int             `json:"invitations_open"` // that this node made
-	// Said is what the root and the operators have signed, encoded: admission.Statements.
+	// Said is what the root and the operators have signed, as perrin trust export writes it.
 	Said []byte `json:"said,omitempty"`
 }
 

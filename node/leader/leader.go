@@ -56,11 +56,11 @@ type Prover interface {
 
 // Config is what a leader is made of.
 type Config struct {
-	Self     workload.PeerID
-	Key      ed25519.PrivateKey
-	Memo     *workload.Memo // of signatures; nil is none
+	Self workload.PeerID
+	Key  ed25519.PrivateKey
+	Memo *workload.Memo // of signatures; nil is none
 	// Revoked returns why a token with some links counts no more; nil knows of none.
-	Revoked func(links []workload.TokenLink) error
+	Revoked  func(links []workload.TokenLink) error
 	Mesh     workload.MeshID
 	Cell     Cell
 	Caller   Caller

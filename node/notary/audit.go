@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
@@ -92,6 +93,38 @@ type Audited struct {
 	Voters      int             `json:"voters"`
 	Checkpoints []Checkpoint    `json:"checkpoints"` // by index
 	Findings    []Finding       `json:"findings"`
+	// Doubted are those whose marks are in no checkpoint, since they are removed or denied
+	// by the trust file: marks have no date.
+	Doubted []Doubt `json:"doubted,omitempty"`
+	// AsOf is when the trust file was written, if there is one and it says so.
+	AsOf *time.Time `json:"trust_as_of,omitempty"`
+
+	past *admission.Past
+}
+
+// Doubt is a node that does not stand, and why.
+type Doubt struct {
+	Node workload.PeerID `json:"node"`
+	Why  string          `json:"why"`
+}
+
+func (a *Audited) doubts(node workload.PeerID) bool {
+	return slices.ContainsFunc(a.Doubted, func(d Doubt) bool { return d.Node == node })
+}
+
+// judgeNode holds a voter against the trust file, at its date. What it signed twice is
+// held against it all the same.
+func (a *Audited) judgeNode(c *admission.Chain) {
+	if a.past == nil || a.doubts(c.Node) {
+		return
+	}
+	at := a.past.Written
+	if at.IsZero() {
+		at = a.past.At
+	}
+	if err := a.past.Stood(c.Node, c.Operator, at); err != nil {
+		a.Doubted = append(a.Doubted, Doubt{c.Node, err.Error()})
+	}
 }
 
 // Countersigned is the newest checkpoint that a majority of the voters signed; false
@@ -129,8 +162,14 @@ type signedMark struct {
 // CheckProof checks one or more proofs of one cell together: what a voter signed last
 // week counts against what it signs today. root may be zero: then the proofs' own has
 // to be one. The error says that they do not belong together.
-func CheckProof(proofs []*Proof, root workload.PeerID) (*Audited, error) {
-	a := &Audited{Findings: []Finding{}, Root: root}
+//
+// With what a trust file says, voters that were removed or denied by its date make no
+// checkpoint and no fork; past may be nil.
+func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past) (*Audited, error) {
+	a := &Audited{Findings: []Finding{}, Root: root, past: past}
+	if past != nil && !past.Written.IsZero() {
+		a.AsOf = &past.Written
+	}
 	voters := map[workload.PeerID]bool{}
 	var marks []signedMark
 	entries := 0
@@ -174,6 +213,7 @@ func (a *Audited) open(p *Proof) (out []signedMark) {
 			a.add(BadProof, 0, nil, "certificate %d: its root is %s, not %s", i, c.Root, a.Root)
 		default:
 			a.Root, known[c.Node] = c.Root, true
+			a.judgeNode(&c)
 		}
 	}
 	for i, s := range p.Marks {
@@ -220,11 +260,17 @@ func (a *Audited) compareAt(marks []signedMark) {
 			continue
 		}
 		said[m.by] = m.Head
+		if a.doubts(m.by) {
+			continue
+		}
 		i := slices.IndexFunc(heads, func(c Checkpoint) bool { return c.Head == m.Head })
 		if i < 0 {
 			heads, i = append(heads, Checkpoint{Index: m.Index, Head: m.Head}), len(heads)
 		}
 		heads[i].Signed = append(heads[i].Signed, m.by)
+	}
+	if len(heads) == 0 {
+		return
 	}
 	for _, c := range heads[1:] {
 		a.add(Fork, c.Index, slices.Concat(heads[0].Signed, c.Signed), "%d voters signed %s, %d signed %s",

@@ -78,7 +78,7 @@ func audited(t *testing.T, root workload.PeerID, proofs ...*Proof) *Audited {
 		}
 		read = append(read, again)
 	}
-	a, err := CheckProof(read, root)
+	a, err := CheckProof(read, root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestProofsProveThemselves(t *testing.T) {
 			t.Errorf("%s: %+v", name, a.Findings)
 		}
 	}
-	if _, err := CheckProof([]*Proof{bad(), {Type: ProofType}}, root); !errors.Is(err, ErrProof) {
+	if _, err := CheckProof([]*Proof{bad(), {Type: ProofType}}, root, nil); !errors.Is(err, ErrProof) {
 		t.Errorf("proofs of two cells: %v", err)
 	}
 	if _, err := ReadProof([]byte(`{"type":"receipt"}`)); !errors.Is(err, ErrProof) {
@@ -185,7 +185,7 @@ func FuzzReadProof(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := CheckProof([]*Proof{p}, workload.PeerID{}); err != nil && !errors.Is(err, ErrProof) {
+		if _, err := CheckProof([]*Proof{p}, workload.PeerID{}, nil); err != nil && !errors.Is(err, ErrProof) {
 			t.Error(err)
 		}
 	})

@@ -26,17 +26,17 @@ func TestCountersignedLink(t *testing.T) {
 		"voters are unknown": {[]int{0, 1}, func(_ *made, _ *receipt.Award, o *receipt.Options) { o.Voters = nil }, receipt.Unchecked, "give --voters"},
 		"its own word for all voters": {nil, func(m *made, _ *receipt.Award, _ *receipt.Options) {
 			m.countersign(m.rec.Voters[:1], 0)
-		}, receipt.Unchecked, "award 0: the voters changed, or the signers left some out: the record also names node2, node3"},
+		}, receipt.Unchecked, "award 0: the voters changed, or the signers left some out: the statement also names node2, node3"},
 		"voters came since": {nil, func(m *made, _ *receipt.Award, _ *receipt.Options) {
 			m.countersign(m.rec.Voters[:2], 0, 1)
-		}, receipt.Unchecked, "the record also names node3"},
+		}, receipt.Unchecked, "the statement also names node3"},
 		"a voter left since": {[]int{0, 1, 2}, func(m *made, _ *receipt.Award, _ *receipt.Options) {
 			m.rec.Voters = m.rec.Voters[:2]
-		}, receipt.Unchecked, "the record does not name node3"},
+		}, receipt.Unchecked, "the statement does not name node3"},
 		"a voter was replaced": {nil, func(m *made, _ *receipt.Award, _ *receipt.Options) {
 			m.countersign(m.rec.Voters[:2], 0, 1)
 			m.rec.Voters = m.rec.Voters[1:]
-		}, receipt.Unchecked, "they name node1, and the record names node3 instead"},
+		}, receipt.Unchecked, "they name node1, and the statement names node3 instead"},
 		"one's own word in both": {nil, func(m *made, _ *receipt.Award, _ *receipt.Options) {
 			m.rec.Voters = m.rec.Voters[:1]
 			m.countersign(m.rec.Voters, 0)
@@ -111,7 +111,7 @@ func TestRecordOfFewerVoters(t *testing.T) {
 		opt.Voters, m.rec.Voters = opt.Voters[:tt.given], m.rec.Voters[:tt.named]
 		f := m.file()
 		f.Signatures = f.Signatures[:tt.signed]
-		if l := link(t, verified(t, f.Encode(), opt), "cell's record"); l.Status != tt.status || !strings.Contains(l.Detail, tt.detail) {
+		if l := link(t, verified(t, f.Encode(), opt), "cell's statement"); l.Status != tt.status || !strings.Contains(l.Detail, tt.detail) {
 			t.Errorf("%s: %+v", name, l)
 		}
 	}

@@ -82,7 +82,7 @@ func TestChangesByOneWhoCannotSign(t *testing.T) {
 		link   string
 	}{
 		"no signature":                     {func(f *receipt.Receipt) { f.Signatures = nil }, "envelope"},
-		"no majority":                      {func(f *receipt.Receipt) { f.Signatures = f.Signatures[:1] }, "cell's record"},
+		"no majority":                      {func(f *receipt.Receipt) { f.Signatures = f.Signatures[:1] }, "cell's statement"},
 		"one voter twice":                  {func(f *receipt.Receipt) { f.Signatures[1] = f.Signatures[0] }, "envelope"},
 		"another receipt's signature":      {func(f *receipt.Receipt) { f.Signatures[0] = other.file().Signatures[0] }, "envelope"},
 		"a certificate of another mesh":    {func(f *receipt.Receipt) { f.Certificates[0] = other.certs[0] }, "certificates"},
@@ -237,7 +237,7 @@ func TestWhatIsNotThereIsUnchecked(t *testing.T) {
 	}{
 		"a certificate":      {func(f *receipt.Receipt, _ *receipt.Options) { f.Certificates = f.Certificates[1:] }, receipt.Unchecked, []string{"certificates"}},
 		"results":            {func(f *receipt.Receipt, _ *receipt.Options) { f.Segments[0].Results = nil }, receipt.Fails, []string{"isolation", "usage", "price"}},
-		"who the voters are": {func(_ *receipt.Receipt, o *receipt.Options) { o.Voters = nil }, receipt.Unchecked, []string{"cell's record"}},
+		"who the voters are": {func(_ *receipt.Receipt, o *receipt.Options) { o.Voters = nil }, receipt.Unchecked, []string{"cell's statement"}},
 		"a voter":            {func(_ *receipt.Receipt, o *receipt.Options) { o.Voters = o.Voters[1:] }, receipt.Fails, nil},
 	} {
 		f, opt := m.file(), m.options()

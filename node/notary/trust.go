@@ -1,11 +1,14 @@
 package notary
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -24,6 +27,57 @@ type TrustFile struct {
 	Type       string          `json:"type"`
 	Root       workload.PeerID `json:"root"`
 	Statements []byte          `json:"statements"`
+	// Written says which node wrote it and when; files of before have none.
+	Written *Written `json:"written,omitempty"`
+}
+
+// Written is a node's word on when it knew what a trust file says.
+type Written struct {
+	By          workload.PeerID `json:"by"`
+	At          time.Time       `json:"at"` // to the ms
+	Signature   []byte          `json:"signature"`
+	Certificate []byte          `json:"certificate"` // its chain, encoded
+}
+
+// written is what the node signs.
+type written struct {
+	Root       workload.PeerID `cbor:"1,keyasint"`
+	Statements workload.Digest `cbor:"2,keyasint"`
+	At         int64           `cbor:"3,keyasint"` // ms
+}
+
+func (f *TrustFile) written(at time.Time) []byte {
+	return wire.MustMarshal(written{f.Root, workload.DigestOf(f.Statements), at.UnixMilli()})
+}
+
+// Date has a node with a certificate sign when the file was written.
+func (f *TrustFile) Date(key ed25519.PrivateKey, certificate []byte, now time.Time) {
+	now = now.UTC().Truncate(time.Millisecond)
+	s := workload.Sign(workload.DomainTrustFile, f.written(now), key)
+	f.Written = &Written{By: s.By, At: now, Signature: s.Sig, Certificate: certificate}
+}
+
+// dated verifies the file's date, if it has one.
+func (f *TrustFile) dated(past *admission.Past) error {
+	w := f.Written
+	if w == nil {
+		return nil
+	}
+	chain, err := admission.OpenChain(w.Certificate)
+	if err != nil {
+		return fmt.Errorf("its date: %w", err)
+	}
+	switch {
+	case chain.Root != f.Root || chain.Node != w.By:
+		return fmt.Errorf("its date: %s is not the node that the certificate names: %w", w.By.Short(), admission.ErrNotAdmitted)
+	case w.At.Before(chain.From.Add(-admission.ClockSkew)) || w.At.After(chain.To.Add(admission.OfflineGrace+admission.ClockSkew)):
+		return fmt.Errorf("its date: %s had no certificate at %s: %w", w.By.Short(), w.At.UTC().Format(time.RFC3339), admission.ErrExpired)
+	}
+	if err := (workload.Signed{By: w.By, Payload: f.written(w.At), Sig: w.Signature}).Verify(workload.DomainTrustFile); err != nil {
+		return fmt.Errorf("its date: %w", err)
+	}
+	past.Written, past.By = w.At, w.By
+	return nil
 }
 
 // ReadTrust decodes a trust file and verifies all that it says.
@@ -39,6 +93,9 @@ func ReadTrust(raw []byte) (*admission.Past, error) {
 		return nil, fmt.Errorf("%w: type %.80q, want %q", ErrTrust, f.Type, TrustType)
 	}
 	past, err := admission.OpenPast(f.Root, f.Statements)
+	if err == nil {
+		err = f.dated(past)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTrust, err)
 	}

@@ -2,6 +2,7 @@ package notary
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +124,83 @@ func FuzzReadTrust(f *testing.F) {
 			t.Error("a charter of no root")
 		}
 	})
+}
+
+// TestTrustFileHasADate: a node of the mesh says when it was written, and nobody else.
+func TestTrustFileHasADate(t *testing.T) {
+	now := time.Now()
+	m, other := make3(t, 2, 1, now), make3(t, 1, 1, now)
+	cert := func(m *made) []byte { return m.mesh.Bundle(t, m.nodes[0], "node1", now).Encode() }
+	for name, tt := range map[string]struct {
+		date func(f *TrustFile)
+		bad  bool
+	}{
+		"none":                   {func(*TrustFile) {}, false},
+		"a member's":             {func(f *TrustFile) { f.Date(m.nodes[0], cert(m), now) }, false},
+		"another mesh's":         {func(f *TrustFile) { f.Date(other.nodes[0], cert(other), now) }, true},
+		"with another's chain":   {func(f *TrustFile) { f.Date(m.nodes[1], cert(m), now) }, true},
+		"moved":                  {func(f *TrustFile) { f.Date(m.nodes[0], cert(m), now); f.Written.At = now.Add(time.Hour) }, true},
+		"without a certificate":  {func(f *TrustFile) { f.Date(m.nodes[0], nil, now) }, true},
+		"long before it had one": {func(f *TrustFile) { f.Date(m.nodes[0], cert(m), now.Add(-100*24*time.Hour)) }, true},
+	} {
+		f := m.said(t, admission.Charter{})
+		tt.date(f)
+		raw, err := f.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		past, err := ReadTrust(raw)
+		if (err != nil) != tt.bad {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil && past.Written.IsZero() != (f.Written == nil) {
+			t.Errorf("%s: written at %s", name, past.Written)
+		}
+	}
+}
+
+// TestAuditLeavesOutWhoIsDenied: marks of a voter that is out are in no majority and make
+// no fork; two histories that it signed are named all the same.
+func TestAuditLeavesOutWhoIsDenied(t *testing.T) {
+	now := time.Now()
+	m := make3(t, 2, 1, now)
+	f := m.said(t, admission.Charter{}, admission.Denial{Peer: m.id(2), At: now.Add(-time.Hour).UnixMilli()})
+	past, err := admission.OpenPast(f.Root, f.Statements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	past.Written = now
+	mark := func(node int, head byte) workload.Signed {
+		return workload.Sign(workload.DomainMark, wire.MustMarshal(wire.Mark{Index: 7, Head: workload.Digest{head}}), m.nodes[node])
+	}
+	for name, tt := range map[string]struct {
+		marks  []workload.Signed
+		past   *admission.Past
+		kinds  []FindingKind
+		signed int
+	}{
+		"without a trust file":      {[]workload.Signed{mark(0, 1), mark(2, 2)}, nil, []FindingKind{Fork}, 1},
+		"its fork":                  {[]workload.Signed{mark(0, 1), mark(2, 2)}, past, nil, 1},
+		"its mark":                  {[]workload.Signed{mark(0, 1), mark(2, 1)}, past, nil, 1},
+		"alone":                     {[]workload.Signed{mark(2, 1)}, past, nil, 0},
+		"its two histories":         {[]workload.Signed{mark(0, 1), mark(2, 2), mark(2, 3)}, past, []FindingKind{Equivocation}, 1},
+		"two that are not put out":  {[]workload.Signed{mark(0, 1), mark(1, 1)}, past, nil, 2},
+		"a fork of two that are in": {[]workload.Signed{mark(0, 1), mark(1, 2)}, past, []FindingKind{Fork}, 1},
+	} {
+		p := &Proof{Type: ProofType, Voters: []workload.PeerID{m.id(0), m.id(1), m.id(2)}, Marks: tt.marks}
+		for i := range 3 {
+			p.Certificates = append(p.Certificates, m.mesh.Bundle(t, m.nodes[i], "node", now).Encode())
+		}
+		a, err := CheckProof([]*Proof{p}, workload.PeerID{}, tt.past)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed := 0
+		for _, c := range a.Checkpoints {
+			signed += len(c.Signed)
+		}
+		if !slices.Equal(a.kinds(), tt.kinds) || signed != tt.signed || (len(a.Doubted) == 1) != (tt.past != nil) {
+			t.Errorf("%s: %+v, %d signed, %v", name, a.Findings, signed, a.Doubted)
+		}
+	}
 }

@@ -53,11 +53,11 @@ type Supervisor interface {
 
 // Config is what a worker is made of. All fields are needed but Memo, Revoked and Clock.
 type Config struct {
-	Self       workload.PeerID
-	Key        ed25519.PrivateKey
-	Memo       *workload.Memo         // of signatures; nil is none
+	Self workload.PeerID
+	Key  ed25519.PrivateKey
+	Memo *workload.Memo // of signatures; nil is none
 	// Revoked returns why a token with some links counts no more; nil knows of none.
-	Revoked func(links []workload.TokenLink) error
+	Revoked    func(links []workload.TokenLink) error
 	Cell       func() workload.CellID // the home cell
 	Machine    workload.Machine
 	Dir        string // private folder for slots; emptied at start

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -63,6 +64,8 @@ type Options struct {
 	// Stood returns why a node's certificate by an operator counted for nothing at a
 	// time in ms: who was removed or denied by then. Nil is that nobody says.
 	Stood func(node, operator workload.PeerID, at int64) error
+	// StoodAsOf is when what Stood knows was written down, in ms; 0 is not known.
+	StoodAsOf int64
 }
 
 // check is one run of Verify.
@@ -106,7 +109,7 @@ func Verify(rules *Rules, raw []byte, opt Options) (*Report, error) {
 		{"clearing replayed", c.clearing}, {"award", c.award},
 		{"countersigned", c.countersigned}, {"fence", c.fence}, {"evidence", c.evidence},
 		{"isolation", c.isolation}, {"usage", c.usage}, {"outputs", c.outputs}, {"price", c.price},
-		{"result", c.result}, {"cell's record", c.cell},
+		{"result", c.result}, {"cell's statement", c.cell},
 	}
 	if c.spec.VerifyBy != nil {
 		links = slices.Insert(links, len(links)-1, link{"checked", c.checked})
@@ -219,9 +222,22 @@ func (c *check) certificates() (string, error) {
 	}
 	detail := fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root)
 	if c.opt.Stood != nil {
-		detail += "; as far as the trust file knows, none was removed or denied by then"
+		detail += c.asOf()
 	}
 	return detail, nil
+}
+
+// asOf says since when the trust file may not know of a removal.
+func (c *check) asOf() string {
+	at := c.opt.StoodAsOf
+	switch {
+	case at == 0:
+		return "; as far as the trust file knows, which has no date, none was removed or denied by then"
+	case at < c.rec.Ended:
+		return fmt.Sprintf("; by the trust file of %s none was removed or denied by then; it is older than the end of the workload, and does not know what came after it",
+			time.UnixMilli(at).UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("; by the trust file of %s none was removed or denied by then", time.UnixMilli(at).UTC().Format(time.RFC3339))
 }
 
 // allCertified returns the first fault, else the first lack.
@@ -341,9 +357,9 @@ func (c *check) ownersSpec() (string, error) {
 	case c.rules.Name(r.Workload.Cell, r.Spec) != r.Workload:
 		return "", fmt.Errorf("the workload of this spec is another one than %s", r.Workload)
 	case spec.Tasks.Count != r.Tasks.Total:
-		return "", fmt.Errorf("it has %d tasks, the record %d", spec.Tasks.Count, r.Tasks.Total)
+		return "", fmt.Errorf("it has %d tasks, the statement %d", spec.Tasks.Count, r.Tasks.Total)
 	case string(mustJSON(spec.Program)) != string(mustJSON(r.Program)):
-		return "", fmt.Errorf("its program is another one than the record's")
+		return "", fmt.Errorf("its program is another one than the statement's")
 	case !c.opt.Owner.IsZero() && r.Spec.By != c.opt.Owner:
 		return "", fmt.Errorf("signed by %s, not by %s", r.Spec.By, c.opt.Owner)
 	}

@@ -135,7 +135,7 @@ func (c *check) awarded(slot workload.SlotID) (*Award, workload.AwardSlot, bool)
 // those that the user gave too.
 func (c *check) cell() (string, error) {
 	if len(c.rec.Voters) == 0 {
-		return "", fmt.Errorf("the record names no voters")
+		return "", fmt.Errorf("the statement names no voters")
 	}
 	var agree []workload.PeerID
 	for _, s := range c.file.Signatures {
@@ -147,7 +147,7 @@ func (c *check) cell() (string, error) {
 		return "", fmt.Errorf("%d of the cell's %d voters signed it, which is no majority", len(agree), len(c.rec.Voters))
 	}
 	if len(c.opt.Voters) == 0 {
-		return "", lacking("%d of %s made the same record: %s; that these were the cell's voters is the file's own word: give --voters",
+		return "", lacking("%d of %s made the same statement: %s; that these were the cell's voters is the file's own word: give --voters",
 			len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree))
 	}
 	if err := c.amongGiven(c.rec.Voters); err != nil {
@@ -156,5 +156,5 @@ func (c *check) cell() (string, error) {
 	if err := c.majorityGiven(agree, "signed it"); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d of the cell's %s made the same record from their own ledgers: %s", len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
+	return fmt.Sprintf("%d of the cell's %s made the same statement from their own ledgers: %s", len(agree), workload.Counted(len(c.rec.Voters), "voter"), c.names(agree)), nil
 }

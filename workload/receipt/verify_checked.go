@@ -64,7 +64,7 @@ func (c *check) checked() (string, error) {
 		}
 	}
 	if want := c.rec.Tasks.Done + c.rec.Tasks.Failed; uint32(accepted+split+draws.alone) != want {
-		return "", fmt.Errorf("%d tasks ended with votes, the record says %d", accepted+split+draws.alone, want)
+		return "", fmt.Errorf("%d tasks ended with votes, the statement says %d", accepted+split+draws.alone, want)
 	}
 	if bare > 0 {
 		return "", c.stripped(bare)

@@ -74,7 +74,7 @@ func (c *check) drewRight(task uint32, g *Segment, sum *drawn) error {
 	}
 	switch {
 	case picked != v.Drawn.Picked:
-		return fmt.Errorf("the draw picks=%v at a streak of %d, the record says %v", picked, v.Streak, v.Drawn.Picked)
+		return fmt.Errorf("the draw picks=%v at a streak of %d, the statement says %v", picked, v.Streak, v.Drawn.Picked)
 	case picked == (v.Verdict == alone):
 		return fmt.Errorf("the result of %s is %q, and the draw picks=%v", c.name(g.Node), v.Verdict, picked)
 	case picked && len(v.Drawn.Sig) == 0:

@@ -40,9 +40,9 @@ func (c *check) price() (string, error) {
 	}
 	switch {
 	case sum > c.rec.Cost:
-		return "", fmt.Errorf("the segments cost %d, the record says %d in all", sum, c.rec.Cost)
+		return "", fmt.Errorf("the segments cost %d, the statement says %d in all", sum, c.rec.Cost)
 	case sum < c.rec.Cost && c.rec.Retries == 0:
-		return "", fmt.Errorf("the segments cost %d, the record says %d", sum, c.rec.Cost)
+		return "", fmt.Errorf("the segments cost %d, the statement says %d", sum, c.rec.Cost)
 	case sum < c.rec.Cost:
 		return "", lacking("%d of %d micro-credits are for attempts that were tried again, whose results are not kept", c.rec.Cost-sum, c.rec.Cost)
 	}

@@ -73,7 +73,7 @@ func (c *check) closedOnce() error {
 		}
 	}
 	if done != c.rec.Tasks.Done || failed != c.rec.Tasks.Failed {
-		return fmt.Errorf("%d tasks ended well and %d failed, the record says %d and %d", done, failed, c.rec.Tasks.Done, c.rec.Tasks.Failed)
+		return fmt.Errorf("%d tasks ended well and %d failed, the statement says %d and %d", done, failed, c.rec.Tasks.Done, c.rec.Tasks.Failed)
 	}
 	return nil
 }
@@ -151,7 +151,7 @@ func (c *check) usage() (string, error) {
 		if len(g.Results) == 0 {
 			bare++
 		} else if u != g.Usage {
-			return "", fmt.Errorf("segment %d: the results used %d ms, %d ms of CPU and %d bytes, the record has %d, %d and %d", i,
+			return "", fmt.Errorf("segment %d: the results used %d ms, %d ms of CPU and %d bytes, the statement has %d, %d and %d", i,
 				u.WallMs, u.CPUMs, u.PeakMem, g.Usage.WallMs, g.Usage.CPUMs, g.Usage.PeakMem)
 		}
 		all.WallMs += g.Usage.WallMs
@@ -261,7 +261,7 @@ func (g *Segment) sorted() error {
 		want += int(r.Count)
 	}
 	if done != want || failed != len(g.Failed) {
-		return fmt.Errorf("%d results ended well and %d failed, the record has %d and %d", done, failed, want, len(g.Failed))
+		return fmt.Errorf("%d results ended well and %d failed, the statement has %d and %d", done, failed, want, len(g.Failed))
 	}
 	return nil
 }

@@ -53,11 +53,11 @@ func (c *check) recordsVoters(voters []workload.PeerID) error {
 	left, more := without(c.rec.Voters, voters), without(voters, c.rec.Voters)
 	switch {
 	case len(left) > 0 && len(more) > 0:
-		return lacking("the voters changed, or the signers made them up: they name %s, and the record names %s instead", c.names(more), c.names(left))
+		return lacking("the voters changed, or the signers made them up: they name %s, and the statement names %s instead", c.names(more), c.names(left))
 	case len(left) > 0:
-		return lacking("the voters changed, or the signers left some out: the record also names %s", c.names(left))
+		return lacking("the voters changed, or the signers left some out: the statement also names %s", c.names(left))
 	case len(more) > 0:
-		return lacking("the voters changed, or the signers made some up: the record does not name %s", c.names(more))
+		return lacking("the voters changed, or the signers made some up: the statement does not name %s", c.names(more))
 	}
 	return nil
 }
