@@ -22,9 +22,8 @@ type eventHead struct {
 	Seed        uint64 `json:"seed"`        // of the replication
 }
 
-// eventLines returns what writes a record as a JSON object on a line of its own.
-// What an event does not have is left out.
-func eventLines(f *logFile, sc *scenario.Scenario, n int) func(*model.Record) {
+// headOf is the first line of a log of a replication, counted from 0.
+func headOf(sc *scenario.Scenario, n int) string {
 	head, err := json.Marshal(eventHead{
 		Schema: "perrin.events", Version: EventsVersion, Scenario: sc.Name, Hash: sc.Hash(), Policy: sc.Policy.Name, Replication: n + 1,
 		Seed: uint64(chance.Seed(sc.Seed).Replication(n)),
@@ -32,7 +31,13 @@ func eventLines(f *logFile, sc *scenario.Scenario, n int) func(*model.Record) {
 	if err != nil { // numbers and strings alone
 		panic(fmt.Sprintf("study: %v", err))
 	}
-	f.row(append(head, '\n'))
+	return string(head)
+}
+
+// eventLines returns what writes a record as a JSON object on a line of its own.
+// What an event does not have is left out.
+func eventLines(f *logFile, sc *scenario.Scenario, n int) func(*model.Record) {
+	f.row([]byte(headOf(sc, n) + "\n"))
 	var b []byte
 	return func(r *model.Record) {
 		b = fmt.Appendf(b[:0], `{"event":%d,"at_ns":%d,"cause":%d,"kind":%q`, r.Number, r.At, r.Cause, r.Kind)

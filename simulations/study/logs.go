@@ -24,7 +24,7 @@ const (
 )
 
 // LogFormats are the formats of a log of events.
-var LogFormats = []string{"jsonl", "csv", "jsonl.gz", "csv.gz"}
+var LogFormats = []string{"jsonl", "csv", "jsonl.gz", "csv.gz", "parquet"}
 
 // Logs are files with more than figures, one for each replication. They are written
 // as the run goes, in bounded memory.
@@ -56,9 +56,17 @@ func (l *Logs) open(w *model.World, sc *scenario.Scenario, n int) (*logs, error)
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(l.Events, "csv") {
+		switch {
+		case l.Events == "parquet":
+			rows, end, err := eventTable(f, sc, n)
+			if err != nil {
+				return nil, errors.Join(err, out.close(err))
+			}
+			w.Watch(rows)
+			out.ends = append(out.ends, end)
+		case strings.HasPrefix(l.Events, "csv"):
 			w.Watch(eventRows(f))
-		} else {
+		default:
 			w.Watch(eventLines(f, sc, n))
 		}
 	}

@@ -126,4 +126,5 @@ var samples = []string{
 	"name,cpu_milli,qos,creation_time,deletion_time,scheduled_time\np1,100,LS,50,90,55\np2,100,BE,40,60,41\np3,1,BE,70,,\n",
 	"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.4799600,3180,8\n",
 	countsOf2019,
+	"PAR1 and nothing more",
 }

@@ -1,6 +1,6 @@
 // Package trace turns records of real work into arrivals of a scenario: when each
 // workload came, of how many tasks, how long each ran, and whose it was. It reads a
-// plain CSV format of its own and seven that are published; no data ships with it. It
+// plain CSV format of its own and eight that are published; no data ships with it. It
 // thins, superposes and resamples arrivals, and fits distributions to them.
 //
 // A trace becomes part of the scenario's file, so that the file alone says what was
@@ -39,10 +39,11 @@ const (
 	Pods           = "openb-pods"
 	Tokens         = "azure-llm-2023"
 	AzureCounts    = "azure-functions-2019"
+	OpenDC         = "opendc"
 )
 
 // Formats lists the formats.
-var Formats = []string{CSV, AzureFunctions, SWF, Alibaba, Google, Pods, Tokens, AzureCounts}
+var Formats = []string{CSV, AzureFunctions, SWF, Alibaba, Google, Pods, Tokens, AzureCounts, OpenDC}
 
 // Options say what of a trace is taken.
 type Options struct {
@@ -81,6 +82,8 @@ func Read(in io.Reader, o Options) ([]scenario.Arrival, error) {
 		rows, err = readCSV(in, podColumns, 0)
 	case Tokens:
 		rows, err = readCSV(in, tokenColumns, cmp.Or(o.PerToken, 0.02))
+	case OpenDC:
+		rows, err = readOpenDC(in)
 	case AzureCounts:
 		rows, err = readAzureCounts(in, o)
 	default:
