@@ -40,6 +40,7 @@ simulated. Several files are laid over each other.
   azure-llm-2023        requests to language models: TIMESTAMP, ContextTokens, GeneratedTokens
   alibaba-2018-batch    batch_task.csv of Alibaba's cluster: the tasks that terminated
   google-2011           task_events of Google's cluster: the tasks that finished
+  opendc                tasks.parquet of OpenDC: submission_time, duration, cpu_count
   openb-pods            pods of Alibaba's cluster of GPUs: creation_time, scheduled_time, deletion_time
   swf                   Standard Workload Format: jobs with their processors as tasks
 

@@ -143,7 +143,7 @@ func errOf(data []byte, most int, names ...string) error {
 
 // FuzzRead wants columns of the same length, whatever the file.
 func FuzzRead(f *testing.F) {
-	for _, name := range []string{"opendc-zstd-v2", "opendc-snappy-v1", "plain-gzip-v1", "plain-none-v2"} {
+	for _, name := range []string{"few-zstd-v2", "few-snappy-v1"} { // small ones: the fuzzer tries more of them
 		f.Add(file(f, name), "duration", "submission_time")
 	}
 	f.Add(writtenTable(f, 9), "n", "small")

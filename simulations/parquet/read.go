@@ -206,6 +206,9 @@ func (p *pages) read(rows int64, to []float64) ([]float64, error) {
 		if packed < 0 || packed > int64(len(t.in)) || size < 0 || size > maxPage {
 			return nil, errCut
 		}
+		if most := sizeOf(max(head.at(5).at(1).n, head.at(7).at(1).n, head.at(8).at(1).n)); size > most {
+			return nil, fmt.Errorf("a page of %d bytes, more than its values take", size)
+		}
 		body := t.in[:packed]
 		p.in = t.in[packed:]
 		switch head.at(1).n {
@@ -234,6 +237,10 @@ func (p *pages) read(rows int64, to []float64) ([]float64, error) {
 	}
 	return to, nil
 }
+
+// sizeOf is what a page of n numbers takes at most: 8 bytes each and a level, and what
+// an encoding fills up.
+func sizeOf(n int64) int64 { return 1<<16 + 16*min(max(n, 0), maxPage) }
 
 // first appends a data page of version 1: all of it is packed, levels too.
 func (p *pages) first(head value, body []byte, size int64, to []float64) ([]float64, error) {
