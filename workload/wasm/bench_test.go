@@ -40,10 +40,15 @@ func benchRun(b *testing.B, s runner.Session, a runner.Attempt) {
 	if o, err := s.Run(context.Background(), a); err != nil || o.Exit != workload.Exited {
 		b.Fatal(o, err)
 	}
+	group := s.(*session).group
+	before := group.Read().CPUMs
 	for b.Loop() {
 		if o, err := s.Run(context.Background(), a); err != nil || o.Code != 0 {
 			b.Fatal(o, err)
 		}
+	}
+	if before >= 0 { // there are cgroups
+		b.ReportMetric(float64(group.Read().CPUMs-before)*1000/float64(b.N), "worker-cpu-µs/op")
 	}
 }
 

@@ -45,8 +45,13 @@ func FuzzReceive(f *testing.F) {
 	f.Add(out.Bytes())
 	f.Add([]byte{byte(frame.Stdin), 0, 0, 0, 0, 0, 0, 0, 1, 'x'})
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		in := frame.NewReader(bytes.NewReader(raw))
+		first, err := in.Next()
+		if err != nil {
+			return
+		}
 		attempts := make(chan *attempt)
-		go receive(frame.NewReader(bytes.NewReader(raw)), attempts)
+		go receive(in, first, attempts)
 		seen := 0
 		for a := range attempts {
 			seen++

@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -117,15 +119,49 @@ func Run() int {
 	if err := w.out.Send(frame.Ready, 0, nil); err != nil {
 		return 1
 	}
+	return w.serveAll(frame.NewReader(sock))
+}
+
+// serveAll serves one attempt after another, each where its request was read: a
+// second goroutine would cost a no-op task more than all else here. Only the
+// first attempt with a standard input brings one.
+func (w *worker) serveAll(in *frame.Reader) int {
+	for {
+		f, err := in.Next()
+		if err != nil {
+			return 0
+		}
+		if f.Type != frame.Run {
+			continue // of an attempt that is over
+		}
+		a := &attempt{id: f.Attempt, in: in, stdin: io.NopCloser(strings.NewReader(""))}
+		if f.Decode(&a.req) != nil {
+			return 0
+		}
+		if a.req.Stdin {
+			return w.serveFed(in, f)
+		}
+		if !w.finish(a) {
+			return 1
+		}
+	}
+}
+
+// serveFed serves the attempt that run asks for and all after it, while another
+// goroutine reads.
+func (w *worker) serveFed(in *frame.Reader, run frame.Frame) int {
 	attempts := make(chan *attempt)
-	go receive(frame.NewReader(sock), attempts)
+	go receive(in, run, attempts)
 	for a := range attempts {
-		if err := w.out.SendJSON(frame.Done, a.id, w.serve(a)); err != nil {
+		if !w.finish(a) {
 			return 1
 		}
 	}
 	return 0
 }
+
+// finish serves an attempt and says how it ended.
+func (w *worker) finish(a *attempt) bool { return w.out.SendJSON(frame.Done, a.id, w.serve(a)) == nil }
 
 // load compiles the program, from the cache when it holds it.
 func (w *worker) load(ctx context.Context) error {
@@ -155,26 +191,46 @@ func (w *worker) load(ctx context.Context) error {
 
 const pageSize = 64 << 10
 
-// attempt is one attempt as it arrives.
+// attempt is one attempt as it arrives. What comes for it is read from in, or
+// by receive when that is nil.
 type attempt struct {
 	id    uint32
 	req   frame.Request
-	stdin *io.PipeReader
-	unit  chan string // the answer to UnitAsk
+	in    *frame.Reader
+	stdin io.ReadCloser
+	unit  chan string // the answer to UnitAsk, from receive
 }
 
-// receive reads frames, hands attempts over and feeds their stdin. It closes
-// attempts when the node is gone or talks nonsense.
-func receive(in *frame.Reader, attempts chan<- *attempt) {
+// unitAt waits for the answer to UnitAsk: "" for none.
+func (a *attempt) unitAt() string {
+	if a.in == nil {
+		select {
+		case rel := <-a.unit:
+			return rel
+		case <-time.After(callTimeout):
+			return ""
+		}
+	}
+	for {
+		f, err := a.in.Next()
+		if err != nil {
+			return "" // the node is gone: the reply says so
+		}
+		if f.Type == frame.UnitAt && f.Attempt == a.id {
+			return string(f.Payload)
+		}
+	}
+}
+
+// receive hands over the attempt that run asks for, reads frames, hands over
+// further attempts and feeds their stdin. It closes attempts when the node is
+// gone or talks nonsense.
+func receive(in *frame.Reader, run frame.Frame, attempts chan<- *attempt) {
 	defer close(attempts)
 	var current uint32
 	var stdin *io.PipeWriter
 	var unit chan string
-	for {
-		f, err := in.Next()
-		if err != nil {
-			return
-		}
+	for f, err := run, error(nil); err == nil; f, err = in.Next() {
 		switch {
 		case f.Type == frame.Run:
 			unit = make(chan string, 1)

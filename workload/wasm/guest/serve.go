@@ -58,14 +58,11 @@ func (w *worker) findUnit(a *attempt) string {
 	if w.out.Send(frame.UnitAsk, a.id, nil) != nil {
 		return ""
 	}
-	select {
-	case rel := <-a.unit:
-		if rel != "" {
-			return filepath.Join(SlotPath, rel)
-		}
-	case <-time.After(callTimeout):
+	rel := a.unitAt()
+	if rel == "" {
+		return ""
 	}
-	return ""
+	return filepath.Join(SlotPath, rel)
 }
 
 // ended turns what the engine says into a reply.
