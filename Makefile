@@ -2,8 +2,9 @@
 
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-# How long each target of `make fuzz` runs.
+# How long each target of `make fuzz` runs, and in which packages: FUZZTIME=10m FUZZPKGS=./mesh/...
 FUZZTIME ?= 30s
+FUZZPKGS ?= ./...
 # What `make bench` is told: -run 'submit|map', -strict, -json, -idle 5m, -profile DIR.
 BENCHFLAGS ?=
 # How many seeds `make histories` goes through.
@@ -57,13 +58,13 @@ oracle: ## our verifier of Intel's quotes against oasis-core's, our tokens again
 	cd mesh/attest/oracle && $(GO) test -count=1 .
 	cd workload/rights/ucantest && $(GO) test -count=1 .
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
-	@for pkg in $$($(GO) list ./...); do \
+fuzz: ## every fuzz target of FUZZPKGS (./...) for FUZZTIME (30s); a finding stays in testdata/fuzz
+	@failed=; for pkg in $$($(GO) list $(FUZZPKGS)); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || failed="$$failed $$pkg.$$target"; \
 		done; \
-	done
+	done; [ -z "$$failed" ] || { echo "found something:$$failed"; exit 1; }
 
 ns: ## the tests of sandboxes and disks, as root and as an ordinary user
 	$(CITEST) -count=1 -timeout 10m $(NSTESTS)
