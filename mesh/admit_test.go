@@ -168,7 +168,7 @@ func TestHelloRefusesWithAReason(t *testing.T) {
 		"signed by nobody's operator":    {helloOf(selfMade), wire.Unauthorized, "does not verify"},
 		"another node's certificate":     {helloOf(auth.bundle(t, newKey(t), "y", time.Now())), wire.Unauthorized, "shows the certificate of"},
 		"a version to come":              {hello{Newest: 9, Oldest: 7}, wire.Version, "versions 7 to 9"},
-		"a body that is not one":         {hello{Newest: 1, Oldest: 1, Body: []byte("hi")}, wire.Malformed, "hello"},
+		"a body that is not one":         {hello{Newest: newestVersion, Oldest: oldestVersion, Body: []byte("hi")}, wire.Malformed, "hello"},
 		"a version and a foreign future": {hello{Newest: 0, Oldest: 0}, wire.Version, "same release"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,6 +29,7 @@ var startHints = []struct {
 	{store.ErrInUse, "a daemon runs on this folder already; `perrin status` asks it, --data names another folder"},
 	{store.ErrCorrupt, "with other voters in the cell nothing is lost: move the folder away and join anew with `perrin join TOKEN`; a cell's only voter needs a backup of it"},
 	{store.ErrFormat, "start the version of perrin that wrote the folder, or a later one"},
+	{store.ErrOldFormat, "start the version of perrin that wrote the folder and let its work end; then move the folder away, and `perrin init` or `perrin join` anew with this one"},
 	{store.ErrNoSpace, hintRoom},
 	{store.ErrReadOnly, hintWritable},
 	{syscall.EADDRINUSE, "another program has that port; name another with --listen"},

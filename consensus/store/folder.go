@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// formatVersion is the layout that this code reads and writes.
-const formatVersion = 1
+// formatVersion is what this code reads and writes: the layout of the folder, and
+// the rules by which the ledger applies the entries in it. Raise it when either
+// changes. An older log that is applied by other rules is no error by itself:
+// awards and results in it are refused, and work that was acknowledged as done
+// runs again.
+const formatVersion = 2
 
 const formatPrefix = "perrin store "
 
@@ -87,8 +91,11 @@ func (s *Store) checkFormat() error {
 	if !ok || err != nil || version < 1 {
 		return fmt.Errorf("%w: FORMAT reads %.40q", ErrCorrupt, raw)
 	}
-	if version > formatVersion {
+	switch {
+	case version > formatVersion:
 		return fmt.Errorf("%w: version %d, this program reads up to %d", ErrFormat, version, formatVersion)
+	case version < formatVersion:
+		return fmt.Errorf("%w: version %d, this program reads %d", ErrOldFormat, version, formatVersion)
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ var (
 	ErrCorrupt = errors.New("data folder is damaged")
 	// ErrFormat is returned when the folder was written by a newer version.
 	ErrFormat = errors.New("data folder has a newer format")
+	// ErrOldFormat is returned when the folder was written by an older version,
+	// by whose rules this one does not apply a log.
+	ErrOldFormat = errors.New("data folder has an older format")
 	// ErrNoSpace is returned when a write is refused because the disk has less
 	// than Options.Reserve bytes free. Nothing of that write is stored.
 	ErrNoSpace = errors.New("not enough free disk space")
@@ -87,8 +90,8 @@ type Store struct {
 }
 
 // Open opens the data folder dir and creates it when it is missing. The error
-// wraps ErrInUse, ErrReadOnly, ErrCorrupt, ErrFormat or ErrNoSpace where one of
-// them is the reason. A damaged node/ database holds only caches: it is emptied
+// wraps ErrInUse, ErrReadOnly, ErrCorrupt, ErrFormat, ErrOldFormat or ErrNoSpace
+// where one of them is the reason. A damaged node/ database holds only caches: it is emptied
 // with a warning.
 func Open(dir string, opts Options, log *slog.Logger) (*Store, error) {
 	if err := opts.Validate(); err != nil {
