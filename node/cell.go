@@ -63,7 +63,7 @@ func openCert(raw []byte) (ledger.Cert, error) {
 	if err != nil {
 		return ledger.Cert{}, err
 	}
-	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli(), Operator: c.Operator}, nil
+	return ledger.Cert{Node: c.Node, Raw: raw, From: c.From.UnixMilli(), To: c.To.UnixMilli(), Operator: c.Admitter}, nil
 }
 
 // openResult checks that a close carries its worker's signature over what it closes.

@@ -243,7 +243,7 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 	if m.Cell != nil && *m.Cell != c.id && !m.Cell.IsZero() {
 		return nil, wire.Errorf(wire.Refused, "the node is a member of cell %s", m.Cell)
 	}
-	add := &ledger.MemberAdd{Node: from, Name: m.Name, Operator: id.Operator, Addrs: m.Addrs, Direct: m.Direct, Version: m.Version}
+	add := &ledger.MemberAdd{Node: from, Name: m.Name, Operator: id.Admitter, Addrs: m.Addrs, Direct: m.Direct, Version: m.Version}
 	if doc, ok := n.id.trust.Predecessors(time.Now())[from]; ok {
 		add.Succession = n.succession(c, &doc)
 	}

@@ -65,7 +65,7 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 		Mesh: n.host.Mesh(), Root: n.id.bundle.Root, RootHere: rootErr == nil, Charter: charter.Seq,
 		Operators: []api.TrustOperator{}, Denied: []api.Denied{},
 		Node: api.Certificate{
-			Node: n.self, Name: own.Name, Operator: n.operatorNamed(own.Operator, own.OperatorName), Issued: own.Issued,
+			Node: n.self, Name: own.Name, Operator: n.operatorNamed(own.Operator, own.OperatorName), Admitter: n.operatorNamed(own.Admitter, own.AdmitterName), Issued: own.Issued,
 			Renews: own.NotAfter.Add(-admission.NodeTTL / 2), Ends: own.NotAfter, Grace: own.NotAfter.Add(admission.OfflineGrace),
 		},
 	}

@@ -46,6 +46,14 @@ beyond their end; for an hour after one is back, in which all renew.`,
 
 const trustTime = "2006-01-02 15:04"
 
+// whose names the operator that a node counts as, when another signed its certificate.
+func whose(c *api.Certificate) string {
+	if c.Admitter == c.Operator || c.Admitter == "" {
+		return ""
+	}
+	return "; it counts as operator " + terminal.Clean(c.Admitter, 64) + "'s, which admitted it"
+}
+
 func (a *app) printTrust(t *api.Trust) error {
 	var out strings.Builder
 	p := func(name, format string, args ...any) {
@@ -58,7 +66,7 @@ func (a *app) printTrust(t *api.Trust) error {
 	p("mesh", "%s", t.Mesh.String()[:16])
 	p("root", "%s; %s", t.Root, where)
 	c := t.Node
-	p("certificate", "%s, signed by operator %s", terminal.Clean(c.Name, 64), terminal.Clean(c.Operator, 64))
+	p("certificate", "%s, signed by operator %s%s", terminal.Clean(c.Name, 64), terminal.Clean(c.Operator, 64), whose(&c))
 	p("", "made %s, renewed from %s on, ends %s", c.Issued.Local().Format(trustTime), c.Renews.Local().Format(trustTime), c.Ends.Local().Format(trustTime))
 	p("", "while no operator is up: good until %s", c.Grace.Local().Format(trustTime))
 	if t.Invited > 0 {

@@ -52,8 +52,9 @@ type certificate struct {
 	Mesh      workload.MeshID `cbor:"3,keyasint"`
 	Subject   workload.PeerID `cbor:"4,keyasint"` // the key it names; the signer is the envelope's By
 	Name      string          `cbor:"5,keyasint" max:"64"`
-	NotBefore int64           `cbor:"6,keyasint"` // ms
-	NotAfter  int64           `cbor:"7,keyasint"` // ms
+	NotBefore int64           `cbor:"6,keyasint"`          // ms
+	NotAfter  int64           `cbor:"7,keyasint"`          // ms
+	Admitter  workload.PeerID `cbor:"8,keyasint,omitzero"` // of a node: the operator that admitted it, when another signs; see Origin
 }
 
 // Bundle is the chain of certificates from the root to a node.
@@ -61,6 +62,7 @@ type Bundle struct {
 	Root     workload.PeerID `cbor:"1,keyasint"`
 	Operator workload.Signed `cbor:"2,keyasint"`
 	Node     workload.Signed `cbor:"3,keyasint"`
+	First    *Origin         `cbor:"4,keyasint,omitempty"` // when another operator than that one admitted the node
 }
 
 // MaxBundle bounds the encoding of a bundle in bytes.
@@ -73,8 +75,11 @@ type Identity struct {
 	Name         string
 	Operator     workload.PeerID
 	OperatorName string
+	Admitter     workload.PeerID // the operator that admitted the node: whose it counts as
+	AdmitterName string
 	Issued       time.Time // when the node's certificate was made
 	NotAfter     time.Time // when the first certificate of the chain ends
+	first        *Origin   // what proves Admitter
 }
 
 // MeshOf returns the name of the mesh of a root key.
@@ -94,11 +99,15 @@ func IssueOperator(root ed25519.PrivateKey, operator workload.PeerID, name strin
 
 // IssueNode signs a node's certificate with an operator's key, valid for NodeTTL.
 func IssueNode(operator ed25519.PrivateKey, mesh workload.MeshID, node workload.PeerID, name string, now time.Time) (workload.Signed, error) {
+	return issueNode(operator, mesh, node, name, workload.PeerID{}, now)
+}
+
+func issueNode(operator ed25519.PrivateKey, mesh workload.MeshID, node workload.PeerID, name string, admitter workload.PeerID, now time.Time) (workload.Signed, error) {
 	if !ValidName(name) {
 		return workload.Signed{}, fmt.Errorf("node %.80q: %w", name, ErrName)
 	}
 	return sign(operator, certificate{
-		Version: certVersion, Kind: kindNode, Mesh: mesh, Subject: node, Name: name,
+		Version: certVersion, Kind: kindNode, Mesh: mesh, Subject: node, Name: name, Admitter: admitter,
 		NotBefore: now.Add(-Backdate).UnixMilli(), NotAfter: now.Add(NodeTTL).UnixMilli(),
 	}), nil
 }
@@ -173,8 +182,13 @@ func (b Bundle) verify(mesh workload.MeshID, peer workload.PeerID, now time.Time
 	if err := node.at(now, grace); err != nil {
 		return id, fmt.Errorf("node %q (%s): %w", node.Name, peer.Short(), err)
 	}
+	by, first, err := b.origin(op, node)
+	if err != nil {
+		return id, fmt.Errorf("peer %s: %w", peer.Short(), err)
+	}
 	return Identity{
 		Mesh: mesh, Peer: peer, Name: node.Name, Operator: op.Subject, OperatorName: op.Name,
+		Admitter: by.Subject, AdmitterName: by.Name, first: first,
 		Issued:   time.UnixMilli(node.NotBefore).Add(Backdate),
 		NotAfter: time.UnixMilli(min(op.NotAfter, node.NotAfter)),
 	}, nil

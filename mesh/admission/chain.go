@@ -13,8 +13,9 @@ type Chain struct {
 	Root     workload.PeerID
 	Node     workload.PeerID
 	Name     string
-	Operator workload.PeerID
-	From, To time.Time // when all of it holds
+	Operator workload.PeerID // that signed the certificate
+	Admitter workload.PeerID // that admitted the node: whose it counts as
+	From, To time.Time       // when all of it holds
 }
 
 // OpenChain decodes a bundle and returns what it says.
@@ -41,8 +42,12 @@ func (b Bundle) Chain() (Chain, error) {
 	if err != nil {
 		return Chain{}, fmt.Errorf("node certificate: %w", err)
 	}
+	by, _, err := b.origin(op, node)
+	if err != nil {
+		return Chain{}, err
+	}
 	return Chain{
-		Root: b.Root, Node: node.Subject, Name: node.Name, Operator: op.Subject,
+		Root: b.Root, Node: node.Subject, Name: node.Name, Operator: op.Subject, Admitter: by.Subject,
 		From: time.UnixMilli(max(op.NotBefore, node.NotBefore)), To: time.UnixMilli(min(op.NotAfter, node.NotAfter)),
 	}, nil
 }

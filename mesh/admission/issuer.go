@@ -186,7 +186,7 @@ func (i *Issuer) Renew(of Identity, now time.Time) (Bundle, error) {
 	if i.trust != nil && !i.trust.Operates(of.Operator, now) {
 		return Bundle{}, fmt.Errorf("renew %s: operator %q was removed: %w", of.Peer.Short(), of.OperatorName, ErrNotAdmitted)
 	}
-	return i.Certify(of.Peer, of.Name, now)
+	return i.recertify(of, of.Peer, nil, now)
 }
 
 func (i *Issuer) renew(from workload.PeerID, old Bundle, now time.Time) (Bundle, error) {

@@ -43,6 +43,15 @@ func Successor(old ed25519.PrivateKey, bundle Bundle, successor workload.PeerID)
 
 // openSuccession verifies a succession to the peer that asks.
 func openSuccession(doc workload.Signed, mesh workload.MeshID, from workload.PeerID) (Succession, error) {
+	s, err := readSuccession(doc, mesh)
+	if err == nil && s.New != from {
+		err = fmt.Errorf("succession to %s is shown by %s: %w", s.New.Short(), from.Short(), ErrNotAdmitted)
+	}
+	return s, err
+}
+
+// readSuccession verifies a succession to anybody.
+func readSuccession(doc workload.Signed, mesh workload.MeshID) (Succession, error) {
 	var s Succession
 	if err := doc.Verify(workload.DomainSuccession); err != nil {
 		return s, fmt.Errorf("succession: %w: %w", ErrForged, err)
@@ -55,8 +64,6 @@ func openSuccession(doc workload.Signed, mesh workload.MeshID, from workload.Pee
 		return s, fmt.Errorf("succession of %s: %w", doc.By.Short(), ErrForged)
 	case s.Mesh != mesh:
 		return s, fmt.Errorf("succession: %w", ErrOtherMesh)
-	case s.New != from:
-		return s, fmt.Errorf("succession to %s is shown by %s: %w", s.New.Short(), from.Short(), ErrNotAdmitted)
 	}
 	return s, nil
 }
@@ -88,7 +95,7 @@ func (i *Issuer) Succeed(from workload.PeerID, req JoinRequest, now time.Time) (
 	if err != nil {
 		return Bundle{}, nil, err
 	}
-	bundle, err := i.Certify(from, id.Name, now)
+	bundle, err := i.recertify(id, from, req.Succession, now)
 	if err != nil || again {
 		return bundle, nil, err
 	}

@@ -39,6 +39,7 @@ type Certificate struct {
 	Node     workload.PeerID `json:"node"`
 	Name     string          `json:"name"`
 	Operator string          `json:"operator"`
+	Admitter string          `json:"admitted_by"` // the operator that let it in: whose it counts as
 	Issued   time.Time       `json:"issued"`
 	Renews   time.Time       `json:"renews"`
 	Ends     time.Time       `json:"ends"`

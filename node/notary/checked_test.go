@@ -215,7 +215,7 @@ func TestOperatorAtTheTime(t *testing.T) {
 		want   string
 	}{
 		{"renewed long after", 90 * 24 * time.Hour, receipt.Holds, "another operator"},
-		{"renewed before", -time.Hour, receipt.Unchecked, "two operators had certified node3"},
+		{"renewed before", -time.Hour, receipt.Unchecked, "two operators had admitted node3"},
 	} {
 		for _, first := range []bool{true, false} {
 			m := compared(t, "a", "b", "c")

@@ -60,6 +60,6 @@ func openCert(raw []byte) (receipt.Cert, error) {
 		return receipt.Cert{}, err
 	}
 	return receipt.Cert{
-		Root: c.Root, Node: c.Node, Name: c.Name, Operator: c.Operator, From: c.From.UnixMilli(), To: c.To.UnixMilli(),
+		Root: c.Root, Node: c.Node, Name: c.Name, Operator: c.Operator, Admitter: c.Admitter, From: c.From.UnixMilli(), To: c.To.UnixMilli(),
 	}, nil
 }

@@ -48,8 +48,9 @@ type Cert struct {
 	Root     workload.PeerID
 	Node     workload.PeerID
 	Name     string
-	Operator workload.PeerID
-	From, To int64 // ms: when all of the chain holds
+	Operator workload.PeerID // that signed it
+	Admitter workload.PeerID // the operator that admitted the node: whose it counts as
+	From, To int64           // ms: when all of the chain holds
 }
 
 // certSlack is how far clocks may differ from a certificate's times, in ms: as

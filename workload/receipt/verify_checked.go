@@ -259,9 +259,9 @@ func (c *check) operator(node workload.PeerID, at int64) (op workload.PeerID, er
 		switch {
 		case at < cert.From-certSlack || at > cert.To+certSlack:
 		case op.IsZero():
-			op = cert.Operator
-		case op != cert.Operator:
-			return op, lacking("two operators had certified %s when it took part: nothing says whose it counted as", c.name(node))
+			op = cert.Admitter
+		case op != cert.Admitter:
+			return op, lacking("two operators had admitted %s when it took part: nothing says whose it counted as", c.name(node))
 		}
 	}
 	if op.IsZero() {
