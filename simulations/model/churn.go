@@ -57,6 +57,7 @@ func (w *World) stopPeer(i int32) {
 		w.drop(i, p.slots[len(p.slots)-1])
 	}
 	p.fresh, p.alloc, p.bids, p.leases, p.busy, p.promised = false, nil, nil, nil, 0, 0
+	p.again, p.told = false, 0
 	clear(p.cores)
 	w.stopFetches(i)
 	w.disconnect(i)

@@ -34,8 +34,10 @@ type peer struct {
 	attack int8  // which of the scenario's attackers it is, from 1; 0 is none
 	sybil  int32 // which machine it is a name of, from 1; 0 is its own
 	up     bool
-	fresh  bool // its cell knows that it runs nothing of an earlier boot
-	due    bool // an offer is due after a pause
+	fresh  bool  // its cell knows that it runs nothing of an earlier boot
+	due    bool  // an offer is due after a pause
+	again  bool  // and another, since something was new in the pause
+	told   int64 // ns, when the last offer is answered
 	round  uint8
 	access int64 // ns, one way
 	speed  int64 // permille
@@ -173,6 +175,11 @@ func (w *World) offerEvent(e *event) {
 	}
 	if c.leader >= 0 {
 		w.send(message{kind: msgOffer, from: e.a, to: c.leader, cell: c.at, body: w.news(p)})
+		p.told = max(p.told, w.now+w.rtt(e.a, c.leader))
+	}
+	if p.again && !p.due {
+		p.again = false
+		w.poke(e.a)
 	}
 }
 
@@ -192,13 +199,19 @@ func (w *World) beat() int64 {
 	return offerEvery
 }
 
-// poke says that an offer would say something new. To a scheduler of heartbeats
-// nobody says it before the next.
+// poke says that an offer would say something new: it is told after a pause, and when
+// the one before has been answered. What is new in the pause is in it, and is told once
+// more nevertheless (node/offers.go). To a scheduler of heartbeats nobody says it
+// before the next.
 func (w *World) poke(i int32) {
 	p := &w.peers[i]
-	if !p.due && !w.traits.Central {
+	switch {
+	case w.traits.Central:
+	case p.due:
+		p.again = true
+	default:
 		p.due = true
-		w.push(w.now+offerPause, event{kind: offerSoon, a: i})
+		w.push(max(w.now, p.told)+offerPause, event{kind: offerSoon, a: i})
 	}
 }
 
