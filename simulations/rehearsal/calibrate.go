@@ -21,11 +21,15 @@ func Plan(seed uint64) []*scenario.Scenario {
 	return append(plan, planned(seed, 7, 6_000), planned(seed, 50, 20_000))
 }
 
-// planned is half a minute of a mesh with so many thousandths of arrivals a second.
+// planned is half a minute of a mesh with so many thousandths of arrivals a second, and
+// two minutes of one that is almost idle, whose traffic comes in bursts.
 func planned(seed uint64, peers int, rate int64) *scenario.Scenario {
 	const second = 1_000_000_000
 	s := scenario.Default()
 	s.Seed, s.Replications, s.Peers, s.Owners, s.Duration, s.Warmup = seed, 1, peers, 1, 35*second, 5*second
+	if rate < 1000 {
+		s.Duration = 125 * second
+	}
 	s.Machines = []scenario.Machine{{
 		Name: "machine", Share: 1, Cores: 8, Threads: 2, Memory: 32 << 30, Disk: 100 << 30, Speed: chance.Always(1000), Price: chance.Always(1000), Slope: 3000,
 	}}
