@@ -53,13 +53,9 @@ func (s *Store) Open(ref workload.Ref) (io.ReadSeekCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.manifestOf(e)
+	f, m, err := s.openBoth(e)
 	if err != nil {
 		return nil, err
-	}
-	f, err := s.openContent(e)
-	if err != nil {
-		return nil, s.ioError("open", ref, err)
 	}
 	return &reader{store: s, entry: e, file: f, manifest: m, have: -1}, nil
 }
@@ -97,13 +93,9 @@ func (s *Store) verify(e *entry) error {
 	if done {
 		return nil
 	}
-	m, err := s.manifestOf(e)
+	f, m, err := s.openBoth(e)
 	if err != nil {
 		return err
-	}
-	f, err := s.openContent(e)
-	if err != nil {
-		return s.ioError("open", e.ref, err)
 	}
 	defer f.Close()
 	written := writtenAt(f)
@@ -120,6 +112,19 @@ func (s *Store) verify(e *entry) error {
 	e.verified, e.written = true, written
 	s.mu.Unlock()
 	return nil
+}
+
+// openBoth opens the content of e and reads its manifest, nil for small content.
+func (s *Store) openBoth(e *entry) (readable, *Manifest, error) {
+	m, err := s.manifestOf(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := s.openContent(e)
+	if err != nil {
+		return nil, nil, s.ioError("open", e.ref, err)
+	}
+	return f, m, nil
 }
 
 // writtenAt is when a file was last written, zero when that cannot be told and
@@ -306,13 +311,9 @@ func (s *Store) Chunk(ref workload.Ref, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.manifestOf(e)
+	f, m, err := s.openBoth(e)
 	if err != nil {
 		return nil, err
-	}
-	f, err := s.openContent(e)
-	if err != nil {
-		return nil, s.ioError("open", ref, err)
 	}
 	defer f.Close()
 	read := readChunkAt
