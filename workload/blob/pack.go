@@ -60,7 +60,7 @@ func (s *Store) PutLogged(owner string, b []byte) (workload.Ref, error) {
 		return s.PutBytesPinned(owner, b)
 	}
 	ref := workload.Ref{Digest: workload.DigestOf(b), Size: int64(len(b))}
-	if s.pinVerified(owner, ref) {
+	if s.pinVerified(owner, ref) || s.Has(ref) && s.pinVerified(owner, ref) { // Has verifies what was found on disk
 		return ref, nil
 	}
 	n := packCharge(ref)
