@@ -100,7 +100,7 @@ takes some minutes, and two runs differ a little.`,
 				return usagef(scenario.PolicyHint(f.against), "--against: there is no policy %.40q to compare with", f.against)
 			}
 			if f.events != "" && !slices.Contains(study.LogFormats, f.events) {
-				return usagef("the formats are "+strings.Join(study.LogFormats, ", ")+"; docs/simulation.md says how to make Parquet of them", "--events: there is no format %.40q", f.events)
+				return usagef("the formats are "+strings.Join(study.LogFormats, ", "), "--events: there is no format %.40q", f.events)
 			}
 			s, text, err := readScenario(args[0], cmd, &f)
 			if err != nil {
@@ -262,7 +262,7 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 		name += ".yaml"
 	}
 	if err != nil {
-		return nil, nil, &failure{err: err, code: exitUsage, hint: "name a scenario's file, or one of the gallery: " + strings.Join(scenarios.Names(), ", ")}
+		return nil, nil, &failure{err: err, code: exitUsage, hint: noScenario(name)}
 	}
 	s, err := scenario.Parse(name, text)
 	var wrong document.Errors
@@ -276,6 +276,17 @@ func readScenario(name string, cmd *cobra.Command, f *simFlags) (*scenario.Scena
 		return nil, nil, err
 	}
 	return s, text, knownPolicy(s)
+}
+
+// noScenario says what could have been meant by the name of a scenario that is not there.
+func noScenario(name string) string {
+	if slices.Contains(scenarios.Experiments(), name) {
+		return name + " is an experiment: perrin sim sweep " + name
+	}
+	if near := document.Nearest(name, scenarios.Names()); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "name a scenario's file, or one of the gallery: " + strings.Join(scenarios.Names(), ", ")
 }
 
 // inGallery reports whether a scenario that could not be read is one of the

@@ -82,7 +82,11 @@ func (a *app) simSweep(ctx context.Context, name string, f *sweepFlags) error {
 		name += ".yaml"
 	}
 	if err != nil {
-		return &failure{err: err, code: exitUsage, hint: "name an experiment's file, a scenario with lists of values, or one of the gallery: " + strings.Join(scenarios.Experiments(), ", ")}
+		hint := "name an experiment's file, a scenario with lists of values, or one of the gallery: " + strings.Join(scenarios.Experiments(), ", ")
+		if slices.Contains(scenarios.Names(), name) {
+			hint = name + " is a scenario: perrin sim run " + name + ", or an experiment with base: " + name + " and lists of values"
+		}
+		return &failure{err: err, code: exitUsage, hint: hint}
 	}
 	e, err := sweep.Read(name, text, readBase)
 	if err != nil {

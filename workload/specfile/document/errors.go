@@ -1,6 +1,7 @@
 package document
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -36,12 +37,18 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Hint returns what to do about the first that has a hint.
+// Hint returns what to do about the first that has a hint; of slips of the pen, all of them.
 func (e Errors) Hint() string {
+	const slip = "did you mean "
+	first, names := "", []string(nil)
 	for _, each := range e {
-		if each.Hint != "" {
-			return each.Hint
+		first = cmp.Or(first, each.Hint)
+		if name, ok := strings.CutPrefix(each.Hint, slip); ok {
+			names = append(names, strings.TrimSuffix(name, "?"))
 		}
 	}
-	return ""
+	if strings.HasPrefix(first, slip) {
+		return slip + strings.Join(names, ", ") + "?"
+	}
+	return first
 }
