@@ -43,7 +43,7 @@ func (n *Node) openAttestor(context.Context) error {
 	}
 	n.attestor = attestor.New(attestor.Config{
 		Self: n.self, Open: n.host.OpenStream, Machine: machine, Policy: filepath.Join(n.cfg.Data, AttestFolder),
-		Sealing: n.sealing.find, Rand: rand.Reader, Now: time.Now, Log: n.log.With("part", "attest"),
+		Sealing: n.sealing.find, Appraise: n.cfg.appraise, Rand: rand.Reader, Now: time.Now, Log: n.log.With("part", "attest"),
 	})
 	return nil
 }

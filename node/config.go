@@ -8,6 +8,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/mesh/attest/collect"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/load"
@@ -66,6 +67,10 @@ type Config struct {
 
 	// Attests makes evidence of the machine; nil is this one's own hardware.
 	Attests *collect.Machine
+
+	// appraise replaces the rule by which evidence counts; only tests of this package can
+	// set it, for makers that they make up.
+	appraise func(*attest.Evidence, *attest.Expect) *workload.Appraisal
 
 	// Watched is the machine whose load says what is idle; nil is this one.
 	Watched *load.Machine

@@ -114,3 +114,41 @@ func TestVerifiersAreTheSameInEveryBuild(t *testing.T) {
 		t.Error("no roots are embedded")
 	}
 }
+
+// judges is how code would have evidence judged by something else than the verifiers
+// with their built-in roots.
+var judges = regexp.MustCompile(`\bVerifyBelow\b|\b[aA]ppraise\s*[:=].*|\.[aA]ppraise\s*=.*`)
+
+// mayJudge are the only places in production code that speak of it: where it is made for
+// tests, and where nothing stands for the verifiers.
+var mayJudge = map[string][]string{
+	"mesh/attest/snp/below.go":  {"VerifyBelow", "VerifyBelow"},
+	"mesh/attest/dcap/below.go": {"VerifyBelow", "VerifyBelow"},
+	"node/attest.go":            {"Appraise: n.cfg.appraise, Rand: rand.Reader, Now: time.Now, Log: n.log.With(\"part\", \"attest\"),"},
+	"node/attestor/attestor.go": {"Appraise == nil {", "Appraise = appraise.Appraise"},
+}
+
+// TestNoOtherMakerInProduction holds that nothing but tests can have a machine of another
+// maker than AMD and Intel count: VerifyBelow is called by tests alone, and the field of
+// node.Config that leads to it is not exported and set nowhere else.
+func TestNoOtherMakerInProduction(t *testing.T) {
+	found := map[string][]string{}
+	files(t, ".go", func(name string, content []byte) {
+		if strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "mesh/attest/attesttest/") || strings.HasPrefix(name, "internal/") {
+			return
+		}
+		for _, hit := range judges.FindAllString(string(content), -1) {
+			found[name] = append(found[name], strings.TrimPrefix(hit, "."))
+		}
+	})
+	for name, hits := range found {
+		if !slices.Equal(hits, mayJudge[name]) {
+			t.Errorf("%s: %q, want %q", name, hits, mayJudge[name])
+		}
+	}
+	for name := range mayJudge {
+		if found[name] == nil {
+			t.Errorf("%s does not do what the list says", name)
+		}
+	}
+}

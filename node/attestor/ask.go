@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
-	"github.com/perrin-mesh/perrin/mesh/attest/appraise"
 	"github.com/perrin-mesh/perrin/mesh/attest/tpm"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
@@ -52,7 +51,7 @@ func (a *Attestor) appraise(s io.ReadWriter, answer *wire.AttestAnswer, x *attes
 	if e.Kind == workload.LevelTPM {
 		refused = a.challenge(s, e)
 	}
-	found := appraise.Appraise(e, x)
+	found := a.cfg.Appraise(e, x)
 	if refused != nil && len(found.Fails) < 16 {
 		found.Fails = append(found.Fails, workload.Cut("activation: "+refused.Error(), 300))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/appraise"
 	"github.com/perrin-mesh/perrin/mesh/attest/collect"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
@@ -38,9 +39,12 @@ type Config struct {
 	// Sealing returns the public key of a digest that this node made for an
 	// attempt of a workload, or nil; evidence is bound to it.
 	Sealing func(job workload.ID, key workload.Digest) []byte
-	Rand    io.Reader
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Appraise says what evidence proves; nil is appraise.Appraise, and no production code
+	// sets it.
+	Appraise func(*attest.Evidence, *attest.Expect) *workload.Appraisal
+	Rand     io.Reader
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Attestor answers and asks. Its methods may be called from any goroutine.
@@ -72,6 +76,9 @@ type Proof struct {
 
 // New returns an attestor that asks and answers by cfg.
 func New(cfg Config) *Attestor {
+	if cfg.Appraise == nil {
+		cfg.Appraise = appraise.Appraise
+	}
 	return &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}}
 }
 

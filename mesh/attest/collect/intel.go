@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/mesh/attest/dcap"
@@ -63,8 +64,11 @@ func (s *TDX) Collect(ctx context.Context, b *attest.Binding) (*attest.Evidence,
 }
 
 // SGX makes quotes of the enclave that this process runs in, by Gramine's
-// quoting service.
-type SGX struct{ files Files }
+// quoting service. That has one place for what to sign: one is asked for at a time.
+type SGX struct {
+	files Files
+	mu    sync.Mutex
+}
 
 // NewSGX returns the source of a machine.
 func NewSGX(f Files) *SGX { return &SGX{files: f} }
@@ -85,7 +89,16 @@ func (s *SGX) Probe() error {
 
 // Collect implements Source.
 func (s *SGX) Collect(ctx context.Context, b *attest.Binding) (*attest.Evidence, error) {
-	data := b.ReportData()
+	quote, err := s.quote(b.ReportData())
+	if err != nil {
+		return nil, err
+	}
+	return s.files.intel(ctx, workload.LevelSGX, quote)
+}
+
+func (s *SGX) quote(data [64]byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out, err := os.OpenFile(s.files.path(sgxQuoting, sgxDataFile), os.O_WRONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("SGX quote: %w", err)
@@ -103,7 +116,7 @@ func (s *SGX) Collect(ctx context.Context, b *attest.Binding) (*attest.Evidence,
 	if err != nil || len(quote) > maxReport {
 		return nil, fmt.Errorf("SGX quote of %d bytes: %w", len(quote), errors.Join(err, errTooLong))
 	}
-	return s.files.intel(ctx, workload.LevelSGX, quote)
+	return quote, nil
 }
 
 var errTooLong = fmt.Errorf("at most %d bytes are taken", maxReport)

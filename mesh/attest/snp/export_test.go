@@ -1,19 +1,12 @@
 package snp
 
 import (
-	"strings"
-
 	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// Fake is a maker that a test trusts: a product, and who signs keys of its chips
-// or of clouds, with its root, as PEM.
-type Fake struct {
-	Product string
-	Cloud   bool
-	PEM     []byte
-}
+// Fake is a maker that a test trusts.
+type Fake = Maker
 
 // VerifyOf is Verify with the makers of a test besides AMD, and where data is
 // not nil, with that report data instead of the binding's.
@@ -22,16 +15,11 @@ func VerifyOf(e *attest.Evidence, x *attest.Expect, data *[64]byte, fakes ...Fak
 	if err != nil {
 		panic(err)
 	}
-	for _, k := range fakes {
-		m := maker{product: strings.ToLower(k.Product)}
-		if k.Cloud {
-			m.signer = signedByCloud
-		}
-		if m.issuer, m.root, err = parseMaker(k.PEM); err != nil {
-			panic(err)
-		}
-		from = append(from[:len(from):len(from)], m)
+	more, err := parseMakers(fakes)
+	if err != nil {
+		panic(err)
 	}
+	from = append(from[:len(from):len(from)], more...)
 	f := attest.Begin(e, x)
 	want := x.Binding.ReportData()
 	if data != nil {
