@@ -115,6 +115,7 @@ func ofRest(s *scenario.Scenario) []refusal {
 		{"network.connections", s.Network.Connections != nil},
 		{"network.gossip", s.Network.Gossip != nil},
 		{"network.dht", s.Network.DHT},
+		{"workloads.verify_by", slices.ContainsFunc(s.Workloads, func(w scenario.Workloads) bool { return w.VerifyBy != nil })},
 		{"workloads.start", slices.ContainsFunc(s.Workloads, func(w scenario.Workloads) bool { return !w.Start.IsZero() })},
 	} {
 		out = append(out, refusal{c.asks, Refused{c.field, "whole nodes do not honour it", "leave " + c.field + " out"}})

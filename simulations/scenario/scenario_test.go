@@ -111,6 +111,7 @@ var wrong = []struct{ from, to, want, hint string }{
 	{"seed: 7", "attackers: [{does: lie, share: 10%, identities: 4}]", "attackers.identities: who does lie has none", "leave it out, or write does: sybil"},
 	{"seed: 7", "attackers: [{does: collude, share: 10%, above: 20%, below: 10%}]", "above and below in one", "keep one of them"},
 	{"seed: 7", "attackers: [{does: sybil, share: 10%, identities: 1}]", "attackers.identities: want a whole number from 2 to 64", ""},
+	{"poisson: 90/m", "poisson: 90/m, verify_by: adaptive", "workloads.verify_by: the draws of an owner are not simulated", "write verify_by: 2of3"},
 	{"poisson: 90/m", "poisson: 90/m, verify_by: 2of9", "workloads.verify_by: ", ""},
 	{"seed: 7", "attackers: [{does: fail}]", "attackers: share is missing", "write share: 10%"},
 	{"seed: 7", "attackers: [{does: fail, share: 10%, claims: 4}]", "attackers.claims: who does fail has none", ""},

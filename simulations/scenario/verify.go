@@ -15,6 +15,10 @@ func (r *reader) verifyBy(w *Workloads) field {
 			r.fail(n.Pos, "write verify_by: 2of3", "workloads.verify_by: %s", strings.TrimPrefix(err.Error(), "verify-by: "))
 			return
 		}
+		if v.Adaptive {
+			r.fail(n.Pos, "write verify_by: 2of3", "workloads.verify_by: the draws of an owner are not simulated, so that every task is checked")
+			return
+		}
 		w.VerifyBy = v
 	}
 }
