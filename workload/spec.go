@@ -250,7 +250,7 @@ func (s *Spec) validateVM() error {
 	case s.hasNoCommand():
 		return errors.New("args: name the command to run in the virtual machine")
 	case r.Memory < MinVMMemory:
-		return fmt.Errorf("memory: a virtual machine needs at least %d MiB, got %d", MinVMMemory>>20, r.Memory>>20)
+		return fmt.Errorf("memory: a virtual machine needs at least %d MiB, got %d bytes", MinVMMemory>>20, r.Memory)
 	case r.CPUs > MaxVMCPUs:
 		return fmt.Errorf("cpus: a virtual machine has at most %d, got %d", MaxVMCPUs, r.CPUs)
 	}

@@ -23,7 +23,7 @@ var bounded = map[string]bool{
 	"consensus/store": true, "scheduler": false, "mesh": false, "mesh/wire": false, "mesh/gossip": false, "mesh/directory": false,
 	"workload": false, "workload/blob": false, "node/attestor": true, "mesh/attest": false, "mesh/attest/collect": true, "mesh/admission": false, "workload/sandbox": false,
 	"workload/oci/image": true, "workload/oci/unpack": true, "workload/oci/unpack/unpacker": true, "workload/oci/source": true, "workload/vm": true, "workload/oci": true,
-	"workload/receipt": true, "workload/rights": true,
+	"workload/receipt": true, "workload/rights": true, "workload/wasm": true,
 	"node/notary": true,
 }
 

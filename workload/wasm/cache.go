@@ -32,8 +32,19 @@ type cache struct {
 	limit int64
 	log   *slog.Logger
 
+	turns, spareTurns chan struct{} // of compiling
+	patience          time.Duration // with one program
+	memory            int64         // for one, beside what its size asks for
+
 	mu      sync.Mutex
-	entries map[workload.Digest]*entry
+	entries map[programKey]*entry
+}
+
+// programKey keeps spare work's compilers apart: they may take long, and who has
+// CPUs of its own does not wait for them.
+type programKey struct {
+	digest workload.Digest
+	spare  bool
 }
 
 // entry is one program.
@@ -45,7 +56,8 @@ type entry struct {
 }
 
 func newCache(host *sandbox.Host, dir string, limit int64, log *slog.Logger) (*cache, error) {
-	c := &cache{host: host, dir: filepath.Join(dir, engineVersion()), limit: limit, log: log, entries: map[workload.Digest]*entry{}}
+	c := &cache{host: host, dir: filepath.Join(dir, engineVersion()), limit: limit, log: log, entries: map[programKey]*entry{},
+		turns: make(chan struct{}, maxCompiling), spareTurns: make(chan struct{}, maxSpareCompiling), patience: compileTimeout, memory: compileMemory}
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("wasm cache: %w", err)
 	}
@@ -77,23 +89,26 @@ func engineVersion() string {
 
 // get returns the folder with the machine code of the program, compiled when it
 // is the first. release must be called when nothing uses the folder any more.
-func (c *cache) get(ctx context.Context, digest workload.Digest, program string, cpus []int) (dir string, release func(), err error) {
-	e := c.claim(digest)
+func (c *cache) get(ctx context.Context, slot runner.Slot) (dir string, release func(), err error) {
+	digest := slot.Spec.Program.Blob.Digest
+	e := c.claim(programKey{digest, spare(slot)})
 	release = sync.OnceFunc(func() { c.release(e) })
-	if err := c.ensure(ctx, e, digest, program, cpus); err != nil {
+	if err := c.ensure(ctx, e, slot); err != nil {
 		release()
 		return "", nil, err
 	}
 	return c.folder(digest), release, nil
 }
 
-// private compiles a program into a folder below dir, for one slot alone.
-func (c *cache) private(ctx context.Context, name, dir, program string, cpus []int) (string, error) {
-	out := filepath.Join(dir, "code")
+func spare(slot runner.Slot) bool { return slot.Spec.Resources.Class == workload.Spare }
+
+// private compiles a slot's program into a folder below its own, for it alone.
+func (c *cache) private(ctx context.Context, name string, slot runner.Slot) (string, error) {
+	out := filepath.Join(slot.Dir, "code")
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return "", fmt.Errorf("wasm: compile: %w", err)
 	}
-	if err := c.compile(ctx, name, out, program, cpus); err != nil {
+	if err := c.compile(ctx, name, out, slot); err != nil {
 		return "", err
 	}
 	return out, seal(out)
@@ -101,14 +116,14 @@ func (c *cache) private(ctx context.Context, name, dir, program string, cpus []i
 
 func (c *cache) folder(digest workload.Digest) string { return filepath.Join(c.dir, digest.Hex()) }
 
-func (c *cache) claim(digest workload.Digest) *entry {
+func (c *cache) claim(key programKey) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.entries[digest]
+	e := c.entries[key]
 	if e == nil {
 		e = &entry{turn: make(chan struct{}, 1)}
 		e.turn <- struct{}{}
-		c.entries[digest] = e
+		c.entries[key] = e
 	}
 	e.users++
 	return e
@@ -121,7 +136,7 @@ func (c *cache) release(e *entry) {
 }
 
 // ensure compiles at most once at a time.
-func (c *cache) ensure(ctx context.Context, e *entry, digest workload.Digest, program string, cpus []int) error {
+func (c *cache) ensure(ctx context.Context, e *entry, slot runner.Slot) error {
 	select {
 	case <-e.turn:
 		defer func() { e.turn <- struct{}{} }()
@@ -132,29 +147,42 @@ func (c *cache) ensure(ctx context.Context, e *entry, digest workload.Digest, pr
 		return e.bad
 	}
 	now := time.Now()
-	if os.Chtimes(c.folder(digest), now, now) == nil { // an earlier daemon's; the time says what was used last
+	if os.Chtimes(c.folder(slot.Spec.Program.Blob.Digest), now, now) == nil { // an earlier daemon's; the time says what was used last
 		e.full = true
 		return nil
 	}
-	err := c.fill(ctx, digest, program, cpus)
-	if errors.Is(err, runner.ErrProgramInvalid) {
+	err := c.fill(ctx, slot)
+	if errors.Is(err, runner.ErrProgramInvalid) && !errors.Is(err, errSlow) {
 		e.bad = err
 	}
 	e.full = err == nil
 	return err
 }
 
-// Bounds of one compilation. The compiler needs many times the program's size.
+// How many programs are compiled at once: for slots that hold their CPUs, and for
+// those that have idle time alone.
 const (
-	compileMemory  = 512 << 20
-	compileFactor  = 256
-	compileDisk    = 1 << 30
-	compilePids    = 64
-	compileTimeout = 10 * time.Minute
+	maxCompiling      = 2
+	maxSpareCompiling = 1
 )
 
+// Bounds of one compilation, beside the slot's own CPUs and share of them. Programs
+// of Go take some 25 times their size, one made to be costly some 120 times.
+const (
+	compileMemory    = 512 << 20 // bytes, and
+	compileFactor    = 32        // of the program's size, but at most
+	maxCompileMemory = 2 << 30
+	compileDisk      = 1 << 30
+	compilePids      = 64
+	compileTimeout   = 10 * time.Minute
+)
+
+// errSlow is returned for a program that was still being compiled at compileTimeout:
+// most likely it was made for that, but a busy machine may be to blame too.
+var errSlow = fmt.Errorf("wasm: it takes more than %d minutes to compile: %w", compileTimeout/time.Minute, runner.ErrProgramInvalid)
+
 // fill compiles into a new folder and puts it in place.
-func (c *cache) fill(ctx context.Context, digest workload.Digest, program string, cpus []int) (err error) {
+func (c *cache) fill(ctx context.Context, slot runner.Slot) (err error) {
 	tmp, err := os.MkdirTemp(c.dir, "new-")
 	if err != nil {
 		return fmt.Errorf("wasm: compile: %w", err)
@@ -164,42 +192,63 @@ func (c *cache) fill(ctx context.Context, digest workload.Digest, program string
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return fmt.Errorf("wasm: compile: %w", err)
 	}
-	if err := c.compile(ctx, filepath.Base(tmp), out, program, cpus); err != nil {
+	if err := c.compile(ctx, filepath.Base(tmp), out, slot); err != nil {
 		return err
 	}
 	if err := seal(out); err != nil {
 		return fmt.Errorf("wasm: compile: %w", err)
 	}
-	if err := os.Rename(out, c.folder(digest)); err != nil {
+	err = os.Rename(out, c.folder(slot.Spec.Program.Blob.Digest))
+	if err != nil && !errors.Is(err, fs.ErrExist) { // who is of the other kind was first
 		return fmt.Errorf("wasm: compile: %w", err)
 	}
 	c.shrink()
 	return nil
 }
 
-func (c *cache) compile(ctx context.Context, name, out, program string, cpus []int) (err error) {
-	info, err := os.Stat(program)
+// compile has a worker fill out with the machine code of the slot's program. It is
+// held to what the slot has: CPUs, share, priority.
+func (c *cache) compile(ctx context.Context, name, out string, slot runner.Slot) (err error) {
+	turns, res := c.turns, slot.Spec.Resources
+	if spare(slot) {
+		turns = c.spareTurns
+	}
+	select {
+	case turns <- struct{}{}:
+		defer func() { <-turns }()
+	case <-ctx.Done():
+		return fmt.Errorf("wasm: wait for the compiler: %w", ctx.Err())
+	}
+	info, err := os.Stat(slot.Program)
 	if err != nil {
 		return fmt.Errorf("wasm: compile: %w", err)
 	}
+	memory := min(c.memory+compileFactor*info.Size(), maxCompileMemory)
 	g, err := c.host.NewGroup("compile-"+name, sandbox.Limits{
-		Memory: compileMemory + compileFactor*info.Size(), Pids: compilePids, CPUs: cpus, Disk: compileDisk,
+		Memory: memory, Pids: compilePids, CPUs: slot.CPUs, Disk: compileDisk, Nodes: slot.Nodes,
+		Quota: res.Quota, Spare: spare(slot), Apart: res.Class != workload.Thread,
 	})
 	if err != nil {
 		return fmt.Errorf("wasm: compile: %w", err)
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	ctx, cancel := context.WithTimeout(ctx, compileTimeout)
+	return c.compileIn(ctx, g, memory, out, slot.Program)
+}
+
+func (c *cache) compileIn(ctx context.Context, g *sandbox.Group, memory int64, out, program string) error {
+	within, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	said, code, err := g.RunRole(ctx, sandbox.Program{
-		Role: guest.RoleCompile, Out: out, Dir: "/",
+	said, code, err := g.RunRole(within, sandbox.Program{
+		Role: guest.RoleCompile, Out: out, Dir: "/", Env: []string{fmt.Sprintf("GOMEMLIMIT=%d", memory/4*3)},
 		Mounts: []sandbox.Mount{{Source: program, Target: guest.ProgramPath}},
 	})
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("wasm: compile: %w", ctx.Err())
+	case within.Err() != nil:
+		return errSlow
 	case errors.Is(err, sandbox.ErrMemory):
-		return fmt.Errorf("wasm: the compiler ran out of memory: %w", runner.ErrProgramInvalid)
+		return fmt.Errorf("wasm: to compile it takes more than %d MiB of memory: %w", memory>>20, runner.ErrProgramInvalid)
 	case err != nil:
 		return fmt.Errorf("wasm: compile: %w", err)
 	case code == guest.CodeInvalid:
@@ -269,10 +318,15 @@ func (c *cache) shrink() {
 func (c *cache) drop(digest workload.Digest) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.entries[digest]; e != nil && e.users > 0 {
-		return false
+	keys := []programKey{{digest, false}, {digest, true}}
+	for _, k := range keys {
+		if e := c.entries[k]; e != nil && e.users > 0 {
+			return false
+		}
 	}
-	delete(c.entries, digest)
+	for _, k := range keys {
+		delete(c.entries, k)
+	}
 	if err := os.RemoveAll(c.folder(digest)); err != nil {
 		c.log.Warn("wasm cache entry stays", "digest", digest, "error", err)
 		return false

@@ -49,6 +49,7 @@ func TestInvalidPrograms(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"garbage after the header": {header + "garbage", "invalid"},
 		"no start":                 {header, "_start"},
+		"unknown call":             {header + "\x01\x04\x01\x60\x00\x00" + "\x02\x22\x01\x16wasi_snapshot_preview1\x07fd_frob\x00\x00" + "\x07\x0a\x01\x06_start\x00\x00", "fd_frob"},
 		"foreign import":           {header + "\x01\x04\x01\x60\x00\x00" + "\x02\x09\x01\x03env\x01f\x00\x00" + "\x07\x0a\x01\x06_start\x00\x00", "env"},
 	} {
 		p := filepath.Join(t.TempDir(), "bad.wasm")

@@ -127,10 +127,10 @@ func (r *Runner) Open(ctx context.Context, slot runner.Slot) (runner.Session, er
 // cache's, or one in the folder of a slot that must leave nothing behind.
 func (r *Runner) compiled(ctx context.Context, slot runner.Slot) (dir string, release func(), err error) {
 	if !slot.Private {
-		return r.cache.get(ctx, slot.Spec.Program.Blob.Digest, slot.Program, slot.CPUs)
+		return r.cache.get(ctx, slot)
 	}
 	name := fmt.Sprintf("%s-%d-%d", slot.Workload.Short(), slot.Slot, r.seq.Add(1))
-	dir, err = r.cache.private(ctx, name, slot.Dir, slot.Program, slot.CPUs)
+	dir, err = r.cache.private(ctx, name, slot)
 	return dir, func() {}, err
 }
 

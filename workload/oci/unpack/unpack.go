@@ -87,8 +87,11 @@ func (u *Unpacker) Layer(r io.Reader, l image.Layer) error {
 
 // of names the layer in an error.
 func (u *Unpacker) of(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, image.ErrInvalid): // said once, in front
+		return fmt.Errorf("%w: layer %d: %s", image.ErrInvalid, u.layer, strings.TrimPrefix(err.Error(), image.ErrInvalid.Error()+": "))
 	}
 	return fmt.Errorf("layer %d: %w", u.layer, err)
 }

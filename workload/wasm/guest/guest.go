@@ -65,7 +65,25 @@ func Compile() int {
 	if err := check(compiled); err != nil {
 		return complain(CodeInvalid, err)
 	}
+	wasi, err := wasi_snapshot_preview1.NewBuilder(rt).Compile(ctx)
+	if err != nil {
+		return complain(CodeFault, err)
+	}
+	if err := checkWASI(compiled, wasi); err != nil {
+		return complain(CodeInvalid, err)
+	}
 	return 0
+}
+
+// checkWASI refuses a call that wasi lacks: of a later WASI, or misspelt.
+func checkWASI(m, wasi wazero.CompiledModule) error {
+	has := wasi.ExportedFunctions()
+	for _, f := range m.ImportedFunctions() {
+		if module, name, _ := f.Import(); module == wasiModule && has[name] == nil {
+			return fmt.Errorf("the module imports %.80q.%.80q, which WASI preview 1 does not have", module, name)
+		}
+	}
+	return nil
 }
 
 func complain(code int, err error) int {
