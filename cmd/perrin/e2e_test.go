@@ -65,6 +65,8 @@ func TestRealMesh(t *testing.T) {
 			"example":   exampleCommand,
 			"image":     images.imageCommand(t),
 			"pulled":    images.pulledCommand,
+			"hostile":   hostileCommand(t),
+			"module":    moduleCommand,
 		},
 	})
 }
@@ -74,9 +76,10 @@ func TestRealMesh(t *testing.T) {
 func buildPrograms(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	shim := "../../workload/shim/embedded/perrin-shim"
+	embedded := "../../workload/shim/embedded/"
 	builds := [][]string{
-		{"build", "-trimpath", "-ldflags=-s -w", "-o", shim, "../../workload/shim/cmd/perrin-shim"},
+		{"build", "-trimpath", "-ldflags=-s -w", "-o", embedded + "perrin-shim", "../../workload/shim/cmd/perrin-shim"},
+		{"build", "-trimpath", "-ldflags=-s -w", "-o", embedded + "perrin-unpack", "../../workload/oci/unpack/cmd/perrin-unpack"},
 		{"build", "-tags", "embedshim", "-o", filepath.Join(dir, "perrin"), "."},
 		{"build", "-o", filepath.Join(dir, "unit"), "../../examples/unit/golang"},
 		{"build", "-o", filepath.Join(dir, "unit.wasm"), "../../examples/unit/golang"},

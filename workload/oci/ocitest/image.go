@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -76,6 +77,22 @@ func Tar(tb testing.TB, entries ...Entry) []byte {
 		tb.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+// Sparse returns an archive of one sparse file of so many bytes, in GNU's old format,
+// with nothing in it.
+func Sparse(tb testing.TB, name string, size int64) []byte {
+	tb.Helper()
+	raw := Tar(tb, Entry{Header: tar.Header{Name: name, Format: tar.FormatGNU}})
+	raw[156] = tar.TypeGNUSparse
+	copy(raw[483:495], fmt.Sprintf("%012o", size)) // its real size
+	copy(raw[148:156], "        ")
+	sum := 0
+	for _, b := range raw[:512] {
+		sum += int(b)
+	}
+	copy(raw[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return raw
 }
 
 // Pack compresses an archive.

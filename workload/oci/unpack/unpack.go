@@ -161,12 +161,6 @@ func hostile(err error) error {
 
 // admit checks an entry against the limits and returns its clean name.
 func (u *Unpacker) admit(h *tar.Header) (string, error) {
-	if h.Size < 0 || h.Size > u.limits.Bytes-u.bytes {
-		return "", refuse("%.200q has %d bytes: the image unpacks to more than the %d bytes it may have here", h.Name, h.Size, u.limits.Bytes)
-	}
-	if err := u.count(h.Size); err != nil {
-		return "", err
-	}
 	if h.Typeflag == tar.TypeGNUSparse {
 		return "", sparse(h.Name)
 	}
@@ -174,6 +168,12 @@ func (u *Unpacker) admit(h *tar.Header) (string, error) {
 		if strings.HasPrefix(key, "GNU.sparse.") {
 			return "", sparse(h.Name)
 		}
+	}
+	if h.Size < 0 || h.Size > u.limits.Bytes-u.bytes {
+		return "", refuse("%.200q has %d bytes: the image unpacks to more than the %d bytes it may have here", h.Name, h.Size, u.limits.Bytes)
+	}
+	if err := u.count(h.Size); err != nil {
+		return "", err
 	}
 	if strings.ContainsRune(h.Name, 0) || len(h.Name) > maxTarget || len(h.Linkname) > maxTarget || strings.ContainsRune(h.Linkname, 0) {
 		return "", refuse("%.200q: a name of more than %d bytes, or with a zero byte", h.Name, maxTarget)
