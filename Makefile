@@ -9,6 +9,8 @@ FUZZPKGS ?= ./...
 BENCHFLAGS ?=
 # How many seeds `make histories` goes through.
 SEEDS ?= 20
+# The folder of the WASI test suite that `make wasi` runs.
+SUITE ?= wasi-testsuite/tests
 # Which benchmarks `make microbench` runs.
 BENCH ?= .
 
@@ -23,7 +25,7 @@ NSTESTS = ./workload/sandbox/... ./workload/process/... ./workload/oci/... ./wor
 # programs), and the pure packages (a check keeps goroutines out of them).
 NORACE  = /examples/|/internal/|/scheduler|/consensus/ledger|/consensus/cell|/perrin/workload$$|/simulations/(chance|model|policy|queue|scenario|stats)$$
 
-.PHONY: help build shim test race full smt histories fuzz-seeds fuzz oracle ns ns-user demo bench microbench lint fmt vulns deps ci clean
+.PHONY: help build shim test race full smt histories fuzz-seeds fuzz oracle ns ns-user demo wasi bench microbench lint fmt vulns deps ci clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +77,9 @@ ns-user: ## the tests of sandboxes and disks, as an ordinary user
 
 demo: build ## five daemons, one mesh, a real job, one of them killed
 	./examples/demo.sh
+
+wasi: build ## the public WASI test suite in SUITE against `perrin run`: which of its tests pass
+	bin/perrin dev --nodes 1 -- $(GO) run ./internal/wasisuite $(SUITE)
 
 bench: build ## every promise of speed beside its limit and its rival; BENCHFLAGS has the flags
 	$(GO) run -tags embedshim,perrin_unsigned ./internal/bench $(BENCHFLAGS)

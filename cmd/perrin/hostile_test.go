@@ -67,12 +67,13 @@ func zeros(t *testing.T) []byte {
 func moduleCommand(ts *testscript.TestScript, neg bool, args []string) {
 	const (
 		loop, again, end = "\x03\x40", "\x0c\x00", "\x0b"         // loop, br 0, end
-		grow             = "\x41\x10\x40\x00\x1a"                 // memory.grow 16, drop
+		grow             = "\x41\x10\x40\x00\x41\x7f\x46"         // memory.grow 16 == -1
+		giveUp           = "\x04\x40\x00\x0b"                     // if, unreachable, end
 		all              = "\x41\x00\x41\x01\x3f\x00\x41\x10\x74" // 0, 1, memory.size << 16
 		fill             = "\xfc\x0b\x00"                         // memory.fill
 	)
 	body, locals := map[string]string{
-		"allocates": loop + grow + all + fill + again + end,
+		"allocates": loop + grow + giveUp + all + fill + again + end,
 		"recurses":  "\x10\x00", // call 0
 		"spins":     loop + again + end,
 		"locals":    "",

@@ -91,7 +91,7 @@ func ours(path string) bool {
 	case ".", "workload", "scheduler", "consensus", "mesh", "node", "cmd", "examples", "simulations":
 		return true
 	case "internal": // also of the standard library
-		return strings.HasPrefix(path, "internal/repotest") || strings.HasPrefix(path, "internal/citest") || strings.HasPrefix(path, "internal/bench")
+		return strings.HasPrefix(path, "internal/repotest") || strings.HasPrefix(path, "internal/citest") || strings.HasPrefix(path, "internal/bench") || strings.HasPrefix(path, "internal/wasisuite")
 	}
 	return false
 }

@@ -152,7 +152,7 @@ func (c *cache) ensure(ctx context.Context, e *entry, slot runner.Slot) error {
 		return nil
 	}
 	err := c.fill(ctx, slot)
-	if errors.Is(err, runner.ErrProgramInvalid) && !errors.Is(err, errSlow) {
+	if errors.Is(err, runner.ErrProgramInvalid) && !errors.Is(err, errSlow) && !errors.Is(err, errGaveUp) {
 		e.bad = err
 	}
 	e.full = err == nil
@@ -180,6 +180,14 @@ const (
 // errSlow is returned for a program that was still being compiled at compileTimeout:
 // most likely it was made for that, but a busy machine may be to blame too.
 var errSlow = fmt.Errorf("wasm: it takes more than %d minutes to compile: %w", compileTimeout/time.Minute, runner.ErrProgramInvalid)
+
+// errGaveUp is returned for a program at which the compiler itself broke, as at one
+// that wants more memory at once than there are addresses. A machine that has none
+// left may be to blame too.
+var errGaveUp = fmt.Errorf("the compiler gave up: %w", runner.ErrProgramInvalid)
+
+// codeBroken is the exit code of a Go program that panics or is out of memory.
+const codeBroken = 2
 
 // fill compiles into a new folder and puts it in place.
 func (c *cache) fill(ctx context.Context, slot runner.Slot) (err error) {
@@ -253,6 +261,9 @@ func (c *cache) compileIn(ctx context.Context, g *sandbox.Group, memory int64, o
 		return fmt.Errorf("wasm: compile: %w", err)
 	case code == guest.CodeInvalid:
 		return fmt.Errorf("wasm: %.900s: %w", strings.TrimSpace(said), runner.ErrProgramInvalid)
+	case code == codeBroken:
+		why, _, _ := strings.Cut(said, "\n") // a stack trace follows
+		return fmt.Errorf("wasm: %.200q: %w", why, errGaveUp)
 	case code != 0:
 		return fmt.Errorf("wasm: compile: the worker exited with %d: %.400q", code, said)
 	}

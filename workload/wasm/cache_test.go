@@ -42,6 +42,9 @@ func TestCompilerIsHeld(t *testing.T) {
 		t.Errorf("100,000,000 locals in %d bytes: %v", len(bomb), err)
 	}
 	c.memory = compileMemory
+	if err := open(costly(1, 1<<32-1, ""), workload.Core); !errors.Is(err, errGaveUp) || !errors.Is(err, runner.ErrProgramInvalid) || strings.Contains(err.Error(), "goroutine") {
+		t.Errorf("4,294,967,295 locals: %v", err)
+	}
 	slow := costly(1, 0, strings.Repeat(pushAndDrop, 50_000))
 	c.patience = time.Millisecond
 	if err := open(slow, workload.Core); !errors.Is(err, errSlow) || !errors.Is(err, runner.ErrProgramInvalid) {
