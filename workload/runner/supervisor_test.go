@@ -114,21 +114,53 @@ func openSlot(t *testing.T, h *sandbox.Host, g runner.Guard) *runnertest.Slot {
 	return k.Open(t, func(_ *workload.Spec, s *runner.Slot) { s.Guard = g })
 }
 
+// renewed runs an attempt, renews the leases until it is ready, however long a busy
+// machine takes to start it, and calls then. It returns how the attempt ended, and
+// when the leases were renewed last.
+func renewed(t *testing.T, sup *runner.Supervisor, lease time.Duration, slot *runnertest.Slot, a runner.Attempt, then func(), names ...string) (workload.Exit, runner.Instant) {
+	t.Helper()
+	var since runner.Instant
+	grant := func() {
+		since = runner.Now()
+		if err := sup.Grant(since, lease, names...); err != nil {
+			t.Error(err)
+		}
+	}
+	grant()
+	ready, ended := make(chan struct{}), make(chan workload.Exit, 1)
+	a.Stdout = runnertest.NewWhenReady(func() { close(ready) })
+	go func() {
+		defer close(ended) // also where Run gives up
+		ended <- slot.Run(a).Exit
+	}()
+	renew := time.NewTicker(lease / 20)
+	defer renew.Stop()
+	for running := false; !running; {
+		select {
+		case <-renew.C:
+			grant()
+		case <-ready:
+			running = true
+		case exit := <-ended:
+			t.Fatalf("the attempt ends as %q before it runs", exit)
+		}
+	}
+	then()
+	return <-ended, since
+}
+
 func TestSupervisorEndsAnAttemptWithItsLease(t *testing.T) {
+	const lease = 2 * time.Second
 	h := runnertest.Host(t)
 	sup, killed := newSupervisor(t, h)
 	slot := openSlot(t, h, sup.Slot("a"))
-	since := runner.Now()
-	if err := sup.Grant(since, 400*time.Millisecond, "a", "b"); err != nil {
-		t.Fatal(err)
-	}
-	r := slot.Do("spin")
-	if r.Exit != workload.StoppedExit || r.Usage.WallMs < 300 {
-		t.Errorf("%+v", r.Outcome)
+	exit, since := renewed(t, sup, lease, slot, slot.Attempt("sleep"), func() {}, "a", "b")
+	if exit != workload.StoppedExit {
+		t.Errorf("the attempt ends as %q", exit)
 	}
 	for range 2 { // both leases ended, one with an attempt
-		if k := <-killed; k.Reason != watchdog.ReasonLease || time.Duration(k.At-since) < 400*time.Millisecond {
-			t.Errorf("%+v, %s after the grant", k, time.Duration(k.At-since))
+		if k := <-killed; k.Reason != watchdog.ReasonLease || time.Duration(k.At-since) < lease {
+			t.Errorf("%+v, %s after the last grant", k, time.Duration(k.At-since))
 		}
 	}
 	if _, err := slot.Session.Run(context.Background(), slot.Attempt("noop")); !errors.Is(err, runner.ErrLeaseEnded) {
@@ -137,25 +169,23 @@ func TestSupervisorEndsAnAttemptWithItsLease(t *testing.T) {
 }
 
 func TestSupervisorLetsARenewedLeaseLive(t *testing.T) {
+	const lease = 2 * time.Second
 	h := runnertest.Host(t)
 	sup, _ := newSupervisor(t, h)
 	slot := openSlot(t, h, sup.Slot("a"))
-	since := runner.Now()
-	if err := sup.Grant(since, 300*time.Millisecond, "a"); err != nil {
-		t.Fatal(err)
-	}
-	a := slot.Attempt("spin")
-	a.Timeout = 900 * time.Millisecond
-	a.Stdout = runnertest.NewWhenReady(func() {
+	a := slot.Attempt("sleep")
+	a.Timeout = 2 * lease
+	exit, _ := renewed(t, sup, lease, slot, a, func() {
+		since := runner.Now()
 		if err := sup.Grant(since, time.Minute, "a"); err != nil {
 			t.Error(err)
 		}
 		if err := sup.Grant(since, time.Millisecond, "a"); err != nil { // never moves back
 			t.Error(err)
 		}
-	})
-	if r := slot.Run(a); r.Exit != workload.TimedOut {
-		t.Errorf("%+v", r.Outcome)
+	}, "a")
+	if exit != workload.TimedOut {
+		t.Errorf("the attempt ends as %q", exit)
 	}
 }
 
