@@ -59,6 +59,9 @@ func checkedLines(c *api.Checked, id workload.ID) (lines []string) {
 	if c.Alone > 0 {
 		lines = append(lines, fmt.Sprintf("ran once: %s, on nodes whose results had agreed %d times in a row or more; the draw did not pick them for a check", terminal.Plural(int(c.Alone), "task"), workload.TrustedAfter))
 	}
+	if c.Doubtful > 0 {
+		lines = append(lines, fmt.Sprintf("do not trust %s of those: their node returned something else elsewhere; `perrin why %s/TASK` says which node ran which, run them again", terminal.Plural(int(c.Doubtful), "task"), id.Short()))
+	}
 	if c.Picked > 0 {
 		lines = append(lines, fmt.Sprintf("picked for a check though their node has a record: %s", terminal.Plural(int(c.Picked), "task")))
 	}

@@ -97,6 +97,26 @@ func TestANodeWithARecordRunsAlone(t *testing.T) {
 	}
 }
 
+// When a node lies after all, the tasks that it ran alone before are counted as doubtful.
+func TestWhatALiarRanAloneIsDoubtful(t *testing.T) {
+	w := verified(t, "adaptive:2of3", 3, 0, "a1", "b1", "c1")
+	w.trust("a1", 20)
+	w.trust("b1", 20)
+	g := []SlotGrant{granted(t, w.award("a1"), "a1")[0], granted(t, w.award("b1"), "b1")[0], granted(t, w.award("a1"), "a1")[0]}
+	w.drawn(*w.returns(g[0], "perhaps").Undrawn, passedSig)
+	w.drawn(*w.returns(g[1], "truth").Undrawn, passedSig)
+	if c, _ := w.Checked(loadID("a")); c.Alone != 2 || c.Doubtful != 0 {
+		t.Errorf("before: %+v", c)
+	}
+	w.drawn(*w.returns(g[2], "lie").Undrawn, pickedSig)
+	w.returns(granted(t, w.award("b1"), "b1")[0], "truth")
+	w.returns(granted(t, w.award("c1"), "c1")[0], "truth")
+	if c, _ := w.Checked(loadID("a")); c.Alone != 2 || c.Doubtful != 1 || c.Differs != 1 {
+		t.Errorf("after: %+v", c)
+	}
+	w.checkInvariants(t)
+}
+
 // The node that a workload was submitted on makes the draws, so its own are checked.
 func TestTheDrawersOwnWorkIsChecked(t *testing.T) {
 	w := verified(t, "adaptive:2of3", 1, 0, "a1", "alice")

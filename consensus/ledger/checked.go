@@ -7,6 +7,7 @@ type Checked struct {
 	Accepted uint32 // tasks that ended with a result on which enough nodes agree
 	Alike    uint32 // of those, tasks of which two of these nodes have one operator
 	Alone    uint32 // of those accepted, tasks that a node with a record ran alone
+	Doubtful uint32 // of those, on nodes that returned another result than others for some other task
 	Picked   uint32 // tasks of such nodes that were checked all the same
 	Split    uint32 // tasks that failed because too few agreed
 	Differs  uint32 // results that were not the accepted ones, and
@@ -32,6 +33,7 @@ func (s *State) Checked(id workload.ID) (Checked, bool) {
 	}
 	ops := s.operators(l)
 	firms := map[uint32]map[workload.PeerID]int{}
+	alone := map[workload.PeerID]uint32{}
 	for i := range l.Segments {
 		g := &l.Segments[i]
 		if g.Vote != nil && g.Vote.Drawn != nil && g.Vote.Drawn.Picked {
@@ -42,6 +44,7 @@ func (s *State) Checked(id workload.ID) (Checked, bool) {
 		case g.Vote.Verdict == Alone:
 			c.Accepted++
 			c.Alone++
+			alone[g.Node]++
 		case g.Vote.Verdict == Differs:
 			if c.Differs++; len(c.Who) < maxDissents {
 				c.Who = append(c.Who, Dissent{g.Node, g.Vote.Task})
@@ -53,6 +56,11 @@ func (s *State) Checked(id workload.ID) (Checked, bool) {
 			firms[g.Vote.Task][ops.of(g.Node)]++
 		case len(g.Failed) > 0 && g.Failed[0].Exit == workload.NoAgreement:
 			c.Split++
+		}
+	}
+	for i := range l.Tallies {
+		if t := &l.Tallies[i]; t.Differs > 0 {
+			c.Doubtful += alone[t.Node]
 		}
 	}
 	for _, of := range firms {

@@ -5,12 +5,13 @@ import "github.com/perrin-mesh/perrin/workload"
 // Checked sums up what the nodes agreed on that ran the tasks of a workload which
 // its owner wants verified.
 type Checked struct {
-	By       string    `json:"by"`               // "2of3"
-	Accepted uint32    `json:"accepted"`         // tasks that ended with a result on which enough nodes agree
-	Alike    uint32    `json:"alike,omitempty"`  // of those, tasks of which two of these nodes have one operator
-	Alone    uint32    `json:"alone,omitempty"`  // of those accepted, tasks that a node with a record ran alone
-	Picked   uint32    `json:"picked,omitempty"` // tasks of such nodes that were checked all the same
-	Split    uint32    `json:"split,omitempty"`  // tasks that failed because too few agreed
+	By       string    `json:"by"`                 // "2of3"
+	Accepted uint32    `json:"accepted"`           // tasks that ended with a result on which enough nodes agree
+	Alike    uint32    `json:"alike,omitempty"`    // of those, tasks of which two of these nodes have one operator
+	Alone    uint32    `json:"alone,omitempty"`    // of those accepted, tasks that a node with a record ran alone
+	Doubtful uint32    `json:"doubtful,omitempty"` // of those, on nodes that returned another result than others for some other task
+	Picked   uint32    `json:"picked,omitempty"`   // tasks of such nodes that were checked all the same
+	Split    uint32    `json:"split,omitempty"`    // tasks that failed because too few agreed
 	Differs  uint32    `json:"differs,omitempty"`
 	Who      []Dissent `json:"who,omitempty"` // the first 16 whose results were not the accepted ones: they are not paid
 }

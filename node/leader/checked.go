@@ -12,7 +12,7 @@ func (l *Leader) checked(s *ledger.State, v *ledger.View) *api.Checked {
 		return nil
 	}
 	c, _ := s.Checked(v.ID)
-	out := &api.Checked{By: v.Spec.VerifyBy.String(), Accepted: c.Accepted, Alike: c.Alike, Alone: c.Alone, Picked: c.Picked, Split: c.Split, Differs: c.Differs}
+	out := &api.Checked{By: v.Spec.VerifyBy.String(), Accepted: c.Accepted, Alike: c.Alike, Alone: c.Alone, Doubtful: c.Doubtful, Picked: c.Picked, Split: c.Split, Differs: c.Differs}
 	for _, d := range c.Who {
 		out.Who = append(out.Who, api.Dissent{Node: d.Node, Name: l.people(s).name(d.Node), Task: d.Task})
 	}
