@@ -365,7 +365,11 @@ func detail(step *ledger.Step) string {
 		parts = append(parts, workload.Counted(step.Count, "task"))
 	}
 	if step.Exit != "" && step.Exit != workload.NoAgreement { // of which the note tells
-		parts = append(parts, fmt.Sprintf("%s %d", step.Exit, step.Code))
+		end := string(step.Exit)
+		if step.Exit == workload.Exited || step.Exit == workload.Signaled { // the others have no number
+			end = fmt.Sprintf("%s %d", end, step.Code)
+		}
+		parts = append(parts, end)
 	}
 	if step.Note != "" {
 		parts = append(parts, step.Note)
