@@ -45,6 +45,7 @@ var scenarios = []scenario{
 	{"idle", idleAndStorm},
 	{"blob", blobTransfer},
 	{"cli", commandLine},
+	{"sim", simulator},
 }
 
 // sizes are how much each scenario does.
@@ -65,13 +66,16 @@ type sizes struct {
 	blobMiB    int           // of the file that is transferred
 	runs       int           // of `perrin run`
 	coldRuns   int           // of `perrin run` without a daemon
+	simSeconds int           // that are simulated
+	simEvents  int           // of the bare event loop
 	idle       time.Duration // that an idle mesh is watched
 }
 
 func fullSizes() sizes {
 	return sizes{
 		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16, starts: 2000,
-		mixRounds: 5, mixSteps: 60, mixBatch: 12, mixWork: 60_000, storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10, idle: time.Minute,
+		mixRounds: 5, mixSteps: 60, mixBatch: 12, mixWork: 60_000, storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10,
+		simSeconds: 10, simEvents: 5_000_000, idle: time.Minute,
 	}
 }
 
@@ -79,7 +83,8 @@ func fullSizes() sizes {
 func smallSizes() sizes {
 	return sizes{
 		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4, starts: 12,
-		mixRounds: 1, mixSteps: 2, mixBatch: 2, mixWork: 100, storm: 40, blobMiB: 4, runs: 2, coldRuns: 1, idle: 200 * time.Millisecond,
+		mixRounds: 1, mixSteps: 2, mixBatch: 2, mixWork: 100, storm: 40, blobMiB: 4, runs: 2, coldRuns: 1,
+		simSeconds: 1, simEvents: 1000, idle: 200 * time.Millisecond,
 	}
 }
 
