@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -29,9 +30,6 @@ const (
 	maxWaiting = 4 << 20  // bytes in memory that wait to be packed, and of a pack
 	maxRows    = 16 << 10 // contents of a pack
 )
-
-// errPack is returned for a file that is no pack.
-var errPack = errors.New("malformed pack")
 
 // pack is a file of packed contents. Its fields are under Store.mu.
 type pack struct {
@@ -91,7 +89,7 @@ func (s *Store) PutLogged(owner string, b []byte) (workload.Ref, error) {
 // makeWay packs what waits when n bytes more would be too many.
 func (s *Store) makeWay(n int64) error {
 	s.mu.Lock()
-	full := s.waits+n > maxWaiting || len(s.waiting) == maxRows
+	full := s.waits+n > maxWaiting || len(s.waiting) >= maxRows
 	s.mu.Unlock()
 	if !full {
 		return nil
@@ -99,24 +97,33 @@ func (s *Store) makeWay(n int64) error {
 	return s.packWaiting()
 }
 
-// packWaiting writes all that waits in memory to a pack. It is not durable yet.
+// packWaiting writes all that waits in memory to packs. They are not durable yet.
 func (s *Store) packWaiting() error {
 	s.packing.Lock()
 	defer s.packing.Unlock()
+	for {
+		rows := s.waitingRows()
+		if len(rows) == 0 {
+			return nil
+		}
+		if err := s.writePack(rows, false); err != nil {
+			return err
+		}
+	}
+}
+
+// waitingRows returns what waits, as much as one pack takes. The caller has
+// Store.packing.
+func (s *Store) waitingRows() (rows []row) {
 	s.mu.Lock()
-	entries := make([]*entry, 0, len(s.waiting))
+	defer s.mu.Unlock()
 	for _, e := range s.waiting {
-		entries = append(entries, e)
+		if len(rows) == maxRows {
+			break
+		}
+		rows = append(rows, row{e, e.place.waiting})
 	}
-	s.mu.Unlock()
-	if len(entries) == 0 {
-		return nil
-	}
-	rows := make([]row, len(entries))
-	for i, e := range entries {
-		rows[i] = row{e, e.place.waiting}
-	}
-	return s.writePack(rows, false)
+	return rows
 }
 
 // row is a content about to be packed.
@@ -297,124 +304,36 @@ func (s *Store) openContent(e *entry) (readable, error) {
 	}
 }
 
-// unpack gives an entry a file of its own.
+// unpack gives an entry a file of its own, which is durable before the pack is
+// without it: somebody may count on what Sync said of the entry.
 func (s *Store) unpack(e *entry) error {
 	body, err := s.ReadAll(e.ref, maxPacked)
 	if err != nil {
 		return err
 	}
-	p := placement{entry: &entry{ref: e.ref, bytes: charge(e.ref), verified: true}}
-	defer func() { s.unreserve(p.reserved) }()
-	if err := s.reserveInto(&p.reserved, charge(e.ref)); err != nil {
+	own := &entry{ref: e.ref, bytes: charge(e.ref), verified: true, durable: true}
+	if err := s.reserve(own.bytes); err != nil {
 		return fmt.Errorf("unpack a blob: %w", err)
 	}
-	tmp, err := s.writeTmp(body, false)
+	defer s.unreserve(own.bytes)
+	tmp, err := s.writeTmp(body, true)
 	if err == nil {
-		p.content = tmp
-		err = s.put(&p)
+		err = rename(tmp, s.contentName(own))
 	}
 	if err != nil {
 		return s.ioError("unpack", e.ref, errors.Join(err, removeFile(tmp)))
 	}
+	for _, dir := range []string{filepath.Dir(s.contentName(own)), s.path(dirSmall), s.dir} {
+		if err := syncFile(dir); err != nil {
+			return s.ioError("unpack", e.ref, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.whole[e.ref] != e { // dropped since, or unpacked by another
+		return nil
+	}
+	s.forget(e)
+	s.add(own)
 	return nil
-}
-
-// scanPacks adds what is in the packs to what is found; a file that is no pack
-// is removed.
-func (s *Store) scanPacks() ([]found, error) {
-	files, err := os.ReadDir(s.path(dirPack))
-	if err != nil {
-		return nil, s.diskError(err)
-	}
-	var all []found
-	for _, f := range files {
-		name := s.path(dirPack, f.Name())
-		if n, err := strconv.ParseUint(f.Name(), 10, 64); err == nil && n > s.seq.Load() {
-			s.seq.Store(n)
-		}
-		in, err := s.scanPack(name)
-		if errors.Is(err, errPack) {
-			s.log.Warn("blob store: remove a damaged file", "file", name, "err", err)
-			err = os.RemoveAll(name)
-		}
-		if err != nil {
-			return nil, s.diskError(err)
-		}
-		all = append(all, in...)
-	}
-	return all, nil
-}
-
-// dropDeadPacks removes the packs of which nothing came into the index.
-func (s *Store) dropDeadPacks() error {
-	for p := range s.packs {
-		if len(p.live) > 0 {
-			continue
-		}
-		if err := removeFile(p.name); err != nil {
-			return s.diskError(err)
-		}
-		delete(s.packs, p)
-	}
-	return nil
-}
-
-func (s *Store) scanPack(name string) ([]found, error) {
-	info, err := os.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: not a file", errPack)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	refs, err := readPack(f, info.Size())
-	if err != nil {
-		return nil, err
-	}
-	p := &pack{name: name, size: info.Size(), live: make(map[workload.Ref]struct{}, len(refs))}
-	s.packs[p] = struct{}{}
-	off := int64(packHeader + len(refs)*packRow)
-	var all []found
-	for _, ref := range refs {
-		e := &entry{ref: ref, bytes: packCharge(ref), place: &place{pack: p, off: off}}
-		all = append(all, found{e, info.ModTime()})
-		off += ref.Size
-	}
-	return all, nil
-}
-
-// readPack reads and checks the head of a pack of size bytes. It returns an error
-// that wraps errPack for anything else.
-func readPack(r io.Reader, size int64) ([]workload.Ref, error) {
-	head := make([]byte, packHeader)
-	if _, err := io.ReadFull(r, head); err != nil || string(head[:len(packMagic)]) != packMagic {
-		return nil, fmt.Errorf("%w: another beginning", errPack)
-	}
-	n := int(binary.BigEndian.Uint32(head[len(packMagic):]))
-	if n == 0 || n > maxRows || int64(packHeader+n*packRow) > size {
-		return nil, fmt.Errorf("%w: %d contents in %d bytes", errPack, n, size)
-	}
-	rows := make([]byte, n*packRow)
-	if _, err := io.ReadFull(r, rows); err != nil {
-		return nil, fmt.Errorf("%w: it ends in its head", errPack)
-	}
-	refs := make([]workload.Ref, n)
-	end := int64(packHeader + len(rows))
-	for i := range refs {
-		b := rows[i*packRow:]
-		refs[i] = workload.Ref{Digest: workload.Digest(b[:32]), Size: int64(binary.BigEndian.Uint32(b[32:packRow]))}
-		if refs[i].Size == 0 || refs[i].Size > maxPacked {
-			return nil, fmt.Errorf("%w: a content of %d bytes", errPack, refs[i].Size)
-		}
-		end += refs[i].Size
-	}
-	if end != size {
-		return nil, fmt.Errorf("%w: %d bytes, its contents need %d", errPack, size, end)
-	}
-	return refs, nil
 }

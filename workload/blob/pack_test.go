@@ -3,9 +3,11 @@ package blob
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/iotest"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -155,7 +157,7 @@ func TestDamagedPacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir, roomy)
-	if got := packsOf(t, s); len(got) != 1 {
+	if got := packsOf(t, s); len(got) != 2 || got[1] != s.path(dirPack, "junk"+aside) {
 		t.Errorf("packs: %q", got)
 	}
 	if s.Has(a) == s.Has(b) {
@@ -168,6 +170,47 @@ func TestDamagedPacks(t *testing.T) {
 	putLogged(t, s, content(2, 100))
 	if !s.Has(a) || !s.Has(b) {
 		t.Error("a damaged content cannot be put again")
+	}
+}
+
+// Who has a content's path takes it out of its pack, and what Sync said of it
+// stays true.
+func TestUnpackedContentIsDurable(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, roomy)
+	ref := putLogged(t, s, content(1, 100))
+	if err := s.Sync(ref); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Path(ref); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, s); len(got) != 1 || len(packsOf(t, s)) != 0 {
+		t.Errorf("on disk: %q", got)
+	}
+	s.mu.Lock()
+	if e := s.whole[ref]; !e.durable || e.place != nil || s.bytes != charge(ref) || s.reserved != 0 {
+		t.Errorf("entry %+v of %d bytes, %d promised", e, s.bytes, s.reserved)
+	}
+	s.mu.Unlock()
+	early := putLogged(t, s, content(2, 100))
+	if _, err := s.Path(early); err != nil { // while it waits
+		t.Fatal(err)
+	}
+	if err := s.Sync(early); err != nil || s.waits != 0 || !s.whole[early].durable {
+		t.Errorf("%d bytes wait, %v", s.waits, err)
+	}
+}
+
+// A disk that does not give a pack's head is no reason to think that it is none.
+func TestUnreadablePackIsKept(t *testing.T) {
+	broken := errors.New("input/output error")
+	for _, given := range []int{0, 10, packHeader, packHeader + 5} {
+		raw, _ := encodePack([]row{{&entry{ref: RefOf([]byte("one"))}, []byte("one")}})
+		r := io.MultiReader(bytes.NewReader(raw[:given]), iotest.ErrReader(broken))
+		if _, err := readPack(r, int64(len(raw))); !errors.Is(err, broken) || errors.Is(err, errPack) {
+			t.Errorf("after %d bytes: %v", given, err)
+		}
 	}
 }
 

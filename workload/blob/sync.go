@@ -15,6 +15,9 @@ import (
 // commits, so that a hundred cost little more than one. A ref that is not here
 // gives ErrNotFound; the others are synced all the same.
 func (s *Store) Sync(refs ...workload.Ref) error {
+	if err := s.packWaiting(); err != nil {
+		return err
+	}
 	var errs []error
 	var todo []*entry
 	for _, ref := range refs {
@@ -27,9 +30,7 @@ func (s *Store) Sync(refs ...workload.Ref) error {
 			todo = append(todo, e)
 		}
 	}
-	if err := s.packWaiting(); err != nil {
-		errs = append(errs, err)
-	} else if err := s.syncAll(todo); err != nil {
+	if err := s.syncAll(todo); err != nil {
 		errs = append(errs, err)
 	}
 	if err := s.repack(); err != nil {
@@ -52,7 +53,11 @@ func (s *Store) syncAll(entries []*entry) error {
 	}
 	files, folders := map[string]workload.Ref{}, map[string]bool{} // a pack is a file of many
 	for _, e := range entries {
-		for _, name := range s.filesOf(e) {
+		names, err := s.filesOf(e)
+		if err != nil {
+			return s.ioError("sync", e.ref, err)
+		}
+		for _, name := range names {
 			files[name] = e.ref
 			folders[filepath.Dir(name)] = true
 			folders[filepath.Dir(filepath.Dir(name))] = true
@@ -91,22 +96,26 @@ func (s *Store) syncRoot(entries []*entry) error {
 	return nil
 }
 
-// filesOf returns the files of a whole blob: none while it is in memory.
-func (s *Store) filesOf(e *entry) []string {
+// errWaits is returned for a content that was dropped and put again since Sync
+// packed what was in memory.
+var errWaits = errors.New("it is in memory alone")
+
+// filesOf returns the files of a whole blob.
+func (s *Store) filesOf(e *entry) ([]string, error) {
 	s.mu.Lock()
 	at := e.place
 	s.mu.Unlock()
 	switch {
 	case at != nil && at.pack != nil:
-		return []string{at.pack.name}
+		return []string{at.pack.name}, nil
 	case at != nil:
-		return nil
+		return nil, errWaits
 	}
 	names := []string{s.contentName(e)}
 	if e.ref.Size > workload.ChunkSize {
 		names = append(names, s.fileName(dirManifest, e.ref))
 	}
-	return names
+	return names, nil
 }
 
 // startWriting asks the kernel to write a file's pages soon. It is a hint:
