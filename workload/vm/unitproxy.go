@@ -23,6 +23,8 @@ type unitProxy struct {
 	r      *run
 	socket func() (string, error)
 
+	refusing chan struct{} // a token for each refusal that the guest has not taken
+
 	mu    sync.Mutex
 	conns map[guestwire.Conn]*unitConn // until the server closes
 }
@@ -30,7 +32,8 @@ type unitProxy struct {
 type unitConn struct {
 	conn   net.Conn
 	asked  chan []byte
-	silent bool // the guest's side has ended and asked is closed; of the goroutine that reads frames
+	gone   chan struct{} // closed when the server's side has ended
+	silent bool          // the guest's side has ended and asked is closed; of the goroutine that reads frames
 }
 
 // hush ends the guest's side.
@@ -42,7 +45,7 @@ func (c *unitConn) hush() {
 }
 
 func newUnitProxy(r *run) *unitProxy {
-	u := &unitProxy{r: r, conns: map[guestwire.Conn]*unitConn{}}
+	u := &unitProxy{r: r, conns: map[guestwire.Conn]*unitConn{}, refusing: make(chan struct{}, maxUnitConns)}
 	u.socket = sync.OnceValues(func() (string, error) {
 		if r.a.Unit == nil {
 			return "", errors.New("the attempt has none")
@@ -90,12 +93,11 @@ func (u *unitProxy) open(id guestwire.Conn) error {
 	if err == nil && len(u.conns) < maxUnitConns {
 		var conn net.Conn
 		if conn, err = net.Dial("unix", socket); err == nil {
-			c = &unitConn{conn: conn, asked: make(chan []byte, maxUnitChunks)}
+			c = &unitConn{conn: conn, asked: make(chan []byte, maxUnitChunks), gone: make(chan struct{})}
 		}
 	}
 	if c == nil {
-		go u.say(guestwire.UnitClose, id, nil)
-		return nil
+		return u.refuse(id)
 	}
 	u.conns[id] = c
 	go c.forward()
@@ -103,15 +105,36 @@ func (u *unitProxy) open(id guestwire.Conn) error {
 	return nil
 }
 
-// forward passes on what the guest says until it ends its side.
-func (c *unitConn) forward() {
-	for data := range c.asked {
-		if _, err := c.conn.Write(data); err != nil {
-			continue // the other direction sees it too
-		}
+// refuse tells the guest that a connection is closed. One that goes on opening them
+// and takes no answers is talking nonsense.
+func (u *unitProxy) refuse(id guestwire.Conn) error {
+	select {
+	case u.refusing <- struct{}{}:
+	default:
+		return fmt.Errorf("%w: more than %d connections are refused and the answers not read", frame.ErrFrame, maxUnitConns)
 	}
-	if half, ok := c.conn.(*net.UnixConn); ok {
-		_ = half.CloseWrite()
+	go func() {
+		_ = u.say(guestwire.UnitClose, id, nil)
+		<-u.refusing
+	}()
+	return nil
+}
+
+// forward passes on what the guest says until one of the sides has ended.
+func (c *unitConn) forward() {
+	for {
+		select {
+		case data, more := <-c.asked:
+			if !more {
+				if half, ok := c.conn.(*net.UnixConn); ok {
+					_ = half.CloseWrite()
+				}
+				return
+			}
+			_, _ = c.conn.Write(data) // the other direction sees its error too
+		case <-c.gone:
+			return
+		}
 	}
 }
 
@@ -136,6 +159,7 @@ func (u *unitProxy) say(t frame.Type, id guestwire.Conn, data []byte) error {
 }
 
 func (u *unitProxy) drop(id guestwire.Conn, c *unitConn) {
+	close(c.gone)
 	c.conn.Close()
 	u.mu.Lock()
 	defer u.mu.Unlock()
