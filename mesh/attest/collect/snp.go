@@ -97,7 +97,7 @@ func (s *SNP) report(data [64]byte) (report, aux []byte, err error) {
 	return s.files.SEV(data)
 }
 
-// The names of what a host gives along (AMD 56421, section 4.1.8.1).
+// The names of what a host gives along (AMD 56421, the GUIDs of the certificate table).
 var tableNames = map[string]string{
 	"\x63\xda\x75\x8d\xe6\x64\x45\x64\xad\xc5\xf4\xb9\x3b\xe8\xac\xcd": snp.KeyOfChip,
 	"\xa8\x07\x4b\xc2\xa2\x5a\x48\x3e\xaa\xe6\x39\xc0\x45\xa0\xb8\xa1": snp.KeyOfCloud,

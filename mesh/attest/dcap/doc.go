@@ -11,9 +11,10 @@
 // TCB information, and whether the enclave is Intel's the QE's identity, both
 // signed by Intel with a date. Each certificate is held against its issuer's list.
 //
-// Structures are those of Intel's "SGX ECDSA Quote Library Reference" (rev. 1.19),
-// "TDX Quote Generation Library and Quote Verification Library" (rev. 0.9), and of
-// the "PCS API" (version 4).
+// Structures are those of Intel's "SGX ECDSA Quote Library Reference",
+// "TDX Quote Generation Library and Quote Verification Library", and of the "PCS
+// API" (version 4).
 //
-// Intel's root is built in. Nothing outside of this package's own tests can add one.
+// Intel's root is built in. Nothing but tests can add one: the repository's own
+// hold that no production code calls VerifyBelow.
 package dcap

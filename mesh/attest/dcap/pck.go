@@ -111,7 +111,7 @@ func (c chain) key() (*ecdsa.PublicKey, error) {
 }
 
 // platform is what Intel's certificate says of a machine (Intel, "SGX PCK
-// Certificate and Certificate Revocation List Profile Specification", rev. 1.5).
+// Certificate and Certificate Revocation List Profile Specification").
 type platform struct {
 	id     []byte // PPID
 	fmspc  string // family, model and so on, in hex

@@ -177,7 +177,7 @@ func (q *quote) namesKey() bool {
 	return slices.Equal(data[:32], sum[:]) && zero(data[32:])
 }
 
-// enclave is an SGX report body (Intel SDM volume 3D, table 38-21).
+// enclave is an SGX report body (Intel SDM volume 3D, REPORT).
 type enclave []byte
 
 func (e enclave) miscSelect() []byte { return e[16:20] }

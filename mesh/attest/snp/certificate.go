@@ -102,7 +102,7 @@ func (e *endorsement) follow(signer uint32, from []maker) error {
 	return fmt.Errorf("the certificate leads to no root of AMD (its issuer: %.80s)", e.cert.Issuer.CommonName)
 }
 
-// arc is where AMD keeps what it says of a key (AMD 57230, section 3.1).
+// arc is where AMD keeps what it says of a key (AMD 57230, the extensions of a VCEK).
 var arc = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3704, 1}
 
 // parseExtensions reads what the certificate says of product, firmware and chip.

@@ -4,11 +4,11 @@
 // no clock, no network. Package collect asks the kernel.
 //
 // Structures are those of "SEV Secure Nested Paging Firmware ABI Specification"
-// (AMD 56860, revision 1.58), and certificates those of "Versioned Chip
-// Endorsement Key Certificate and KDS Interface Specification" (AMD 57230,
-// revision 0.52).
+// (AMD 56860), and certificates those of "Versioned Chip Endorsement Key
+// Certificate and KDS Interface Specification" (AMD 57230), by the names that they
+// have there: tables and sections have other numbers in each revision.
 //
 // AMD's roots are built in, because a machine is genuine or it is not: there is
-// one maker, with one key for each product. Nothing outside of this package's
-// own tests can add one.
+// one maker, with one key for each product. Nothing but tests can add one: the
+// repository's own hold that no production code calls VerifyBelow.
 package snp

@@ -9,21 +9,21 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/attest"
 )
 
-// Offsets in a report, and its size (AMD 56860, table 23).
+// Offsets in a report, and its size (AMD 56860, ATTESTATION_REPORT).
 const (
 	reportSize = 1184
 	signedSize = 0x2a0
 	maxNumber  = 72 // bytes of each of the signature's numbers, little-endian
 )
 
-// Bits of a guest's policy (AMD 56860, table 10).
+// Bits of a guest's policy (AMD 56860, GUEST_POLICY).
 const (
 	policySMT     = 1 << 16
 	policyMigrate = 1 << 18
 	policyDebug   = 1 << 19
 )
 
-// Who signed a report (AMD 56860, table 23, SIGNING_KEY).
+// Who signed a report (AMD 56860, ATTESTATION_REPORT.SIGNING_KEY).
 const (
 	signedByChip  = 0 // VCEK
 	signedByCloud = 1 // VLEK
@@ -79,7 +79,7 @@ func number(b []byte) *big.Int {
 
 func zero(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
 
-// tcbOf reads a TCB_VERSION, whose layout Turin changed (AMD 56860, table 3 and 4).
+// tcbOf reads a TCB_VERSION, whose layout Turin changed (AMD 56860, TCB_VERSION).
 func tcbOf(product string, b []byte) attest.SNPTCB {
 	if product == "turin" {
 		return attest.SNPTCB{FMC: b[0], Bootloader: b[1], TEE: b[2], SNP: b[3], Microcode: b[7]}

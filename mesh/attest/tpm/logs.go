@@ -53,7 +53,7 @@ const (
 	maxAlgorithms = 8
 )
 
-// Event types (PC Client Firmware Profile, table 14).
+// Event types (PC Client Firmware Profile, "Events").
 const (
 	evNoAction             = 0x00000003
 	evEFIVariableDriverCfg = 0x80000001

@@ -24,7 +24,7 @@ const (
 	curveP256 = 0x0003
 )
 
-// Attributes of a key (part 2, table 32).
+// Attributes of a key (part 2, TPMA_OBJECT).
 const (
 	fixedTPM            = 1 << 1
 	fixedParent         = 1 << 4
