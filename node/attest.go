@@ -73,7 +73,7 @@ func (g gateway) Attest(ctx context.Context, name string) (*api.Attest, error) {
 		return nil, attestFailed(err)
 	}
 	out := &api.Attest{
-		Node: id, Name: called, Self: id == n.self, Appraisal: *proof.Appraisal, Abilities: proof.Abilities,
+		Node: id, Name: called, Self: id == n.self, Appraisal: *proof.Appraisal, Abilities: proof.Abilities, SameRules: proof.SameRules,
 		EvidenceBytes: len(proof.Evidence), Policy: filepath.Join(n.cfg.Data, AttestFolder),
 	}
 	if id == n.self {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/attestor"
 	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -63,6 +65,7 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 	_, rootErr := admission.LoadKey(n.id.dir, keyRoot)
 	out := &api.Trust{
 		Mesh: n.host.Mesh(), Root: n.id.bundle.Root, RootHere: rootErr == nil, Charter: charter.Seq,
+		Rules:     attestor.PolicyDigest(filepath.Join(n.cfg.Data, AttestFolder)),
 		Operators: []api.TrustOperator{}, Denied: []api.Denied{},
 		Node: api.Certificate{
 			Node: n.self, Name: own.Name, Operator: n.operatorNamed(own.Operator, own.OperatorName), Admitter: n.operatorNamed(own.Admitter, own.AdmitterName), Issued: own.Issued,

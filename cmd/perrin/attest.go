@@ -123,6 +123,9 @@ func (a *app) printAttest(x *api.Attest) error {
 	if f.Level == workload.LevelNone && f.Kind != workload.LevelNone && f.Kind != workload.LevelTPM {
 		fmt.Fprintf(&out, "What is taken:  the file policy.yaml in %s says it.\n", terminal.Clean(x.Policy, 300))
 	}
+	if !x.Self && !x.SameRules {
+		fmt.Fprintf(&out, "Other rules:    it asks of machines another thing than this node (%s): as leader it would take or refuse others.\n                Give every voter the same folder.\n", terminal.Clean(x.Policy, 300))
+	}
 	if x.Self {
 		writeTold(&out, x.Told)
 	}

@@ -69,6 +69,11 @@ func (a *app) printTrust(t *api.Trust) error {
 	p("certificate", "%s, signed by operator %s%s", terminal.Clean(c.Name, 64), terminal.Clean(c.Operator, 64), whose(&c))
 	p("", "made %s, renewed from %s on, ends %s", c.Issued.Local().Format(trustTime), c.Renews.Local().Format(trustTime), c.Ends.Local().Format(trustTime))
 	p("", "while no operator is up: good until %s", c.Grace.Local().Format(trustTime))
+	rules := "the defaults: the folder attest is empty"
+	if !t.Rules.IsZero() {
+		rules = t.Rules.Short()
+	}
+	p("asks", "of machines that prove something: %s (to be the same on every voter)", rules)
 	if t.Invited > 0 {
 		p("invitations", "%d open, made on this node", t.Invited)
 	}

@@ -25,6 +25,8 @@ type AttestAnswer struct {
 	Sealing   []byte             `cbor:"2,keyasint,omitempty" max:"4096"` // public key that the evidence is bound to
 	Abilities []workload.Ability `cbor:"3,keyasint,omitempty" max:"8"`
 	Error     *Error             `cbor:"4,keyasint,omitempty"`
+	// Policy is equal on nodes whose operators ask the same of machines; zero is the defaults.
+	Policy workload.Digest `cbor:"5,keyasint,omitzero"`
 }
 
 // ActivateMsg is a credential that only the chip with both keys can open.

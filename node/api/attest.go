@@ -18,6 +18,7 @@ type Attest struct {
 	Appraisal     workload.Appraisal `json:"appraisal"`
 	Abilities     []workload.Ability `json:"abilities"` // as the node claims
 	EvidenceBytes int                `json:"evidence_bytes"`
+	SameRules     bool               `json:"same_rules"`     // that node says that it asks of machines what this one does
 	Policy        string             `json:"policy_folder"`  // of the daemon that appraised
 	Told          []Told             `json:"told,omitempty"` // of this node alone: whom it proved something to since it started
 }

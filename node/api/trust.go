@@ -19,6 +19,9 @@ type Trust struct {
 	Node      Certificate     `json:"certificate"`
 	Denied    []Denied        `json:"denied"`
 	Invited   int             `json:"invitations_open"` // that this node made
+	// Rules is a digest of what this node's operator asks of machines (perrin attest); zero
+	// is the defaults. Every voter is to have the same.
+	Rules workload.Digest `json:"attest_rules"`
 	// Said is what the root and the operators have signed, as perrin trust export writes it.
 	Said []byte `json:"said,omitempty"`
 }

@@ -29,7 +29,7 @@ func (a *Attestor) ask(s io.ReadWriter, channel []byte, to workload.PeerID, q Qu
 	if len(answer.Sealing) > 0 {
 		b.Sealing = attest.SealingKey(answer.Sealing)
 	}
-	p := Proof{Binding: b, Evidence: answer.Evidence, Sealing: answer.Sealing, Abilities: answer.Abilities}
+	p := Proof{Binding: b, Evidence: answer.Evidence, Sealing: answer.Sealing, Abilities: answer.Abilities, SameRules: answer.Policy == PolicyDigest(a.cfg.Policy)}
 	x := &attest.Expect{Binding: &b, Policy: policy, Now: a.cfg.Now(), Activated: a.activated}
 	p.Appraisal = a.appraise(s, &answer, x)
 	return p, nil

@@ -72,6 +72,7 @@ type Proof struct {
 	Evidence  []byte             // as it came; nil when there was none
 	Sealing   []byte             // the public key that it is bound to
 	Abilities []workload.Ability // what the node says it can prove
+	SameRules bool               // the node says that it asks of machines what this one does
 }
 
 // New returns an attestor that asks and answers by cfg.
@@ -157,7 +158,7 @@ func (a *Attestor) answer(ctx context.Context, from workload.PeerID, s io.ReadWr
 	}
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
-	answer := &wire.AttestAnswer{Abilities: a.Abilities()}
+	answer := &wire.AttestAnswer{Abilities: a.Abilities(), Policy: PolicyDigest(a.cfg.Policy)}
 	b := &attest.Binding{Version: attest.Version, Nonce: m.Nonce, Asker: from, Node: a.cfg.Self, Channel: channel, Job: m.Job, Award: m.Award}
 	if a.cfg.Sealing != nil && !m.Sealing.IsZero() {
 		if answer.Sealing = a.cfg.Sealing(m.Job, m.Sealing); answer.Sealing != nil {

@@ -3,6 +3,7 @@ package attestor
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -62,7 +63,7 @@ func loadFile(p *attest.Policy, path string) error {
 	if name == "policy.yml" || name == "policy.json" {
 		return fmt.Errorf("call it %s, or it is not read", PolicyFile)
 	}
-	if name != KeysFile && name != PolicyFile && !strings.HasSuffix(name, ".pem") {
+	if !isPolicy(name) {
 		return nil
 	}
 	about, err := os.Stat(path)
@@ -126,4 +127,40 @@ func loadKeys(p *attest.Policy, b []byte) error {
 		p.TPMKeys = append(p.TPMKeys, workload.Digest(raw))
 	}
 	return lines.Err()
+}
+
+// PolicyDigest is equal on two nodes whose folders say the same: a SHA-256 over the names
+// and contents of the files that LoadPolicy reads, in the order of their names. It is zero
+// where there are none, or one does not read.
+func PolicyDigest(dir string) workload.Digest {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > maxPolicyFiles {
+		return workload.Digest{}
+	}
+	h, any := sha256.New(), false
+	for _, e := range entries {
+		if !isPolicy(e.Name()) {
+			continue
+		}
+		about, err := e.Info()
+		if err != nil || about.Size() > maxPolicyFile {
+			return workload.Digest{}
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return workload.Digest{}
+		}
+		sum := sha256.Sum256(b)
+		fmt.Fprintf(h, "%q %x\n", e.Name(), sum)
+		any = true
+	}
+	if !any {
+		return workload.Digest{}
+	}
+	return workload.Digest(h.Sum(nil))
+}
+
+// isPolicy reports whether LoadPolicy reads a file of that name.
+func isPolicy(name string) bool {
+	return name == KeysFile || name == PolicyFile || strings.HasSuffix(name, ".pem")
 }

@@ -2,11 +2,13 @@ package attestor
 
 import (
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 func TestPolicyFile(t *testing.T) {
@@ -68,5 +70,27 @@ func TestPolicyFileRefuses(t *testing.T) {
 	put(t, dir, "policy.json", []byte("{}"))
 	if _, err := LoadPolicy(dir); err == nil || !strings.Contains(err.Error(), "call it policy.yaml") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestPolicyDigest: two folders that say the same have one digest, whatever else is in
+// them, and each file that is read changes it.
+func TestPolicyDigest(t *testing.T) {
+	a, b := t.TempDir(), t.TempDir()
+	if d := PolicyDigest(a); !d.IsZero() || PolicyDigest(filepath.Join(a, "none")) != d {
+		t.Error("an empty folder has a digest")
+	}
+	seen := map[workload.Digest]bool{{}: true}
+	for _, name := range []string{PolicyFile, KeysFile, "maker.pem"} {
+		put(t, a, name, []byte("x"))
+		d := PolicyDigest(a)
+		if seen[d] || PolicyDigest(b) == d {
+			t.Errorf("%s changes nothing", name)
+		}
+		put(t, b, name, []byte("x"))
+		put(t, b, "notes.txt", []byte(name))
+		if seen[d] = true; PolicyDigest(b) != d {
+			t.Errorf("with %s two folders differ that say the same", name)
+		}
 	}
 }

@@ -17,7 +17,7 @@ func (f *Fake) Attest(_ context.Context, node string) (*api.Attest, error) {
 		node = nodeNames[0]
 	}
 	none := "there is no TPM 2.0 (/dev/tpmrm0 does not exist); a PC has one when it is switched on in the firmware's settings"
-	out := &api.Attest{Node: Peer(node), Name: node, Self: node == nodeNames[0], Policy: "/var/lib/perrin/attest",
+	out := &api.Attest{Node: Peer(node), Name: node, Self: node == nodeNames[0], SameRules: true, Policy: "/var/lib/perrin/attest",
 		Abilities: []workload.Ability{{Kind: workload.LevelTPM, Can: node != nodeNames[0]}, {Kind: workload.LevelSNP, Why: "this is not an AMD SEV-SNP virtual machine"}}}
 	a := &out.Appraisal
 	*a = workload.Appraisal{Node: out.Node, By: Peer(nodeNames[0]), Kind: workload.LevelTPM, Level: workload.LevelNone, Status: workload.TierWarning,
