@@ -16,5 +16,5 @@
 // API" (version 4).
 //
 // Intel's root is built in. Nothing but tests can add one: the repository's own
-// hold that no production code calls VerifyBelow.
+// hold that no production code does.
 package dcap

@@ -10,5 +10,5 @@
 //
 // AMD's roots are built in, because a machine is genuine or it is not: there is
 // one maker, with one key for each product. Nothing but tests can add one: the
-// repository's own hold that no production code calls VerifyBelow.
+// repository's own hold that no production code does.
 package snp
