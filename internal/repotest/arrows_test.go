@@ -115,7 +115,7 @@ var owners = []struct {
 	{"github.com/spf13/pflag/...", []string{"cmd/..."}, "flags are the command's business"},
 	{"oras.land/oras-go/v2/...", []string{"workload/oci/source", "workload/oci/ocitest"}, "only the side that names an image speaks to registries"},
 	{"github.com/opencontainers/...", []string{"workload/oci/..."}, "past workload/oci an image is a record and layers"},
-	{"github.com/klauspost/compress/...", []string{"workload/oci/unpack"}, "only layers are packed by others"},
+	{"github.com/klauspost/compress/...", []string{"simulations/parquet", "workload/oci/unpack"}, "only layers and tables are packed by others"},
 	{"github.com/goccy/go-yaml/...", []string{"workload/specfile/..."}, "YAML is for people; past specfile there are only specs"},
 }
 
