@@ -144,6 +144,9 @@ func hybrid(in []byte, width int, n int64) ([]uint32, error) {
 				v |= uint32(in[i]) << (8 * i)
 			}
 			in = in[size:]
+			if uint64(v)>>width != 0 {
+				return nil, fmt.Errorf("%d, where %d bits are a number", v, width)
+			}
 			for range min(head>>1, left) {
 				out = append(out, v)
 			}

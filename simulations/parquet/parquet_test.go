@@ -2,6 +2,8 @@ package parquet
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"math"
 	"os"
 	"slices"
@@ -142,6 +144,23 @@ func errOf(data []byte, most int, names ...string) error {
 }
 
 // FuzzRead wants columns of the same length, whatever the file.
+// A number in a run is no larger than its bits say: a level of 255 would make 255
+// values of each row.
+func TestARunIsNoLargerThanItsBits(t *testing.T) {
+	run := append(binary.AppendUvarint(nil, 1000<<1), 255)
+	if got, err := hybrid(run, 1, 1000); err == nil {
+		t.Errorf("%d numbers, the first is %d", len(got), got[0])
+	}
+}
+
+// Truths, which take half a byte each, count as values.
+func TestTruthsAreCounted(t *testing.T) {
+	in := &thrift{in: append(bytes.Repeat([]byte{0x11}, maxValues+1), 0)}
+	if v, err := in.structure(0); !errors.Is(err, errLarge) {
+		t.Errorf("%d fields, %v", len(v.fields), err)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, name := range []string{"few-zstd-v2", "few-snappy-v1"} { // small ones: the fuzzer tries more of them
 		f.Add(file(f, name), "duration", "submission_time")

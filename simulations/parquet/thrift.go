@@ -24,10 +24,13 @@ const (
 
 const (
 	maxDepth  = 12        // of structs in each other
-	maxValues = 4_000_000 // of a file's metadata
+	maxValues = 1_000_000 // of a file's metadata
 )
 
-var errCut = errors.New("the metadata is cut off")
+var (
+	errCut   = errors.New("the metadata is cut off")
+	errLarge = errors.New("the metadata is too large")
+)
 
 // thrift reads values.
 type thrift struct {
@@ -84,9 +87,15 @@ func (t *thrift) structure(depth int) (value, error) {
 		}
 		kind := head & 15
 		field := value{n: 1}
-		if kind == tFalse {
-			field.n = 0
-		} else if kind != tTrue {
+		switch kind {
+		case tTrue, tFalse: // the kind is the value
+			if kind == tFalse {
+				field.n = 0
+			}
+			if t.values++; t.values > maxValues {
+				return v, errLarge
+			}
+		default:
 			if field, err = t.value(kind, depth+1); err != nil {
 				return v, err
 			}
@@ -97,7 +106,7 @@ func (t *thrift) structure(depth int) (value, error) {
 
 func (t *thrift) value(kind byte, depth int) (v value, err error) {
 	if t.values++; t.values > maxValues || depth > maxDepth {
-		return v, errors.New("the metadata is too large")
+		return v, errLarge
 	}
 	switch kind {
 	case tTrue, tFalse, tByte: // in a list a truth has a byte
