@@ -114,7 +114,7 @@ func (l *Leader) award(a *scheduler.Award) {
 			return
 		}
 	}
-	res, err := l.propose(l.ctx, &ledger.Command{Certs: l.certsOf(signers(out)...), Award: out})
+	res, err := l.proposeAward(out)
 	if err != nil {
 		l.cfg.Log.Warn("award not committed", "workload", a.Workload.Short(), "err", err)
 		l.giveBack(a, nil)

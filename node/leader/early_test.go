@@ -24,11 +24,14 @@ type slowLog struct {
 	goOn   chan struct{}
 	after  chan struct{} // closed when the ACCEPT is applied
 	refuse bool
+	fast   bool // what is proposed meanwhile comes before the ACCEPT
 }
 
 func (c *slowLog) Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result, error) {
 	if cmd.Accept == nil {
-		<-c.after
+		if !c.fast {
+			<-c.after
+		}
 		return c.duelCellOf.Propose(ctx, cmd)
 	}
 	<-c.goOn
@@ -70,12 +73,13 @@ func (w *oneWorker) count(proto string) (n int) {
 }
 
 // TestCallsGoOutBeforeTheAcceptIsCommitted: the bid is there when the ACCEPT
-// is committed, and the award follows it in the log. One that is refused leaves
-// no lot behind, and the bidder is told.
+// is committed, and the award follows it in the log, or is proposed once more when
+// it came before. One that is refused leaves no lot behind, and the bidder is told.
 func TestCallsGoOutBeforeTheAcceptIsCommitted(t *testing.T) {
-	for _, refuse := range []bool{false, true} {
+	for how := range 4 {
+		refuse, fast := how&1 != 0, how&2 != 0
 		synctest.Test(t, func(t *testing.T) {
-			cell := &slowLog{duelCellOf: &duelCellOf{state: ledger.New(duelRules(nil))}, goOn: make(chan struct{}), after: make(chan struct{}), refuse: refuse}
+			cell := &slowLog{duelCellOf: &duelCellOf{state: ledger.New(duelRules(nil))}, goOn: make(chan struct{}), after: make(chan struct{}), refuse: refuse, fast: fast}
 			for at, cmd := range []*ledger.Command{
 				{Genesis: &ledger.Genesis{Mesh: duelMesh, Cell: duelCell, Epoch: 1, MaxSize: 8}},
 				{MemberAdd: &ledger.MemberAdd{Node: fuzzpeers.ID(asWorker), Name: "worker"}},
@@ -121,7 +125,7 @@ func TestCallsGoOutBeforeTheAcceptIsCommitted(t *testing.T) {
 				want = []string{wire.ProtoCall, wire.ProtoRelease}
 			}
 			if !slices.Equal(worker.heard, want) {
-				t.Errorf("refused %t: the worker heard %q, want %q", refuse, worker.heard, want)
+				t.Errorf("refused %t, overtaken %t: the worker heard %q, want %q", refuse, fast, worker.heard, want)
 			}
 		})
 	}

@@ -110,6 +110,8 @@ type Leader struct {
 	overdue lasting // since when slots that are overdue have been told to end
 	time    cellTime
 
+	accepting unsettled
+
 	statsMu sync.Mutex
 	stats   Stats
 }
@@ -328,12 +330,16 @@ func (l *Leader) follow(res *ledger.Result) {
 // refresh reads what a workload wants now and puts it on the desk.
 func (l *Leader) refresh(id workload.ID) {
 	l.post(func(int64) {
-		lot := scheduler.Lot{Workload: id}
+		lot, known := scheduler.Lot{Workload: id}, false
 		l.cfg.Cell.Read(func(s *ledger.State) {
 			if want, ok := s.Lot(id); ok {
 				lot = *deskLot(want)
 			}
+			_, known = s.Phase(id)
 		})
+		if !known && l.accepting.of(id) != nil {
+			return // what early put on the desk stays
+		}
 		l.step(scheduler.Input{Lot: &lot})
 	})
 }

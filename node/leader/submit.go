@@ -85,8 +85,9 @@ func (l *Leader) HandleSubmit(ctx context.Context, from workload.PeerID, m *wire
 			return nil, err
 		}
 	}
-	l.early(id, &spec, m)
+	settled := l.early(id, &spec, m)
 	res, err := l.propose(ctx, &ledger.Command{Accept: &ledger.Accept{ID: id, Spec: m.Spec, Held: held, Home: m.Home, Token: m.Token}})
+	settled()
 	if err != nil || res.ID != id {
 		l.refresh(id)
 	}
