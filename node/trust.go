@@ -104,6 +104,9 @@ func (n *Node) deniedEntry(d admission.DeniedPeer) api.Denied {
 		until := time.UnixMilli(d.Until)
 		out.Until = &until
 	}
+	if next := n.id.trust.Successor(d.Peer, time.Now()); !next.IsZero() {
+		out.Successor = &next
+	}
 	return out
 }
 
@@ -144,20 +147,23 @@ func (n *Node) names(ctx context.Context) map[workload.PeerID]string {
 
 // peerNamed finds the peer that a user names: by a whole identity, which need
 // not be known here, by the name or the beginning of the identity of one that is,
-// or of one on the deny list.
+// or of one on the deny list. A key that was changed goes by its identity alone: its
+// node's name is that of the key which the node has now.
 func (n *Node) peerNamed(ctx context.Context, text string) (workload.PeerID, string, error) {
 	names := n.names(ctx)
 	if id, err := workload.ParsePeerID(text); err == nil {
 		return id, names[id], nil
 	}
-	for _, d := range n.id.trust.List(time.Now()) {
+	now := time.Now()
+	for _, d := range n.id.trust.List(now) {
 		if names[d.Peer] == "" {
 			names[d.Peer] = d.Name
 		}
 	}
 	var found []workload.PeerID
 	for id, name := range names {
-		if text != "" && (name == text || strings.HasPrefix(id.Short(), text) || strings.HasPrefix(id.String(), text)) {
+		called := name == text && n.id.trust.Successor(id, now).IsZero()
+		if text != "" && (called || strings.HasPrefix(id.Short(), text) || strings.HasPrefix(id.String(), text)) {
 			found = append(found, id)
 		}
 	}

@@ -255,6 +255,9 @@ func (a *app) changeDenied(cmd *cobra.Command, c api.DenyChange) error {
 			if d.Until != nil {
 				text = who + " is put out until " + untilText(d.Until)
 			}
+			if d.Successor != nil && !c.Lift {
+				fmt.Fprintf(a.stderr, "warning: that key was changed: its node has %s now, which this does not put out. To put the node out: `perrin deny %s`\n", d.Successor.Short(), d.Successor.Short())
+			}
 			_, err := fmt.Fprintln(a.stdout, text)
 			return err
 		})

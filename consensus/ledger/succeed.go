@@ -16,11 +16,12 @@ func (s *State) succeed(c *MemberAdd) *Reject {
 	case node != c.Node:
 		return rejectf(BadSignature, "the succession is to %s, not to %s", node.Short(), c.Node.Short())
 	}
-	for _, x := range s.standings[old] {
+	list := s.standings[old]
+	delete(s.standings, old) // first, for its place may be the only one that is free
+	for _, x := range list {
 		x.Node = node
 		s.addStanding(x)
 	}
-	delete(s.standings, old)
 	return nil
 }
 

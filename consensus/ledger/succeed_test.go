@@ -2,10 +2,32 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
+
+// TestReputationFollowsIntoAFullMemory: the old key's place is the new one's.
+func TestReputationFollowsIntoAFullMemory(t *testing.T) {
+	rules := testRules()
+	rules.OpenSuccession = func(workload.MeshID, []byte) (workload.PeerID, workload.PeerID, error) {
+		return peer("old"), peer("new"), nil
+	}
+	w := &world{State: New(rules)}
+	w.found(t, "old")
+	for n := range MaxStandings {
+		who := peer("old")
+		if n > 0 {
+			who = peer(fmt.Sprint(n))
+		}
+		w.addStanding(Standing{Node: who, Issuer: peer("alice"), Good: standingOne, At: w.Time()})
+	}
+	res := w.apply(func(c *Command) { c.MemberAdd = &MemberAdd{Node: peer("new"), Name: "new", Succession: []byte("x")} })
+	if res.Reject != nil || !w.Remembered(peer("new")) || w.Remembered(peer("old")) {
+		t.Errorf("%+v", res)
+	}
+}
 
 // TestReputationFollowsTheNewKey: an operator's word moves what is remembered, once, to
 // the key that it names and to no other.

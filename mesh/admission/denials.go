@@ -179,6 +179,14 @@ func (t *Trust) longest(peer workload.PeerID, now time.Time) (last *held) {
 	return last
 }
 
+// longer is the later of two ends in ms, of which 0 is never.
+func longer(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return 0
+	}
+	return max(a, b)
+}
+
 func (t *Trust) isOperatorNode(peer workload.PeerID) bool {
 	return slices.ContainsFunc(t.charter.Operators, func(o Operator) bool { return o.Node == peer })
 }
@@ -203,12 +211,16 @@ func (t *Trust) List(now time.Time) (out []DeniedPeer) {
 
 // Deny makes the statement that puts peer out until a time, or for good when it
 // is zero, or that lifts what the same operator said before. Merge makes it count.
+// A key that was changed stays out for as long as was said then, and its successor is
+// named on: else one node would be two members. The error then wraps ErrReplaced.
 func (t *Trust) Deny(operator ed25519.PrivateKey, cert workload.Signed, d Denial, now time.Time) (SignedDenial, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	by := workload.PeerIDOf(operator.Public().(ed25519.PublicKey))
 	old := t.denials.of(d.Peer, by)
 	switch {
+	case d.Lift && old != nil && old.counts(now) && !old.Successor.IsZero():
+		return SignedDenial{}, fmt.Errorf("peer %s: the key of its node is %s now: %w", d.Peer.Short(), old.Successor.Short(), ErrReplaced)
 	case d.Lift && (old == nil || !old.counts(now)) && t.longest(d.Peer, now) != nil:
 		return SignedDenial{}, fmt.Errorf("peer %s is denied by another operator: %w", d.Peer.Short(), ErrOthersDenial)
 	case d.Lift && (old == nil || !old.counts(now)):
@@ -216,8 +228,12 @@ func (t *Trust) Deny(operator ed25519.PrivateKey, cert workload.Signed, d Denial
 	case !d.Lift && t.isOperatorNode(d.Peer):
 		return SignedDenial{}, fmt.Errorf("peer %s is an operator's node: %w", d.Peer.Short(), ErrOperatorNode)
 	}
-	if d.Lift {
+	switch {
+	case d.Lift:
 		d.Until = old.Until
+	case old != nil && old.counts(now) && !old.Successor.IsZero():
+		d = d.naming(old)
+		d.Until = longer(d.Until, old.Until)
 	}
 	return t.sign(operator, cert, d, old, now)
 }
@@ -244,11 +260,17 @@ func (t *Trust) adopt(operator ed25519.PrivateKey, cert workload.Signed, from wo
 		if h.by != from || !t.live(h, now) || by == from {
 			continue
 		}
-		own := t.denials.of(h.Peer, by)
-		if own != nil && own.counts(now) && (own.Until == 0 || h.Until != 0 && own.Until >= h.Until) {
-			continue
+		own, d := t.denials.of(h.Peer, by), Denial{Peer: h.Peer, Until: h.Until, Reason: h.Reason, Name: h.Name}.naming(h)
+		if own != nil && own.counts(now) {
+			changedBefore := own.Successor.IsZero() && !h.Successor.IsZero() && h.since() < own.At
+			if d.Until = longer(own.Until, h.Until); d.Until == own.Until && !changedBefore {
+				continue
+			}
+			if !changedBefore {
+				d = d.naming(own)
+			}
 		}
-		doc, err := t.sign(operator, cert, Denial{Peer: h.Peer, Until: h.Until, Reason: h.Reason, Name: h.Name, Successor: h.Successor}, own, now)
+		doc, err := t.sign(operator, cert, d, own, now)
 		if err != nil {
 			return out, err
 		}

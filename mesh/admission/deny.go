@@ -36,6 +36,8 @@ type Denial struct {
 	Name    string          `cbor:"9,keyasint,omitempty" max:"64"` // of the peer, as the operator knew it
 	// Successor is the key that took the peer's place, when that is why it is out.
 	Successor workload.PeerID `cbor:"10,keyasint,omitzero"`
+	Succession *workload.Signed `cbor:"11,keyasint,omitempty"` // a `Succession`, by the peer's own key; only with a successor
+	Since      int64            `cbor:"12,keyasint,omitempty"` // ms; when the successor took the place, if not At
 }
 
 // SignedDenial is a denial with the certificate of the operator that signed it,
@@ -60,6 +62,14 @@ func (h *held) counts(now time.Time) bool {
 // over reports whether h can be forgotten.
 func (h *held) over(now time.Time) bool {
 	return h.Until != 0 && now.Add(-ClockSkew-NodeTTL).UnixMilli() > h.Until
+}
+
+// since is when the successor took the peer's place, in ms.
+func (h *held) since() int64 {
+	if h.Since != 0 {
+		return h.Since
+	}
+	return h.At
 }
 
 // beats reports whether h takes the place of old.
@@ -111,6 +121,9 @@ func openDenial(s SignedDenial, root workload.PeerID) (*held, error) {
 	}
 	if err := op.at(time.UnixMilli(h.At), 0); err != nil {
 		return nil, fmt.Errorf("denial: operator %q: %w", op.Name, err)
+	}
+	if err := h.openSuccessor(); err != nil {
+		return nil, fmt.Errorf("denial by operator %q: %w", op.Name, err)
 	}
 	return h, nil
 }

@@ -24,6 +24,9 @@ var (
 	// ErrRotated is returned when a key was given another's place less than RotateEvery ago.
 	ErrRotated = errors.New("its key was changed a short while ago")
 
+	// ErrReplaced is returned when a key is spoken of whose node has another one now.
+	ErrReplaced = errors.New("the node's key was changed")
+
 	// ErrTokenForm is returned when a text is not an invitation at all.
 	ErrTokenForm = errors.New("not an invitation")
 	// ErrTokenTypo is returned when an invitation's checksum is wrong: a character was lost or changed.
@@ -65,6 +68,7 @@ var hints = []struct {
 	{ErrOthersDenial, "`perrin trust status` says who denies it; type `perrin deny --lift` on that operator's node"},
 	{ErrNumbers, "give the operator a new key: `perrin operator add NAME --rotate` where the root key is"},
 	{ErrRotated, "wait until a day has passed since the last change; if somebody else made it, have an operator deny the node and join again"},
+	{ErrReplaced, "name the node by the key that it has now; an old key stays out"},
 	{ErrExpired, "check both clocks (`date -u`); a node that was away for long joins again with a new invitation"},
 	{ErrForged, "the peer's certificates are damaged or made up; join again with a new invitation"},
 	{ErrNotAdmitted, "join the mesh first: `perrin invite` there, `perrin join TOKEN` here"},

@@ -1,8 +1,11 @@
 package admission
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -53,6 +56,9 @@ func openSuccession(doc workload.Signed, mesh workload.MeshID, from workload.Pee
 // readSuccession verifies a succession to anybody.
 func readSuccession(doc workload.Signed, mesh workload.MeshID) (Succession, error) {
 	var s Succession
+	if len(doc.Payload) > MaxBundle {
+		return s, fmt.Errorf("succession of %d bytes: %w", len(doc.Payload), ErrForged)
+	}
 	if err := doc.Verify(workload.DomainSuccession); err != nil {
 		return s, fmt.Errorf("succession: %w: %w", ErrForged, err)
 	}
@@ -99,7 +105,7 @@ func (i *Issuer) Succeed(from workload.PeerID, req JoinRequest, now time.Time) (
 	if err != nil || again {
 		return bundle, nil, err
 	}
-	doc, err := i.Deny(Denial{Peer: s.Old, Name: id.Name, Reason: successionReason, Successor: s.New, Until: now.Add(SuccessionKeep).UnixMilli()}, now)
+	doc, err := i.Deny(Denial{Peer: s.Old, Name: id.Name, Reason: successionReason, Successor: s.New, Succession: req.Succession, Until: now.Add(SuccessionKeep).UnixMilli()}, now)
 	if err != nil {
 		return Bundle{}, nil, err
 	}
@@ -119,19 +125,23 @@ func (t *Trust) maySucceed(s Succession, now time.Time) (again bool, err error) 
 	if t.isOperatorNode(s.Old) {
 		return false, fmt.Errorf("node %s: an operator's node keeps its key: %w", s.Old.Short(), ErrOperatorNode)
 	}
-	kept := 0
+	kept, before := 0, false // before: this node changed its key, and leaves half of the room to those that did not
 	for _, list := range t.denials {
 		for _, h := range list {
 			if h.Successor.IsZero() || h.Lift {
 				continue
 			}
 			kept++
-			if h.Successor == s.Old && now.UnixMilli() < h.At+RotateEvery.Milliseconds() {
-				return false, fmt.Errorf("node %s has its key since %s: %w", s.Old.Short(), time.UnixMilli(h.At).UTC().Format("2006-01-02 15:04 UTC"), ErrRotated)
+			before = before || h.Successor == s.Old
+			switch {
+			case h.Successor == s.Old && now.UnixMilli() < h.since()+RotateEvery.Milliseconds():
+				return false, fmt.Errorf("node %s has its key since %s: %w", s.Old.Short(), time.UnixMilli(h.since()).UTC().Format("2006-01-02 15:04 UTC"), ErrRotated)
+			case h.Successor == s.New:
+				return false, fmt.Errorf("key %s took the place of %s: %w", s.New.Short(), h.Peer.Short(), ErrReplaced)
 			}
 		}
 	}
-	if kept >= MaxSuccessions {
+	if kept >= MaxSuccessions || before && kept >= MaxSuccessions/2 {
 		return false, fmt.Errorf("deny list: %d keys that were changed: %w", kept, ErrTooMany)
 	}
 	return false, nil
@@ -148,37 +158,110 @@ func (t *Trust) succeeded(peer workload.PeerID, now time.Time) (first *held) {
 
 func (t *Trust) firstSuccession(peer workload.PeerID, now time.Time) (first *held) {
 	for _, h := range t.denials[peer] { // in the order of the operators' keys
-		if !h.Successor.IsZero() && t.live(h, now) && (first == nil || h.At < first.At) {
+		if !h.Successor.IsZero() && t.live(h, now) && (first == nil || h.since() < first.since()) {
 			first = h
 		}
 	}
 	return first
 }
 
-// outrun is why a key that took another's place does not count: a third was there first.
+// maxLinks bounds how many keys back a node is looked up: one a day while the deny
+// list knows of them.
+const maxLinks = int(SuccessionKeep/RotateEvery) + 1
+
+// outrun is why a key that took another's place does not count: a third was there first,
+// or the other one was denied by then, where the operator that let it in had not heard
+// of it; or one of the two holds for a key before it.
 func (t *Trust) outrun(peer workload.PeerID, now time.Time) error {
-	for old, list := range t.denials {
-		for _, h := range list {
-			if h.Successor != peer || !t.live(h, now) {
-				continue
-			}
-			if first := t.firstSuccession(old, now); first.Successor != peer {
-				return fmt.Errorf("peer %s: %s took the place of %s before it did: %w", peer.Short(), first.Successor.Short(), old.Short(), ErrDenied)
+	if t.isOperatorNode(peer) {
+		return nil
+	}
+	line := []workload.PeerID{peer}
+	for n := 0; n < len(line) && n < maxLinks; n++ {
+		for old, list := range t.denials {
+			for _, h := range list {
+				if h.Successor != line[n] || !t.live(h, now) {
+					continue
+				}
+				if first := t.firstSuccession(old, now); first.Successor != line[n] {
+					return fmt.Errorf("peer %s: %s took the place of %s before it did: %w", peer.Short(), first.Successor.Short(), old.Short(), ErrDenied)
+				}
+				if t.deniedBefore(old, h.since(), now) {
+					return fmt.Errorf("peer %s took the place of %s, which was denied then: %w", peer.Short(), old.Short(), ErrDenied)
+				}
+				if !slices.Contains(line, old) {
+					line = append(line, old)
+				}
 			}
 		}
 	}
 	return nil
 }
 
+// deniedBefore reports whether a peer is out at now by what an operator said, not of
+// its key, at a time in ms or earlier.
+func (t *Trust) deniedBefore(peer workload.PeerID, at int64, now time.Time) bool {
+	return !t.isOperatorNode(peer) && slices.ContainsFunc(t.denials[peer], func(h *held) bool {
+		return h.Successor.IsZero() && h.At <= at && t.live(h, now)
+	})
+}
+
+// Successor returns the key that a peer's node has now, or the zero value when it did
+// not change it as far as is known at now.
+func (t *Trust) Successor(peer workload.PeerID, now time.Time) (last workload.PeerID) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for range maxLinks {
+		first := t.firstSuccession(peer, now)
+		if first == nil {
+			break
+		}
+		peer, last = first.Successor, first.Successor
+	}
+	return last
+}
+
+// naming gives d what h says of the peer's successor, if anything.
+func (d Denial) naming(h *held) Denial {
+	d.Successor, d.Succession, d.Since = h.Successor, h.Succession, 0
+	if !h.Successor.IsZero() {
+		d.Since = h.since()
+	}
+	return d
+}
+
+// openSuccessor verifies that the peer's own key says who takes its place: an operator's
+// word alone would move any node's reputation to a key of the operator's choice.
+func (h *held) openSuccessor() error {
+	if h.Successor.IsZero() {
+		if h.Succession != nil || h.Since != 0 {
+			return fmt.Errorf("a succession without a successor: %w", ErrForged)
+		}
+		return nil
+	}
+	if h.Lift || h.Succession == nil || h.Since < 0 || h.Since > h.At {
+		return fmt.Errorf("a successor of %s without a succession: %w", h.Peer.Short(), ErrForged)
+	}
+	s, err := readSuccession(*h.Succession, h.Mesh)
+	if err == nil && (s.Old != h.Peer || s.New != h.Successor) {
+		err = fmt.Errorf("a succession of %s to %s: %w", s.Old.Short(), s.New.Short(), ErrForged)
+	}
+	return err
+}
+
 // Predecessors maps each key that took another's place to that one, as far as it counts
-// at now.
+// at now. Of several keys that one took the place of it is the one that it took first.
 func (t *Trust) Predecessors(now time.Time) map[workload.PeerID]SignedDenial {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	out := map[workload.PeerID]SignedDenial{}
+	out, firsts := map[workload.PeerID]SignedDenial{}, map[workload.PeerID]*held{}
 	for old := range t.denials {
-		if first := t.firstSuccession(old, now); first != nil {
-			out[first.Successor] = first.doc
+		first := t.firstSuccession(old, now)
+		if first == nil {
+			continue
+		}
+		if h := firsts[first.Successor]; h == nil || cmp.Or(cmp.Compare(first.since(), h.since()), bytes.Compare(old[:], h.Peer[:])) < 0 {
+			firsts[first.Successor], out[first.Successor] = first, first.doc
 		}
 	}
 	return out

@@ -59,6 +59,8 @@ type Denied struct {
 	Until  *time.Time      `json:"until,omitempty"` // nil is for good
 	Reason string          `json:"reason,omitempty"`
 	Others []string        `json:"others,omitempty"` // after a change: other operators that deny the peer
+	// Successor is the key that the peer's node has instead, which is not denied with it.
+	Successor *workload.PeerID `json:"successor,omitempty"`
 }
 
 // OperatorChange names a node and what it is to be.
