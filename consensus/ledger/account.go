@@ -28,7 +28,7 @@ func (s *State) account(peer workload.PeerID) *Account {
 	return a
 }
 
-func (s *State) quota(c *Quota) *Reject {
+func (s *State) quota(e *entry, c *Quota) *Reject {
 	if s.accounts[c.Account] == nil && len(s.accounts) >= MaxAccounts {
 		return rejectf(Full, "%d accounts", len(s.accounts))
 	}
@@ -37,12 +37,32 @@ func (s *State) quota(c *Quota) *Reject {
 			return rejectf(BadSignature, "%v", err)
 		}
 	}
-	if a := s.accounts[c.Account]; a != nil && c.At < a.Ordered {
-		return rejectf(OldOrder, "an order of %d ms later stands", a.Ordered-c.At)
+	if rej := s.untimely(c, e.at); rej != nil {
+		return rej
 	}
 	a := s.account(c.Account)
 	a.Limit, a.Ordered = max(c.Limit, noLimit), c.At
 	return nil
+}
+
+// untimely rejects an order that is older than the one that stands, and one from the
+// future: nothing that is ordered before that time would count any more.
+func (s *State) untimely(c *Quota, now int64) *Reject {
+	if c.At > now+MaxAhead {
+		return rejectf(ClockAhead, "ordered %s ahead of the cell's time; set the clock of the operator's machine right", aheadBy(c.At-now))
+	}
+	if a := s.accounts[c.Account]; a != nil && c.At < a.Ordered {
+		return rejectf(OldOrder, "an order of %d ms later stands", a.Ordered-c.At)
+	}
+	return nil
+}
+
+// Ordered reports whether an order stands already, or why it cannot at now, in ms: a
+// leader need not commit what would change nothing.
+func (s *State) Ordered(c *Quota, now int64) (stands bool, rej *Reject) {
+	a := s.accounts[c.Account]
+	stands = a != nil && c.At == a.Ordered && max(c.Limit, noLimit) == a.Limit
+	return stands, s.untimely(c, now)
 }
 
 // Due returns what an account pays if all agree that is not judged yet.

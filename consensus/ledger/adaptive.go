@@ -168,8 +168,9 @@ func (s *State) draw(e *entry, c *Draw) *Reject {
 	return nil
 }
 
-// rememberVotes counts results that agreed with those of other operators' nodes. One
-// that did not ends the streaks of its node with everybody: to be checked once more
+// rememberVotes counts results that agreed with those of other operators' nodes, of
+// work that its payer submitted itself: tasks that the holder of a token chose would
+// make an accomplice trusted with the payer's own. One that did not ends the streaks of its node with everybody: to be checked once more
 // costs a run, to be trusted wrongly costs a result.
 func (s *State) rememberVotes(e *entry, l *load, p *poll) {
 	ops := s.operators(l)
@@ -182,10 +183,25 @@ func (s *State) rememberVotes(e *entry, l *load, p *poll) {
 			s.endStreaks(g.Node)
 		}
 	}
+	if l.owner() != l.payer() {
+		return
+	}
 	apart := func(a, b workload.PeerID) bool { return a != b && !(ops.many && ops.of(a) == ops.of(b)) }
 	for _, node := range same {
 		if slices.ContainsFunc(same, func(other workload.PeerID) bool { return apart(node, other) }) {
 			s.addStanding(Standing{Node: node, Issuer: l.payer(), Streak: standingOne, At: e.at})
+		}
+	}
+}
+
+// endStreak ends what counts with one issuer: a result that was picked and that nobody
+// confirmed may have been a lie, though nobody can say so.
+func (s *State) endStreak(node, issuer workload.PeerID) {
+	list := slices.Clone(s.standings[node])
+	for i := range list {
+		if list[i].Issuer == issuer {
+			list[i].Streak = 0
+			s.standings[node] = list
 		}
 	}
 }

@@ -203,3 +203,47 @@ func TestDrawsOutliveSnapshots(t *testing.T) {
 	}
 	w.checkInvariants(t)
 }
+
+// A result that was picked, and on which nobody agreed, ends what its owner counted for
+// the node: where all must agree nobody can ever say who lied.
+func TestAPickedResultThatNobodyConfirmsEndsTheStreak(t *testing.T) {
+	for _, tt := range []struct {
+		spec, second string
+		streak       uint32
+	}{{"adaptive:2of2", "truth", 0}, {"adaptive:2of2", "lie", 21}} {
+		w := verified(t, tt.spec, 1, 0, "a1", "b1")
+		w.trust("a1", 20)
+		w.addStanding(Standing{Node: peer("a1"), Issuer: peer("bob"), Streak: 5 * standingOne, At: w.State.time})
+		r := w.returns(granted(t, w.award("a1"), "a1")[0], "lie")
+		if d := w.drawn(*r.Undrawn, pickedSig); d.Reject != nil {
+			t.Fatal(d.Reject)
+		}
+		w.returns(granted(t, w.award("b1"), "b1")[0], tt.second)
+		if got := w.streak(peer("a1"), w.loads[loadID("a")], w.State.time); got != tt.streak {
+			t.Errorf("%+v: %d in a row", tt, got)
+		}
+		if list := w.standings[peer("a1")]; len(list) != 2 || list[0].Issuer == peer("bob") && list[0].Streak == 0 || list[1].Issuer == peer("bob") && list[1].Streak == 0 {
+			t.Errorf("%+v: what another owner counted is gone: %+v", tt, list)
+		}
+		w.checkInvariants(t)
+	}
+}
+
+// Work that a token's holder submits makes no streak with who pays for it: its tasks are
+// the holder's choice.
+func TestATokensHolderBuildsNoStreaks(t *testing.T) {
+	for _, guest := range []bool{false, true} {
+		w := verified(t, "2of3", 1, 0, "a1", "b1")
+		if guest {
+			w.loads[loadID("a")].Token = &LoadToken{Payer: peer("carol")}
+		}
+		g := granted(t, w.award("a1", "b1"), "a1", "b1")
+		w.returns(g[0], "truth")
+		w.returns(g[1], "truth")
+		for _, n := range []string{"a1", "b1"} {
+			if got := w.streak(peer(n), w.loads[loadID("a")], w.State.time); (got == 0) != guest {
+				t.Errorf("under a token %v: %s has %d in a row", guest, n, got)
+			}
+		}
+	}
+}

@@ -27,7 +27,7 @@ const (
 	IDTaken          Code = "id-taken"          // another workload has the ID
 	NonceReused      Code = "nonce-reused"      // the owner signed another spec with the nonce
 	TooOld           Code = "too-old"           // signed before one of the owner's that is forgotten: it may be a replay
-	ClockAhead       Code = "clock-ahead"       // signed more than MaxAhead after the ledger's time
+	ClockAhead       Code = "clock-ahead"       // signed or ordered more than MaxAhead after the ledger's time
 	BadSignature     Code = "bad-signature"     // a statement does not carry its author's signature
 	BadSpec          Code = "bad-spec"          // the spec does not decode or validate
 	BadToken         Code = "bad-token"         // the token does not verify, has ended, or is not for the node

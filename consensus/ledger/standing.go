@@ -121,14 +121,23 @@ func (s *State) addStanding(x Standing) {
 	s.standings[x.Node] = list
 }
 
-// said is how much an issuer has to say of a node.
-func (x Standing) said() int64 { return x.Good + x.Bad + x.Streak }
+// faded reports whether nothing is left of what an issuer has to say of a node.
+func (x Standing) faded() bool { return x.Good == 0 && x.Bad == 0 && x.Streak == 0 }
+
+// lessSaid orders issuers by how much they have to say of a node. Streaks are cheap to
+// make with owners that one makes up, and say nothing against a node: they decide only
+// between issuers that have else as much to say.
+func lessSaid(x, y Standing) bool {
+	if a, b := x.Good+x.Bad, y.Good+y.Bad; a != b {
+		return a < b
+	}
+	return x.Streak < y.Streak
+}
 
 // least is the position of the issuer with the least to say, the first of several.
 func least(list []Standing, now int64) (at int) {
 	for i := range list {
-		x, y := list[i].fade(now), list[at].fade(now)
-		if x.said() < y.said() {
+		if lessSaid(list[i].fade(now), list[at].fade(now)) {
 			at = i
 		}
 	}
@@ -138,7 +147,7 @@ func least(list []Standing, now int64) (at int) {
 // forgetStandings drops what has faded to nothing.
 func (s *State) forgetStandings(now int64) {
 	for _, node := range s.Named() {
-		list := slices.DeleteFunc(s.standings[node], func(x Standing) bool { x = x.fade(now); return x.said() == 0 })
+		list := slices.DeleteFunc(s.standings[node], func(x Standing) bool { return x.fade(now).faded() })
 		if s.standings[node] = list; len(list) == 0 {
 			delete(s.standings, node)
 		}

@@ -88,3 +88,17 @@ func TestALieCosts(t *testing.T) {
 		t.Errorf("restored otherwise: %v", err)
 	}
 }
+
+// Owners that somebody makes up, and whose tasks a node does well, do not push out what
+// an honest one holds against it.
+func TestStreaksPushNobodyOut(t *testing.T) {
+	s := New(testRules())
+	s.addStanding(Standing{Node: peer("n"), Issuer: peer("alice"), Bad: standingWrong, At: day})
+	for i := range 2 * maxIssuers {
+		s.addStanding(Standing{Node: peer("n"), Issuer: peer(fmt.Sprint("made up ", i)), Streak: 100 * standingOne, At: day})
+	}
+	s.addStanding(Standing{Node: peer("n"), Issuer: peer("bob"), Bad: standingOne, At: day})
+	if n := s.Name(peer("n"), day); n.Bad != standingMost+standingOne || n.Issuers != maxIssuers {
+		t.Errorf("%+v", n)
+	}
+}

@@ -240,7 +240,7 @@ func (s *State) dispatch(e *entry, c *Command) *Reject {
 	case c.Stop != nil:
 		return s.stop(e, c.Stop)
 	case c.Quota != nil:
-		return s.quota(c.Quota)
+		return s.quota(e, c.Quota)
 	case c.Draw != nil:
 		return s.draw(e, c.Draw)
 	}

@@ -214,6 +214,9 @@ func (s *State) decide(e *entry, l *load, task uint32, p *poll, accepted workloa
 		switch {
 		case accepted.IsZero():
 			v.Verdict = Unjudged
+			if v.Drawn != nil && !l.Phase.Ended() {
+				s.endStreak(g.Node, l.payer())
+			}
 			if n == len(p.votes)-1 && !l.Phase.Ended() {
 				g.Failed = []FailedTask{{Index: task, Attempt: v.Attempt, Exit: workload.NoAgreement}}
 			}

@@ -55,6 +55,16 @@ func (l *Leader) HandleQuota(ctx context.Context, _ workload.PeerID, m *wire.Quo
 	case l.cfg.IsOperator != nil && !l.cfg.IsOperator(operator):
 		return wire.Errorf(wire.Unauthorized, "%s is no operator of the mesh any more", operator.Short())
 	}
-	_, err = l.propose(ctx, &ledger.Command{Quota: &ledger.Quota{Account: o.Account, Limit: o.Limit, At: o.At, Order: m.Order, Operator: m.Operator}})
+	q := &ledger.Quota{Account: o.Account, Limit: o.Limit, At: o.At, Order: m.Order, Operator: m.Operator}
+	var stands bool
+	var rej *ledger.Reject
+	l.cfg.Cell.Read(func(s *ledger.State) { stands, rej = s.Ordered(q, time.Now().UnixMilli()) })
+	switch {
+	case rej != nil: // else whoever has an old order could fill the log with it
+		return wire.Errorf(rejectKind(rej.Code), "%v", rej)
+	case stands:
+		return nil
+	}
+	_, err = l.propose(ctx, &ledger.Command{Quota: q})
 	return err
 }
