@@ -110,11 +110,32 @@ func signDraw(d *workload.Draw, key ed25519.PrivateKey) []byte {
 	return workload.Sign(workload.DomainDraw, wire.MustMarshal(d), key).Sig
 }
 
-// committed returns nil once a majority of the voters that this node knows have the
-// result in their ledgers. The leader's word is not enough: one that is in league with
+// drawVoters returns the cell that this node serves and its voters, as the group's log
+// names them. A member that is no server knows them from the leader alone, which could
+// name itself: such a node does not draw.
+func (n *Node) drawVoters(id workload.CellID) (*cell, []workload.PeerID, error) {
+	n.mu.Lock()
+	c := n.cell
+	n.mu.Unlock()
+	if c == nil || c.id != id {
+		return nil, nil, errNoServer
+	}
+	if servers := c.group.Servers(); servers.Has(n.self) {
+		return c, servers.Voters(), nil
+	}
+	return nil, nil, errNoServer
+}
+
+var errNoServer = wire.Errorf(wire.Refused, "it is no server of the cell, so that it knows the voters from the leader alone")
+
+// committed returns nil once a majority of the voters have the result in their ledgers,
+// and this node in its own. The leader's word is not enough: one that is in league with
 // a worker could learn how a draw comes out before the worker commits itself.
 func (n *Node) committed(ctx context.Context, d *workload.Draw) error {
-	voters := n.Voters(d.Workload.Cell)
+	c, voters, err := n.drawVoters(d.Workload.Cell)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, committedLag+time.Second)
 	defer cancel()
 	answers := make(chan error, len(voters)) // nobody waits for a reader
@@ -132,7 +153,7 @@ func (n *Node) committed(ctx context.Context, d *workload.Draw) error {
 			first = err
 		}
 		if have > len(voters)/2 {
-			return nil
+			return c.hasResult(ctx, d, n.self)
 		}
 	}
 	return wire.Errorf(wire.Refused, "%d of %d voters have the result: %v", have, len(voters), first)
@@ -149,12 +170,21 @@ func (n *Node) handleCommitted(ctx context.Context, from workload.PeerID, m *wir
 	if c == nil || c.id != m.Draw.Workload.Cell {
 		return nil, wire.Errorf(wire.Refused, "this node does not vote in cell %s", m.Draw.Workload.Cell)
 	}
+	if err := c.hasResult(ctx, &m.Draw, from); err != nil {
+		return nil, err
+	}
+	return &wire.Ack{}, nil
+}
+
+// hasResult returns nil once this server's ledger has a result that waits for the draw of
+// the node home, an error of kind wire.NotFound when it has not in committedLag.
+func (c *cell) hasResult(ctx context.Context, d *workload.Draw, home workload.PeerID) error {
 	late := time.After(committedLag)
 	for {
 		var err error
-		c.Read(func(s *ledger.State) { err = s.Waits(&m.Draw, from) })
+		c.Read(func(s *ledger.State) { err = s.Waits(d, home) })
 		if err == nil {
-			return &wire.Ack{}, nil
+			return nil
 		}
 		select {
 		case <-time.After(witnessPoll):
@@ -162,6 +192,6 @@ func (n *Node) handleCommitted(ctx context.Context, from workload.PeerID, m *wir
 		case <-late:
 		case <-ctx.Done():
 		}
-		return nil, wire.Errorf(wire.NotFound, "%v", err)
+		return wire.Errorf(wire.NotFound, "%v", err)
 	}
 }

@@ -46,3 +46,24 @@ func TestDrawsAreRemembered(t *testing.T) {
 		t.Errorf("%d workloads and %d results are remembered", len(d.order), d.count)
 	}
 }
+
+// A node that is no server of the cell knows its voters from the leader alone: it does
+// not draw, whatever it was told, and asks nobody.
+func TestOnlyAServerOfTheCellDraws(t *testing.T) {
+	cellOf := func(b byte) (id workload.CellID) { id[0] = b; return id }
+	liar := workload.PeerID{9}
+	n := &Node{self: workload.PeerID{1}}
+	n.home.Cell = cellOf(1)
+	n.home.View = wire.CellView{Cell: cellOf(1), Term: 5, Leader: liar, Voters: []wire.PeerAddrs{{Peer: liar}}, Members: []workload.PeerID{n.self, liar}}
+	d := &workload.Draw{Workload: workload.ID{Cell: cellOf(1)}}
+	if !n.MayLead(cellOf(1), liar) {
+		t.Fatal("the test means to ask as the leader")
+	}
+	if err := n.committed(t.Context(), d); !errors.Is(err, errNoServer) {
+		t.Errorf("of no cell: %v", err)
+	}
+	n.cell = &cell{id: cellOf(2)}
+	if err := n.committed(t.Context(), d); !errors.Is(err, errNoServer) {
+		t.Errorf("a server of another cell: %v", err)
+	}
+}
