@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -55,7 +58,7 @@ Exit codes: 0 when every invariant held, 1 when one did not.`,
 	cmd.Flags().IntVar(&f.Shrinks, "shrink", 500, "runs that shrinking may take; 0 leaves what fails as it is")
 	cmd.Flags().IntVar(&f.Workers, "workers", 0, "tries at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.plant, "plant", "", "a bug to put in: "+plantNames())
-	cmd.Flags().StringVar(&f.out, "out", "", "file for a scenario that fails (default fuzz-NAME-SEED.yaml here)")
+	cmd.Flags().StringVar(&f.out, "out", "", "file for a scenario that fails (default fuzz-NAME-SEED.yaml here; it must not be there yet)")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -99,8 +102,8 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 	if err != nil {
 		return err
 	}
-	if f.out == "" {
-		f.out = fmt.Sprintf("fuzz-%s-%d.yaml", fileName(s.Name), f.Seed)
+	if err := f.file(s); err != nil {
+		return err
 	}
 	ctx, stop := a.untilInterrupted(cmd.Context())
 	defer stop()
@@ -119,6 +122,27 @@ func (a *app) simFuzz(cmd *cobra.Command, name string, f *fuzzFlags) error {
 		return err
 	}
 	return fuzzFailure(out.Failure, f)
+}
+
+// file refuses a file that is there. Without a name it is fuzz-NAME-SEED.yaml, with a
+// number behind it when that is taken.
+func (f *fuzzFlags) file(s *scenario.Scenario) error {
+	free := func(name string) bool { _, err := os.Lstat(name); return errors.Is(err, fs.ErrNotExist) }
+	if f.out != "" {
+		if !free(f.out) {
+			return usagef("name a file that is not there yet", "--out: %s is there", f.out)
+		}
+		return nil
+	}
+	base := fmt.Sprintf("fuzz-%s-%d", fileName(s.Name), f.Seed)
+	f.out = base + ".yaml"
+	for n := 2; n < 1000 && !free(f.out); n++ {
+		f.out = fmt.Sprintf("%s-%d.yaml", base, n)
+	}
+	if !free(f.out) {
+		return failf("name one with --out", "there are a thousand files %s", base)
+	}
+	return nil
 }
 
 func (a *app) printFuzz(out *fuzz.Outcome, s *scenario.Scenario) error {

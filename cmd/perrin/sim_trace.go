@@ -32,7 +32,8 @@ func (a *app) simTraceCommand() *cobra.Command {
 		Use: "trace FILE...", Short: "Turn a trace of real work into a scenario's workloads",
 		Long: `Read when work came, of how many tasks, how long they took and whose they were, and
 print it as the workloads of a scenario, so that the scenario's file has all that was
-simulated. Several files are laid over each other.
+simulated. Several files are laid over each other. --json prints the same as JSON,
+which a scenario's file may be too.
 
   csv                   a header with at_s and service_s, in seconds; tasks and owner are optional
   azure-functions-2021  the invocation trace of Azure Functions: app, func, end_timestamp, duration
@@ -60,7 +61,7 @@ of Kolmogorov and Smirnov and its p-value by a parametric bootstrap.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("", "want one FILE or more")
+				return usagef("see `perrin sim trace --help`", "trace: want one FILE or more")
 			}
 			thin, _ := cmd.Flags().GetString("thin") // it is a flag of this command
 			if err := f.check(thin); err != nil {
@@ -108,10 +109,10 @@ func (f *traceFlags) check(thin string) error {
 
 // readTraces reads the files and applies the operators, in the order of thinning,
 // laying over each other and resampling.
-func readTraces(files []string, f *traceFlags) ([]scenario.Arrival, error) {
+func (a *app) readTraces(files []string, f *traceFlags) ([]scenario.Arrival, error) {
 	var all [][]scenario.Arrival
 	for i, file := range files {
-		rows, err := readTrace(file, f)
+		rows, err := a.readTrace(file, f)
 		if err != nil {
 			return nil, err
 		}
@@ -140,8 +141,8 @@ func readTraces(files []string, f *traceFlags) ([]scenario.Arrival, error) {
 	return rows, nil
 }
 
-// readTrace reads one file.
-func readTrace(file string, f *traceFlags) ([]scenario.Arrival, error) {
+// readTrace reads one file, and says what it leaves out.
+func (a *app) readTrace(file string, f *traceFlags) ([]scenario.Arrival, error) {
 	in, err := os.Open(file)
 	if err != nil {
 		return nil, &failure{err: err, code: exitUsage, hint: "name a trace's file"}
@@ -155,6 +156,9 @@ func readTrace(file string, f *traceFlags) ([]scenario.Arrival, error) {
 		}
 		defer table.Close()
 		o.Durations = table
+		o.LeftOut = func(calls, functions int) {
+			a.note("%s of %s left out: --durations has no row for them", terminal.Plural(calls, "call"), terminal.Plural(functions, "function"))
+		}
 	}
 	rows, err := trace.Read(in, o)
 	if err != nil {
@@ -164,7 +168,7 @@ func readTrace(file string, f *traceFlags) ([]scenario.Arrival, error) {
 }
 
 func (a *app) simTrace(files []string, f *traceFlags) error {
-	rows, err := readTraces(files, f)
+	rows, err := a.readTraces(files, f)
 	if err != nil {
 		return err
 	}
@@ -173,8 +177,13 @@ func (a *app) simTrace(files []string, f *traceFlags) error {
 	}
 	last := rows[len(rows)-1].At
 	a.note("%s within %.1f s", terminal.Plural(len(rows), "workload"), float64(last)/1e9)
-	_, err = a.stdout.Write(trace.Workloads("trace", rows))
-	return err
+	out := traced{[]trace.Stream{trace.NewStream("trace", rows)}}
+	return show(a, out, func(t traced) error { _, err := a.stdout.Write(t.Workloads[0].YAML()); return err })
+}
+
+// traced is the part of a scenario's file that a trace becomes.
+type traced struct {
+	Workloads []trace.Stream `json:"workloads"`
 }
 
 // fitted is what one quantity of a trace is like.

@@ -58,7 +58,7 @@ type calls struct {
 }
 
 // readAzureCounts draws the earliest calls, most of them or a few more. Functions of
-// which no durations are known are left out.
+// which no durations are known are left out, and o.LeftOut is told.
 func readAzureCounts(in io.Reader, o Options) ([]row, error) {
 	if o.Durations == nil {
 		return nil, ErrNoDurations
@@ -76,6 +76,7 @@ func readAzureCounts(in io.Reader, o Options) ([]row, error) {
 	for range MaxRows {
 		record, err := r.Read()
 		if errors.Is(err, io.EOF) {
+			c.tell(o.LeftOut)
 			return c.rows(known, o.Seed)
 		}
 		if err != nil {
@@ -83,12 +84,14 @@ func readAzureCounts(in io.Reader, o Options) ([]row, error) {
 		}
 		line, _ := r.FieldPos(0)
 		t, ok := took[functionKey(record, index)]
-		if !ok {
-			continue
+		if ok {
+			known++
+			f := &function{line: line, owner: strings.Clone(record[index["HashOwner"]]), took: t}
+			err = c.add(f, record, index)
+		} else {
+			err = c.leaveOut(record, index)
 		}
-		known++
-		f := &function{line: line, owner: strings.Clone(record[index["HashOwner"]]), took: t}
-		if err := c.add(f, record, index); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
 	}
@@ -106,9 +109,13 @@ type counted struct {
 	totals  [minutesOfADay]int
 	all     int
 	last    int // minutes from here on are not needed; 0 is that all are
+
+	lostCalls [minutesOfADay]int // of functions without durations
+	lostNew   [minutesOfADay]int // such functions, in the minute of their first call
 }
 
-func (c *counted) add(f *function, record []string, index map[string]int) error {
+// each calls f with the counts of a row that are not 0, of the minutes that are needed.
+func (c *counted) each(record []string, index map[string]int, f func(minute, n int)) error {
 	for m := range c.end() {
 		i, ok := index[strconv.Itoa(m+1)]
 		if !ok {
@@ -122,9 +129,41 @@ func (c *counted) add(f *function, record []string, index map[string]int) error 
 			return fmt.Errorf("%d: want how often it was called in that minute, got %.40q", m+1, record[i])
 		}
 		if n > 0 {
-			c.minutes[m] = append(c.minutes[m], calls{f, int(n)})
-			c.totals[m], c.all = c.totals[m]+int(n), c.all+int(n)
+			f(m, int(n))
 		}
+	}
+	return nil
+}
+
+// leaveOut counts the calls of a function without durations.
+func (c *counted) leaveOut(record []string, index map[string]int) error {
+	first := true
+	return c.each(record, index, func(m, n int) {
+		c.lostCalls[m] += n
+		if first {
+			c.lostNew[m], first = c.lostNew[m]+1, false
+		}
+	})
+}
+
+// tell says what was left out of the minutes that were needed.
+func (c *counted) tell(leftOut func(calls, functions int)) {
+	calls, functions := 0, 0
+	for m := range c.end() {
+		calls, functions = calls+c.lostCalls[m], functions+c.lostNew[m]
+	}
+	if leftOut != nil && calls > 0 {
+		leftOut(calls, functions)
+	}
+}
+
+func (c *counted) add(f *function, record []string, index map[string]int) error {
+	err := c.each(record, index, func(m, n int) {
+		c.minutes[m] = append(c.minutes[m], calls{f, n})
+		c.totals[m], c.all = c.totals[m]+n, c.all+n
+	})
+	if err != nil {
+		return err
 	}
 	for end := c.end(); c.all-c.totals[end-1] >= c.most && end > 1; end = c.end() {
 		c.all -= c.totals[end-1]

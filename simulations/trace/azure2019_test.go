@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,17 @@ func TestCountsAreDrawn(t *testing.T) {
 	other, _ := counts(countsOf2019, tookOf2019, 1000, 2)
 	if !slices.Equal(rows, again) || slices.Equal(rows, other) {
 		t.Error("a seed does not say what is drawn")
+	}
+	lost := ""
+	for _, most := range []int{1000, 2} { // all three minutes, and only the first
+		_, err := readAzureCounts(strings.NewReader(countsOf2019), Options{Durations: strings.NewReader(tookOf2019), Most: most, Seed: 1,
+			LeftOut: func(calls, functions int) { lost += fmt.Sprint(calls, " of ", functions, "; ") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lost != "21 of 1; 7 of 1; " {
+		t.Errorf("left out are %q", lost)
 	}
 	if first, _ := counts(countsOf2019, tookOf2019, 3, 1); len(first) != 3 || !slices.Equal(first, rows[:3]) {
 		t.Errorf("the first three are %+v", first)

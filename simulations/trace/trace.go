@@ -57,6 +57,10 @@ type Options struct {
 	// what calls are drawn from; other formats have no use for them.
 	Durations io.Reader
 	Seed      uint64
+	// LeftOut is told how many calls of AzureCounts, of how many functions, are left out
+	// since Durations does not have them, among those of the minutes that were needed;
+	// nil is told nothing.
+	LeftOut func(calls, functions int)
 }
 
 // MaxRows bounds the rows of a file that are looked at.
@@ -277,18 +281,37 @@ func readSWF(in io.Reader) ([]row, error) {
 	return rows, s.Err()
 }
 
-// Workloads writes arrivals as the workloads of a scenario. Their timeout is long
-// enough for the longest of them on a machine of a quarter of the reference's
-// speed, as far as the product allows.
-func Workloads(name string, rows []scenario.Arrival) []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "workloads:\n  - name: %s\n", strconv.Quote(name))
+// Stream is arrivals as an item of a scenario's workloads.
+type Stream struct {
+	Name     string   `json:"name"`
+	Timeout  string   `json:"timeout,omitempty"` // "" is the default
+	Arrivals []string `json:"arrivals"`          // at, tasks, service of each, owner
+}
+
+// NewStream writes arrivals as a scenario has them. Their timeout is long enough for
+// the longest of them on a machine of a quarter of the reference's speed, as far as the
+// product allows.
+func NewStream(name string, rows []scenario.Arrival) Stream {
+	s := Stream{Name: name, Arrivals: make([]string, len(rows))}
 	if limit := timeout(rows); limit > 0 {
-		fmt.Fprintf(&b, "    timeout: %s\n", short(limit))
+		s.Timeout = short(limit)
+	}
+	for i, r := range rows {
+		s.Arrivals[i] = fmt.Sprintf("%s %d %s %d", short(r.At), r.Tasks, short(r.Service), r.Owner)
+	}
+	return s
+}
+
+// YAML returns the stream as the workloads of a scenario.
+func (s *Stream) YAML() []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "workloads:\n  - name: %s\n", strconv.Quote(s.Name))
+	if s.Timeout != "" {
+		fmt.Fprintf(&b, "    timeout: %s\n", s.Timeout)
 	}
 	b.WriteString("    arrivals: # at, tasks, service of each, owner\n")
-	for _, r := range rows {
-		fmt.Fprintf(&b, "      - %s %d %s %d\n", short(r.At), r.Tasks, short(r.Service), r.Owner)
+	for _, a := range s.Arrivals {
+		fmt.Fprintf(&b, "      - %s\n", a)
 	}
 	return []byte(b.String())
 }

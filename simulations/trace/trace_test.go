@@ -73,7 +73,7 @@ func TestWhatIsWrittenReadsBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := append([]byte("duration: 10s\npeers: 10\nmachines: [{cores: 4}]\n"), Workloads("a trace", rows)...)
+	text := append([]byte("duration: 10s\npeers: 10\nmachines: [{cores: 4}]\n"), workloads("a trace", rows)...)
 	s, err := scenario.Parse("a.yaml", text)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -90,7 +90,7 @@ func TestLongTasksHaveTheTime(t *testing.T) {
 	for service, want := range map[int64]string{
 		150 * second: "", 151 * second: "timeout: 3600s\n", hour: "timeout: 14400s\n", 300 * 24 * hour: "timeout: 2592000s\n",
 	} {
-		text := string(Workloads("t", []scenario.Arrival{{Tasks: 1, Service: second}, {Tasks: 1, Service: service}}))
+		text := string(workloads("t", []scenario.Arrival{{Tasks: 1, Service: second}, {Tasks: 1, Service: service}}))
 		if want == "" && strings.Contains(text, "timeout") || !strings.Contains(text, want) {
 			t.Errorf("tasks of %d s:\n%s", service/second, text)
 		}
@@ -117,9 +117,15 @@ func FuzzRead(f *testing.F) {
 		if err != nil || rows[len(rows)-1].At >= int64(365*24*time.Hour) { // longer than a scenario
 			return
 		}
-		whole := append([]byte("duration: 8760h\ninterval: 24h\npeers: 10\nmachines: [{cores: 4}]\n"), Workloads("t", rows)...)
+		whole := append([]byte("duration: 8760h\ninterval: 24h\npeers: 10\nmachines: [{cores: 4}]\n"), workloads("t", rows)...)
 		if s, err := scenario.Parse("a.yaml", whole); err != nil || len(s.Workloads[0].Arrivals) != len(rows) {
 			t.Errorf("%q becomes %v\n%s", text, err, whole)
 		}
 	})
+}
+
+// workloads are arrivals as a scenario's file has them.
+func workloads(name string, rows []scenario.Arrival) []byte {
+	s := NewStream(name, rows)
+	return s.YAML()
 }
