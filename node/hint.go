@@ -24,7 +24,7 @@ var startHints = []struct {
 }{
 	{ErrNoIdentity, "found a mesh with `perrin init`, or enter one with `perrin join TOKEN`"},
 	{ErrRunning, "stop the daemon first; `perrin drain` waits until what runs here has ended"},
-	{ErrOnlyVoter, "add nodes until the cell has three voters (`perrin status`), then try again"},
+	{ErrOnlyVoter, "add nodes until the cell has three voters (`perrin status`), all of which are up, then try again"},
 	{ErrDamaged, "put a backup of its folder back, or move it away and enter anew with `perrin join TOKEN`"},
 	{store.ErrInUse, "a daemon runs on this folder already; `perrin status` asks it, --data names another folder"},
 	{store.ErrCorrupt, "with other voters in the cell nothing is lost: move the folder away and join anew with `perrin join TOKEN`; a cell's only voter needs a backup of it"},

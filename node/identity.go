@@ -30,7 +30,8 @@ const (
 	keyOperator  = "operator"
 	keyOperator2 = "operator.next" // an operator's key lies in the one of the two that its certificate names
 	keyNode      = "node"
-	keyNode2     = "node.next" // the new key of a node that changes it, until it is in its place
+	keyNode2     = "node.next"    // the new key of a node that changes it, until it is in its place
+	keyRefused   = "node.refused" // one that was not let in
 	keyOwner     = "owner"
 	fileBundle   = "bundle"
 	fileOperator = "operator.cert"

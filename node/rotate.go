@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus"
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/consensus/store"
 	"github.com/perrin-mesh/perrin/mesh"
@@ -18,9 +19,9 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// ErrOnlyVoter is returned when a node cannot get a new key, since its cell's ledger
-// counts on the old one alone.
-var ErrOnlyVoter = errors.New("this node is its cell's only voter, and is known there by its key")
+// ErrOnlyVoter is returned when a node cannot get a new key, since its cell's other
+// voters are no majority without the old one.
+var ErrOnlyVoter = errors.New("this node is one of two voters of its cell or the only one, and is known there by its key: the cell would have no majority")
 
 // ErrRunning is returned when a daemon runs where none may.
 var ErrRunning = errors.New("the daemon runs")
@@ -43,28 +44,25 @@ type Rotated struct {
 // all. After a crash before that, another RotateKey or the next start of the daemon
 // finishes it with the same key; after a crash beyond it, any start tidies up.
 func RotateKey(ctx context.Context, data string) (*Rotated, error) {
-	unlock, err := store.Claim(filepath.Join(data, "ledger"))
-	if errors.Is(err, store.ErrInUse) {
-		return nil, fmt.Errorf("%w: %w", ErrRunning, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	id, h, err := loadIdentity(data)
 	if err != nil {
 		return nil, err
 	}
 	old := idOf(id.key)
-	if err := mayRotate(id, h, time.Now()); err != nil {
-		return nil, fmt.Errorf("node %s: %w", old.Short(), err)
+	if err := mayRotate(id, h); err != nil {
+		return nil, fmt.Errorf("node %s: %w", old.Short(), running(err))
 	}
-	if _, err := admission.LoadOrCreateKey(id.dir, keyNode2); err != nil {
+	unlock, err := store.Claim(filepath.Join(data, "ledger"))
+	if err != nil {
+		return nil, running(err)
+	}
+	defer unlock()
+	if err := id.nextKey(); err != nil {
 		return nil, err
 	}
 	if err := id.succeed(ctx, h); err != nil {
-		if decided(err) { // so nobody has taken the new key for this node's
-			err = errors.Join(err, os.Remove(filepath.Join(id.dir, keyNode2)))
+		if decided(err) { // no start of the daemon is to try again
+			err = errors.Join(err, os.Rename(filepath.Join(id.dir, keyNode2), filepath.Join(id.dir, keyRefused)))
 		}
 		return nil, err
 	}
@@ -72,8 +70,31 @@ func RotateKey(ctx context.Context, data string) (*Rotated, error) {
 	return &Rotated{Founded: Founded{Mesh: id.bundle.Mesh(), Node: idOf(id.key), Name: name}, Old: old}, err
 }
 
-// mayRotate refuses what would leave the mesh without a part.
-func mayRotate(id *identity, h *home, now time.Time) error {
+func running(err error) error {
+	if errors.Is(err, store.ErrInUse) {
+		return fmt.Errorf("%w: %w", ErrRunning, err)
+	}
+	return err
+}
+
+// nextKey has a key that may become the node's: one that was asked for before, if any.
+// Whoever refused it then need not have been an operator, and an operator may have taken
+// it whose answer was lost; so none is ever deleted.
+func (id *identity) nextKey() error {
+	next := filepath.Join(id.dir, keyNode2)
+	if _, err := os.Stat(next); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(filepath.Join(id.dir, keyRefused), next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	_, err := admission.LoadOrCreateKey(id.dir, keyNode2)
+	return err
+}
+
+// mayRotate refuses what would leave the mesh without a part. It reads the voters where
+// the cell's log is, which no daemon may have open: what a server was told of them by
+// others is old as soon as it leads.
+func mayRotate(id *identity, h *home) error {
 	if issuer := id.issuer.Load(); issuer != nil {
 		return fmt.Errorf("its certificate as an operator's node is for its key: %w", admission.ErrOperatorNode)
 	}
@@ -82,10 +103,32 @@ func mayRotate(id *identity, h *home, now time.Time) error {
 			return fmt.Errorf("the charter names its key: %w", admission.ErrOperatorNode)
 		}
 	}
-	if v := h.View.Voters; len(v) == 1 && v[0].Peer == idOf(id.key) || h.Founder && len(v) == 0 {
+	voters, err := savedVoters(filepath.Dir(id.dir), h)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(voters, idOf(id.key)) && len(voters) < 3 || h.Founder && len(voters) == 0 {
 		return ErrOnlyVoter
 	}
 	return nil
+}
+
+// savedVoters reads who votes in the home cell as of the log on disk, if this node serves it.
+func savedVoters(data string, h *home) (voters []workload.PeerID, err error) {
+	if h.Cell.IsZero() || !h.Founder && !h.Server {
+		return nil, nil
+	}
+	st, err := store.Open(filepath.Join(data, "ledger"), store.Default(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	group, err := st.Group(groupName(h.Cell))
+	if err != nil {
+		return nil, err
+	}
+	c, err := consensus.Saved(group)
+	return c.Voters(), err
 }
 
 // succeed has an operator let the key of keyNode2 take this node's place, and makes it
@@ -191,7 +234,14 @@ func (n *Node) finishRotation(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(n.id.dir, keyNode2)); err != nil {
 		return
 	}
-	if err := n.id.succeed(ctx, &n.home); err != nil {
+	var err error
+	if n.id.trust.Denied(n.self, time.Now()) == nil { // else the old key is worth nothing any more
+		err = mayRotate(n.id, &n.home)
+	}
+	if err == nil {
+		err = n.id.succeed(ctx, &n.home)
+	}
+	if err != nil {
 		n.log.Warn("this node's key is still the old one", "err", err)
 		return
 	}

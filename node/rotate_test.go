@@ -11,9 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/perrin-mesh/perrin/consensus/store"
 	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // desk is an operator's node that only lets others in.
@@ -110,6 +114,9 @@ func TestNodeGetsANewKey(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(keysDir(data), keyNode2)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a refused change goes on at the next start: %v", err)
 	}
+	if _, err := admission.LoadKey(keysDir(data), keyRefused); err != nil {
+		t.Errorf("a key that an operator may have let in is gone: %v", err)
+	}
 	if _, err := RotateKey(t.Context(), d.data); !errors.Is(err, admission.ErrOperatorNode) {
 		t.Errorf("an operator's node: %v", err)
 	}
@@ -169,6 +176,63 @@ func TestCrashLeavesOneKeyThatWorks(t *testing.T) {
 				t.Error("the old key counts")
 			}
 		})
+	}
+}
+
+// TestCellIsNotLeftWithoutMajority: a node does not change its key while the cell's log
+// on its own disk says that the other voters are no majority; nor does the next start.
+func TestCellIsNotLeftWithoutMajority(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	data := d.join("shed")
+	id, h, err := loadIdentity(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := idOf(id.key)
+	h.Cell, h.Server = newCellID(), true
+	others := []wire.PeerAddrs{{Peer: idOf(seededKey(1))}, {Peer: idOf(seededKey(2))}}
+	h.View = wire.CellView{Cell: h.Cell, Term: 1, Voters: append(others, wire.PeerAddrs{Peer: self})} // three, as it was told once
+	if err := saveHome(id.dir, h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admission.LoadOrCreateKey(id.dir, keyNode2); err != nil { // of a try that reached nobody
+		t.Fatal(err)
+	}
+	for index, voters := range [][]workload.PeerID{{self}, {self, others[0].Peer}} {
+		logVoters(t, data, h.Cell, uint64(index+1), voters)
+		if _, err := RotateKey(t.Context(), data); !errors.Is(err, ErrOnlyVoter) {
+			t.Errorf("%d voters: %v", len(voters), err)
+		}
+		restarted(t, data)
+		if d.stands(data); idOf(id.key) != self || d.id.trust.Denied(self, time.Now()) != nil {
+			t.Errorf("%d voters: the next start changed the key", len(voters))
+		}
+	}
+	logVoters(t, data, h.Cell, 3, []workload.PeerID{self, others[0].Peer, others[1].Peer})
+	if _, err := RotateKey(t.Context(), data); err != nil {
+		t.Errorf("three voters: %v", err)
+	}
+}
+
+// logVoters appends a configuration to a cell's log.
+func logVoters(t *testing.T, data string, cell workload.CellID, index uint64, voters []workload.PeerID) {
+	t.Helper()
+	st, err := store.Open(filepath.Join(data, "ledger"), store.Default(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	group, err := st.Group(groupName(cell))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c raft.Configuration
+	for _, v := range voters {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(v.String()), Address: raft.ServerAddress(v.String())})
+	}
+	if err := group.StoreLog(&raft.Log{Index: index, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -33,7 +33,8 @@ with it: make new tokens, and wait for sealed work to end.
 
 After a crash the next start of the daemon, or another perrin rotate-key, ends what
 was begun. A key changes once a day at most. An operator's node keeps its key: name
-another operator first, and take the right from this one. Whoever else has the old
+another operator first, and take the right from this one. One of two voters of a cell,
+or its only one, keeps it too; of three the others have to be up. Whoever else has the old
 key can do the same before you do; then this is refused, and an operator has to deny
 the other one.`,
 		Example: examples("perrin drain && systemctl stop perrin && perrin rotate-key && systemctl start perrin", "perrin rotate-key --data ~/mesh --json"),

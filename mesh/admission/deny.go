@@ -35,7 +35,7 @@ type Denial struct {
 	Reason  string          `cbor:"8,keyasint,omitempty" max:"128"`
 	Name    string          `cbor:"9,keyasint,omitempty" max:"64"` // of the peer, as the operator knew it
 	// Successor is the key that took the peer's place, when that is why it is out.
-	Successor workload.PeerID `cbor:"10,keyasint,omitzero"`
+	Successor  workload.PeerID  `cbor:"10,keyasint,omitzero"`
 	Succession *workload.Signed `cbor:"11,keyasint,omitempty"` // a `Succession`, by the peer's own key; only with a successor
 	Since      int64            `cbor:"12,keyasint,omitempty"` // ms; when the successor took the place, if not At
 }

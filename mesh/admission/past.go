@@ -57,13 +57,13 @@ func (p *Past) Stood(node, operator workload.PeerID, at time.Time) error {
 		return fmt.Errorf("its operator %s counted no more from %s on: %w", operator.Short(), from.UTC().Format(time.RFC3339), ErrNotAdmitted)
 	}
 	for _, h := range p.denials {
-		if h.Peer != node || !h.counts(at) || at.Before(time.UnixMilli(h.At)) || p.lifted(h, at) {
+		if h.Peer != node || !h.counts(at) || at.Before(time.UnixMilli(h.since())) || p.lifted(h, at) {
 			continue
 		}
 		if from, removed := p.charter.removedFrom(h.by); removed && !at.Before(from) {
 			continue
 		}
-		return fmt.Errorf("operator %s had denied it on %s: %w", h.by.Short(), time.UnixMilli(h.At).UTC().Format(time.RFC3339), ErrNotAdmitted)
+		return fmt.Errorf("operator %s had denied it on %s: %w", h.by.Short(), time.UnixMilli(h.since()).UTC().Format(time.RFC3339), ErrNotAdmitted)
 	}
 	return nil
 }
