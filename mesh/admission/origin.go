@@ -2,9 +2,11 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -58,6 +60,31 @@ func (b Bundle) origin(op, node certificate) (by certificate, first *Origin, err
 		return by, nil, fmt.Errorf("the first certificate is another node's than the last: %w", ErrForged)
 	}
 	return by, b.First, nil
+}
+
+// keysStand judges the keys by which a node stays with who admitted it: an old one that was
+// denied, or whose node is known to have another key now, makes no more nodes that count as
+// that operator's, with whomever its thief is in league.
+func (t *Trust) keysStand(id Identity, now time.Time) error {
+	if id.first == nil {
+		return nil
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, doc := range id.first.Keys {
+		var s Succession
+		if err := wire.Unmarshal(doc.Payload, &s); err != nil {
+			return fmt.Errorf("succession: %w: %w", ErrForged, err)
+		}
+		first := t.firstSuccession(s.Old, now)
+		switch {
+		case first != nil && first.Successor != s.New:
+			return fmt.Errorf("node %q (%s): %s took the place of %s: %w", id.Name, id.Peer.Short(), first.Successor.Short(), s.Old.Short(), ErrDenied)
+		case first == nil && t.deniedBefore(s.Old, math.MaxInt64, now):
+			return fmt.Errorf("node %q (%s) had the key %s, which is denied: %w", id.Name, id.Peer.Short(), s.Old.Short(), ErrDenied)
+		}
+	}
+	return nil
 }
 
 // recertify signs a new certificate for a node that stays with who admitted it, for the

@@ -162,3 +162,31 @@ func TestCertificatesFromBefore(t *testing.T) {
 		t.Errorf("older versions refuse it: %v", err)
 	}
 }
+
+// Who has an old key of a node makes no nodes that count as those of the operator that
+// admitted it once the key is denied, or another key is known to have taken its place.
+func TestADeniedKeyMakesNoNodesOfWhoAdmittedIt(t *testing.T) {
+	for _, denied := range []bool{true, false} {
+		a, b, now := newOffice(t, operatorKey), newOffice(t, seeded(7)), epoch.Add(time.Hour)
+		made := seeded(40)
+		bundle, err := b.succeed(t, made, Successor(nodeKey, goodBundle(t), idOf(made)), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, err := a.trust.Verify(bundle, idOf(made), now); err != nil || id.Admitter != a.issuer.ID() {
+			t.Fatalf("before: %v", err)
+		}
+		if denied {
+			out, err := a.issuer.Deny(Denial{Peer: idOf(nodeKey), Reason: "stolen"}, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			merge(t, a.trust, now, out)
+		} else if _, err := a.succeed(t, seeded(41), Successor(nodeKey, goodBundle(t), idOf(seeded(41))), now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.trust.Verify(bundle, idOf(made), now); !errors.Is(err, ErrDenied) {
+			t.Errorf("denied %v: %v", denied, err)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -65,6 +66,7 @@ type revokedLink struct {
 type revoked struct {
 	Revocation
 	by, node workload.PeerID // whose word it is, and who brought it in
+	operator workload.PeerID // that certified who brought it in
 	ends     int64           // ms, of the link
 	doc      SignedRevocation
 }
@@ -75,9 +77,10 @@ func (r *revoked) over(now time.Time) bool {
 	return now.Add(-revocationKeep).UnixMilli() > r.ends
 }
 
-// id tells revocations apart.
+// id tells revocations apart by who says what: another member that brings in the same
+// changes nothing.
 func (s *SignedRevocation) id() string {
-	return string(s.Revocation.By[:]) + string(s.Node.By[:]) + string(s.Revocation.Payload)
+	return string(s.Revocation.By[:]) + string(s.Revocation.Payload)
 }
 
 var tokenReader = rights.Reader{Decode: wire.Unmarshal, Verify: func(d workload.Domain, s workload.Signed) error { return s.Verify(d) }}
@@ -119,7 +122,7 @@ func openRevocation(s SignedRevocation, root workload.PeerID) (*revoked, error) 
 			return nil, fmt.Errorf("revocation: %w: %w", ErrForged, err)
 		}
 	}
-	r := &revoked{by: s.Revocation.By, node: chain.Node, doc: s}
+	r := &revoked{by: s.Revocation.By, node: chain.Node, operator: chain.Operator, doc: s}
 	if err := wire.Unmarshal(s.Revocation.Payload, &r.Revocation); err != nil {
 		return nil, fmt.Errorf("revocation: %w: %w", ErrForged, err)
 	}
@@ -147,8 +150,9 @@ func (r *revoked) follows(path []workload.Signed) error {
 	return nil
 }
 
-// unknownRevocations returns those of docs that are not known word for word.
-func (t *Trust) unknownRevocations(docs []SignedRevocation) (out []SignedRevocation) {
+// unknownRevocations returns those of docs that are not known word for word, or from a
+// member that counts no more.
+func (t *Trust) unknownRevocations(docs []SignedRevocation, now time.Time) (out []SignedRevocation) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for i := range docs {
@@ -158,37 +162,96 @@ func (t *Trust) unknownRevocations(docs []SignedRevocation) (out []SignedRevocat
 			last := d.Path[len(d.Path)-1]
 			link = revokedLink{last.By, workload.DigestOf(last.Payload)}
 		}
-		if !slices.ContainsFunc(t.revoked[link], func(r *revoked) bool { return r.doc.id() == d.id() }) {
+		if !slices.ContainsFunc(t.revoked[link], func(r *revoked) bool {
+			return r.doc.id() == d.id() && (r.node == d.Node.By || !t.spare(r, now))
+		}) {
 			out = append(out, *d)
 		}
 	}
 	return out
 }
 
-// takeRevocation reports whether r is new. Of what one key says of a link twice, the
-// lesser statement stays, so that all nodes keep the same.
+// takeRevocation reports whether r is new.
 func (t *Trust) takeRevocation(r *revoked, now time.Time) (bool, error) {
 	if r.over(now) {
 		return false, nil
 	}
-	list := t.revoked[r.link()]
-	if at := slices.IndexFunc(list, func(o *revoked) bool { return o.by == r.by }); at >= 0 {
-		if r.doc.id() >= list[at].doc.id() {
-			return false, nil
-		}
-		list[at] = r
-		return true, nil
+	old := t.sameWord(r)
+	if old != nil && !t.stands(r, old, now) {
+		return false, nil
 	}
 	all, ofNode := t.countRevocations(r.node)
+	if old != nil {
+		all--
+		if old.node == r.node {
+			ofNode--
+		}
+	}
+	if ofNode >= MaxRevocationsOfNode {
+		return false, fmt.Errorf("revocations: %d from node %s: %w", ofNode, r.node.Short(), ErrTooMany)
+	}
 	if all >= MaxRevocations {
-		t.dropRevocations(func(r *revoked) bool { return t.longest(r.node, now) != nil })
-		all, ofNode = t.countRevocations(r.node)
+		worst := t.worstRevocation(now)
+		if worst == nil || t.spare(r, now) && r.doc.id() >= worst.doc.id() {
+			return false, fmt.Errorf("revocations: %d: %w", all, ErrTooMany)
+		}
+		t.dropRevocations(func(o *revoked) bool { return o == worst })
 	}
-	if all >= MaxRevocations || ofNode >= MaxRevocationsOfNode {
-		return false, fmt.Errorf("revocations: %d, %d of them from node %s: %w", all, ofNode, r.node.Short(), ErrTooMany)
-	}
-	t.revoked[r.link()] = append(list, r)
+	t.dropRevocations(func(o *revoked) bool { return o == old })
+	t.revoked[r.link()] = append(t.revoked[r.link()], r)
 	return true, nil
+}
+
+// sameWord is what the key that r is by said of the link before, or nil.
+func (t *Trust) sameWord(r *revoked) *revoked {
+	list := t.revoked[r.link()]
+	if at := slices.IndexFunc(list, func(o *revoked) bool { return o.by == r.by }); at >= 0 {
+		return list[at]
+	}
+	return nil
+}
+
+// stands reports whether r takes the place of what the same key said of the link. What a
+// member brought in that counts goes first, then the lesser statement, so that all nodes
+// keep the same. Who brings in again what is known does not become who brought it in.
+func (t *Trust) stands(r, old *revoked, now time.Time) bool {
+	if a, b := t.spare(r, now), t.spare(old, now); a != b {
+		return b
+	}
+	return r.doc.id() < old.doc.id()
+}
+
+// spare reports whether a revocation makes room for others when the list is full: who
+// brought it in was put out since, or its operator was removed. It counts until then, for
+// whoever said it did nothing wrong. A node that changed its key was not put out.
+func (t *Trust) spare(r *revoked, now time.Time) bool {
+	if !t.operates(r.operator, now) {
+		return true
+	}
+	key := r.node
+	for range maxLinks {
+		if t.deniedBefore(key, math.MaxInt64, now) {
+			return true
+		}
+		first := t.firstSuccession(key, now)
+		if first == nil {
+			break
+		}
+		key = first.Successor
+	}
+	return false
+}
+
+// worstRevocation is the first one to make room, the same on all nodes, or nil.
+func (t *Trust) worstRevocation(now time.Time) (worst *revoked) {
+	for _, list := range t.revoked {
+		for _, r := range list {
+			if (worst == nil || r.doc.id() > worst.doc.id()) && t.spare(r, now) {
+				worst = r
+			}
+		}
+	}
+	return worst
 }
 
 func (t *Trust) countRevocations(node workload.PeerID) (all, ofNode int) {

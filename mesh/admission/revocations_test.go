@@ -212,3 +212,145 @@ func FuzzRevocation(f *testing.F) {
 		}
 	})
 }
+
+// operatorOf signs a node's certificates as another operator.
+func operatorOf(t testing.TB, operator, node ed25519.PrivateKey) Bundle {
+	t.Helper()
+	cert, err := IssueOperator(rootKey, idOf(operator), "other", epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := IssueNode(operator, testMesh, idOf(node), "n", epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Bundle{Root: idOf(rootKey), Operator: cert, Node: n}
+}
+
+// fill has made-up nodes of an operator bring in as much as the list holds and more, and
+// returns how much was taken.
+func fill(t testing.TB, tr *Trust, operator ed25519.PrivateKey, now time.Time) (taken int) {
+	t.Helper()
+	for i := range MaxRevocations/MaxRevocationsOfNode + 1 {
+		node := seeded(byte(100 + i))
+		b := operatorOf(t, operator, node)
+		var docs []SignedRevocation
+		for k := range MaxRevocationsOfNode {
+			path, _ := tokenOf(t, byte(k), node, strangerKey)
+			doc, err := Revoke(node, node, b, path, epoch.Add(time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs = append(docs, doc)
+		}
+		n, _ := revokeOn(tr, now, docs...)
+		taken += n
+	}
+	return taken
+}
+
+// TestRemovedOperatorsNodesCrowdNobodyOut: what nodes of a removed operator bring in makes
+// room for others, in the same way on all nodes, and pushes nothing out.
+func TestRemovedOperatorsNodesCrowdNobodyOut(t *testing.T) {
+	other, now := seeded(50), epoch.Add(2*time.Hour)
+	path, links := tokenOf(t, 1, ownerKey, nodeKey)
+	first, err := revoke(t, ownerKey, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, later := tokenOf(t, 2, ownerKey, friendKey)
+	second, err := revoke(t, ownerKey, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	charter := Charter{}.With(Operator{Key: idOf(other), Node: idOf(seeded(51)), Name: "other", Since: epoch.UnixMilli()}, epoch).
+		Without(idOf(other), epoch.Add(-time.Hour))
+	a, b := newTrust(t), newTrust(t)
+	mergeCharter(t, b, charter, now)
+	if n, err := revokeOn(a, now, first); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if n := fill(t, a, other, now); n != MaxRevocations-1 {
+		t.Errorf("%d taken before the operator is removed", n)
+	}
+	if n, err := revokeOn(a, now, second); n != 0 || !errors.Is(err, ErrTooMany) {
+		t.Errorf("the list is full of what counts: %d, %v", n, err)
+	}
+	mergeCharter(t, a, charter, now)
+	fill(t, b, other, now)
+	if _, err := revokeOn(b, now, first, second); err != nil {
+		t.Error(err)
+	}
+	if n, err := revokeOn(a, now, second); n != 1 || err != nil {
+		t.Errorf("no room is made: %d, %v", n, err)
+	}
+	fill(t, a, other, now)
+	for name, tr := range map[string]*Trust{"removed later": a, "removed before": b} {
+		if tr.Revoked(links) == nil || tr.Revoked(later) == nil || len(tr.All(now).Revocations) != MaxRevocations {
+			t.Errorf("%s: %v, %v, %d are kept", name, tr.Revoked(links), tr.Revoked(later), len(tr.All(now).Revocations))
+		}
+	}
+	if a.Digest(now) != b.Digest(now) {
+		t.Error("the two keep different ones")
+	}
+}
+
+// TestRevocationOutlivesItsNodesKey: a node that changes its key is no node that was put out.
+func TestRevocationOutlivesItsNodesKey(t *testing.T) {
+	o, fresh, now := newOffice(t, operatorKey), seeded(5), epoch.Add(time.Hour)
+	path, links := tokenOf(t, 1, ownerKey, nodeKey)
+	doc, err := revoke(t, ownerKey, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := revokeOn(o.trust, now, doc); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	if _, err := o.succeed(t, fresh, Successor(nodeKey, goodBundle(t), idOf(fresh)), now); err != nil {
+		t.Fatal(err)
+	}
+	if n := fill(t, o.trust, seeded(50), now); n != MaxRevocations-1 {
+		t.Errorf("%d taken beside it", n)
+	}
+	if o.trust.Revoked(links) == nil {
+		t.Error("the token counts again")
+	}
+	out, err := o.issuer.Deny(Denial{Peer: idOf(fresh), Reason: "harm"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merge(t, o.trust, now, out)
+	if fill(t, o.trust, seeded(52), now) == 0 || o.trust.Revoked(links) != nil {
+		t.Error("what a node that was put out brought in makes no room")
+	}
+}
+
+// TestNobodyTakesOverARevocation: who brings in again what another did does not become who
+// brought it in, and so does not take it along when it is put out; unless that one was.
+func TestNobodyTakesOverARevocation(t *testing.T) {
+	now := epoch.Add(time.Hour)
+	path, _ := tokenOf(t, 1, ownerKey, nodeKey)
+	doc, err := revoke(t, ownerKey, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 { // keys below and above nodeKey's
+		o, thief := newOffice(t, operatorKey), seeded(byte(60+i))
+		again := doc
+		again.Node, again.Bundle = workload.Sign(workload.DomainRevoke, doc.Revocation.Payload, thief), operatorOf(t, seeded(50), thief)
+		if n, err := revokeOn(o.trust, now, doc); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if n, err := revokeOn(o.trust, now, again); n != 0 || err != nil {
+			t.Errorf("taken over: %d, %v", n, err)
+		}
+		out, err := o.issuer.Deny(Denial{Peer: idOf(nodeKey)}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		merge(t, o.trust, now, out)
+		if n, err := revokeOn(o.trust, now, again); n != 1 || err != nil {
+			t.Errorf("not taken from one that counts: %d, %v", n, err)
+		}
+	}
+}

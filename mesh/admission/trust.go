@@ -63,7 +63,7 @@ func NewTrust(root workload.PeerID, store Store) (*Trust, error) {
 	if err := wire.Unmarshal(raw, &s); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	said, err := t.believe(&s)
+	said, err := t.believe(&s, time.Time{}) // nothing is known yet that a time could judge
 	if err != nil && said.charter == nil && len(said.denials)+len(said.revoked) == 0 {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
@@ -92,7 +92,7 @@ func (m *Memory) Save(raw []byte) error { m.raw = bytes.Clone(raw); return nil }
 // Merge takes what is new and true of s, saves it and returns it. The error
 // names the first statement that is not to be believed; the others count.
 func (t *Trust) Merge(s Statements, now time.Time) (fresh Statements, err error) {
-	said, err := t.believe(&s)
+	said, err := t.believe(&s, now)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.prune(now)
@@ -136,7 +136,7 @@ type believed struct {
 
 // believe verifies what is not known yet of s, without the lock: a list of forged
 // signatures holds up nobody else. The error names the first that is wrong.
-func (t *Trust) believe(s *Statements) (said believed, err error) {
+func (t *Trust) believe(s *Statements, now time.Time) (said believed, err error) {
 	if s.Charter != nil && !t.hasCharter(s.Charter) {
 		c, wrong := openCharter(*s.Charter, t.root)
 		if wrong == nil {
@@ -152,7 +152,7 @@ func (t *Trust) believe(s *Statements) (said believed, err error) {
 			err = wrong
 		}
 	}
-	for _, doc := range t.unknownRevocations(s.Revocations) {
+	for _, doc := range t.unknownRevocations(s.Revocations, now) {
 		r, wrong := openRevocation(doc, t.root)
 		if wrong == nil {
 			said.revoked = append(said.revoked, r)
@@ -238,6 +238,9 @@ func (t *Trust) Stands(id Identity, now time.Time) error {
 	}
 	if !t.Operates(id.Operator, now) {
 		return fmt.Errorf("node %q (%s): operator %q was removed: %w", id.Name, id.Peer.Short(), id.OperatorName, ErrNotAdmitted)
+	}
+	if err := t.keysStand(id, now); err != nil {
+		return err
 	}
 	if now.After(t.Until(id).Add(ClockSkew)) {
 		return fmt.Errorf("node %q (%s): certificate ended %s ago: %w", id.Name, id.Peer.Short(), now.Sub(id.NotAfter).Round(time.Second), ErrExpired)
