@@ -147,6 +147,9 @@ func (n *Node) removeOperator(c api.OperatorChange, root rootKey) (*api.TrustOpe
 func operatorCalled(charter *admission.Charter, text string) (*admission.Operator, error) {
 	var found []*admission.Operator
 	for i, op := range charter.Operators {
+		if text == op.Name && len(text) <= chancePrefix {
+			return &charter.Operators[i], nil
+		}
 		if text == op.Name || text != "" && (strings.HasPrefix(op.Node.String(), text) || strings.HasPrefix(op.Node.Short(), text) || strings.HasPrefix(op.Key.Short(), text)) {
 			found = append(found, &charter.Operators[i])
 		}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/mesh/wire"
@@ -54,7 +53,7 @@ const pictureFor = 3 * time.Second
 // Picture implements api.Backend.
 func (g gateway) Picture(ctx context.Context, name string) (*workload.Picture, error) {
 	n := g.n
-	if name == n.name || strings.HasPrefix(n.self.String(), name) && name != "" {
+	if name == n.name || name == n.self.String() {
 		return n.picture(), nil
 	}
 	offers, err := n.offersOfCell(ctx)
@@ -79,18 +78,16 @@ func (g gateway) Picture(ctx context.Context, name string) (*workload.Picture, e
 
 // nodeNamed finds the node that a user names.
 func nodeNamed(offers []workload.Offer, name string) (workload.PeerID, error) {
-	var found []workload.Offer
+	all := make([]called, 0, len(offers))
 	for _, o := range offers {
-		if o.Machine.Name == name || name != "" && (strings.HasPrefix(o.Node.Short(), name) || o.Node.String() == name) {
-			found = append(found, o)
-		}
+		all = append(all, called{o.Node, o.Machine.Name})
 	}
+	found := pick(all, name)
 	switch len(found) {
 	case 1:
-		return found[0].Node, nil
+		return found[0].id, nil
 	case 0:
 		return workload.PeerID{}, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("no node %.80q in this cell", name), Hint: "`perrin nodes` lists them"}
 	}
-	return workload.PeerID{}, &api.Error{Kind: api.Invalid, Message: fmt.Sprintf("%d nodes are called %.80q", len(found), name),
-		Hint: "name it by its identity, as " + found[0].Node.Short()}
+	return workload.PeerID{}, severalNamed(api.Invalid, name, found)
 }

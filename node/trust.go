@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -160,22 +159,22 @@ func (n *Node) peerNamed(ctx context.Context, text string) (workload.PeerID, str
 			names[d.Peer] = d.Name
 		}
 	}
-	var found []workload.PeerID
+	all := make([]called, 0, len(names))
 	for id, name := range names {
-		called := name == text && n.id.trust.Successor(id, now).IsZero()
-		if text != "" && (called || strings.HasPrefix(id.Short(), text) || strings.HasPrefix(id.String(), text)) {
-			found = append(found, id)
+		if !n.id.trust.Successor(id, now).IsZero() {
+			name = ""
 		}
+		all = append(all, called{id, name})
 	}
+	found := pick(all, text)
 	switch len(found) {
 	case 1:
-		return found[0], names[found[0]], nil
+		return found[0].id, names[found[0].id], nil
 	case 0:
 		return workload.PeerID{}, "", &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("no node %.80q is known here", text),
 			Hint: "`perrin nodes` lists them; one that is away can be named by its whole identity, 12D3KooW…"}
 	}
-	return workload.PeerID{}, "", &api.Error{Kind: api.Ambiguous, Message: fmt.Sprintf("%d nodes are called %.80q", len(found), text),
-		Hint: "name it by its identity, as " + found[0].Short()}
+	return workload.PeerID{}, "", severalNamed(api.Ambiguous, text, found)
 }
 
 // ChangeDenied implements api.Backend.
