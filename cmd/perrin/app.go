@@ -255,6 +255,22 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
+// atMostOne wants no argument or one.
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return usagef("see `"+cmd.CommandPath()+" --help`", "%s: want one argument at most, got %d", cmd.Name(), len(args))
+}
+
+// oneOrTwo wants one argument or two.
+func oneOrTwo(cmd *cobra.Command, args []string) error {
+	if n := len(args); n == 1 || n == 2 {
+		return nil
+	}
+	return usagef("see `"+cmd.CommandPath()+" --help`", "%s: want one argument or two, got %d", cmd.Name(), len(args))
+}
+
 // noArgs wants no arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -34,8 +34,11 @@ machines and with made-up ones; nobody has run a node on such a machine yet.
 
 With --require, return 1 when less is proved.`,
 		Example: examples("perrin attest", "perrin attest attic", "perrin attest attic --json", "perrin attest attic --require tpm --measurement pcr7=HEX", "perrin attest cloud1 --require snp --measurement launch=HEX"),
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := notEmpty(cmd.Flags(), "require"); err != nil {
+				return err
+			}
 			want, err := requireOf(level, measurements, workload.DefaultEvidenceAge)
 			if err != nil {
 				return err

@@ -43,7 +43,7 @@ nothing is, and too few voters answered.`,
 		Example: examples("perrin audit", "perrin audit --save today.json", "perrin audit --against monday.json --json",
 			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW…",
 			"perrin audit --offline --against monday.json --trust trust.json"),
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var cell workload.CellID
 			var key workload.PeerID

@@ -45,6 +45,8 @@ program's own code, and
 
   124  the program ran longer than its --timeout
   125  Perrin itself failed, whatever the reason, so that every other code is the program's
+  126  the program cannot be run: a bad module, a bad image, or not for this machine
+  127  the program, or the one that an image names, is not there
   128+N  the program was ended by signal N; 137 is also: out of memory
   143  the workload was stopped
 

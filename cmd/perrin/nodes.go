@@ -25,7 +25,7 @@ asks the DHT for nodes of other cells too. What it can ask for: arch, os, name,
 version, cores, threads, smt, memory, disk, slots, declared, kind-KIND,
 wall-WALL, attest-KIND and every label.`,
 		Example: examples("perrin nodes", "perrin nodes --find 'cores>=8 && memory>=16GiB'", "perrin nodes --find gpu --json", "perrin nodes attic    # draw the machine"),
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 && find != "" {
 				return usagef("name one node, or give a condition", "NAME and --find exclude each other")

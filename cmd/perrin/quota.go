@@ -22,7 +22,7 @@ earned. An operator's node shows all accounts of the cell.
 An owner whose quota is spent submits nothing more, and what runs for it is stopped.
 Tokens carry quotas of their own: perrin token issue --help.`,
 		Example: examples("perrin quota", "perrin quota 12D3KooW… --json", "perrin quota set 12D3KooW… 5000000    # on an operator's node", "perrin quota set 12D3KooW… none"),
-		Args:    cobra.MaximumNArgs(1),
+		Args:    atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withBackend(func(b *backend) error {
 				list, err := b.Accounts(cmd.Context())

@@ -43,10 +43,12 @@ type shape struct {
 	countersign bool
 
 	given func(flag string) bool
+	empty func() error // of the flags that must not be given without a value
 }
 
 func (s *shape) register(f *pflag.FlagSet) {
 	s.given = f.Changed
+	s.empty = func() error { return notEmpty(f, "where", "isolation", "seal-helpers", "require", "verify-by") }
 	f.SortFlags = false
 	f.StringVar(&s.name, "name", "", "a name for people (default: the program's)")
 	f.Int32Var(&s.cores, "cores", 0, "physical cores for each task (default 1)")
@@ -78,9 +80,23 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.BoolVarP(&s.detach, "detach", "d", false, "print the ID and return")
 }
 
+// notEmpty refuses flags that are given without a value, as a script's unset variable
+// leaves them: less would be asked for than was meant.
+func notEmpty(f *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if f.Changed(name) && f.Lookup(name).Value.String() == "" {
+			return usagef("is a variable of the script unset? To ask for nothing, leave the flag out", "--%s: it is empty", name)
+		}
+	}
+	return nil
+}
+
 // spec returns the spec that the flags describe, without program and inputs.
 func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 	spec := workload.DefaultSpec()
+	if err := s.empty(); err != nil {
+		return spec, err
+	}
 	spec.Name, spec.Where, spec.MaxPrice, spec.Retries = s.name, s.where, s.maxPrice, s.retries
 	spec.Countersign = s.countersign
 	spec.OnPartition, spec.Keep = workload.Partition(s.onPartition), workload.Keep(s.keep)

@@ -209,7 +209,7 @@ func (a *app) simScenariosCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "scenarios [NAME]", Short: "List the gallery, or print one of it",
 		Example: examples("perrin sim scenarios", "perrin sim scenarios quickstart > mine.yaml"),
-		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: completeScenarios,
+		Args:    atMostOne, ValidArgsFunction: completeScenarios,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				text, err := scenarios.Read(args[0])

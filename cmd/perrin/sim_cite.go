@@ -23,7 +23,7 @@ func (a *app) simCiteCommand() *cobra.Command {
 it is the version that made it, with the scenario's hash, the seed and the trace,
 so that a reader can run the same again.`,
 		Example: examples("perrin sim cite --format bibtex", "perrin sim cite results --format bibtex >> paper.bib", "perrin sim cite --format cff > CITATION.cff"),
-		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		Args:    atMostOne, ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !slices.Contains(citeFormats, format) {
 				return usagef("the formats are "+strings.Join(citeFormats, ", "), "--format: there is no %.40q", format)

@@ -31,7 +31,7 @@ The file is report.html in the (first) folder. It is written anew each time.`,
 		Example: examples("perrin sim run quickstart --out results && perrin sim report results",
 			"perrin sim report load --figure utilisation --figure paid",
 			"perrin sim report auction random --out difference.html"),
-		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
+		Args: oneOrTwo, ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := knownFigures(figures); err != nil {
 				return err

@@ -154,6 +154,9 @@ goes from node to node eight times at most, and never says more than before.`,
 }
 
 func (a *app) makeToken(cmd *cobra.Command, f *tokenFlags, of string) error {
+	if err := notEmpty(cmd.Flags(), "quota", "expires"); err != nil {
+		return err
+	}
 	o, err := f.order()
 	if err != nil {
 		return err
@@ -193,7 +196,7 @@ func (a *app) readToken(name string) (string, error) {
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return "", err
+			return "", &failure{err: err, code: exitUsage, hint: "name the file with the token that `perrin token issue` printed; - is stdin"}
 		}
 		defer f.Close()
 		in = f
@@ -208,7 +211,7 @@ func (a *app) tokenFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&name, "token", "", "file with a token of the owner's, for what is not yours: perrin token --help")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if name == "" {
-			return nil
+			return notEmpty(cmd.Flags(), "token")
 		}
 		text, err := a.readToken(name)
 		if err != nil {

@@ -13,7 +13,8 @@ const hintRequire = "write tpm, sgx, tdx or snp, or {level: tpm, measurements: [
 func (r *reader) verifyBy(spec *workload.Spec) func(*document.Node) {
 	return func(n *document.Node) {
 		var text string
-		if r.text("verify_by", 16, &text)(n); text == "" {
+		before := len(r.errs)
+		if r.text("verify_by", 16, &text)(n); len(r.errs) > before {
 			return
 		}
 		by, err := workload.ParseVerifyBy(text)
