@@ -184,7 +184,7 @@ func (a *app) printAudit(r *auditReport) error {
 		}
 	}
 	if r.AsOf != nil {
-		fmt.Fprintf(&out, "  the trust file is of %s\n", r.AsOf.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&out, "  the trust file is of %s, by the word of %s\n", r.AsOf.UTC().Format(time.RFC3339), r.AsOfBy.Short())
 	}
 	for _, d := range r.Doubted {
 		fmt.Fprintf(&out, "  ?     the marks of %s are in no majority: %s\n", d.Node.Short(), terminal.Clean(d.Why, 300))

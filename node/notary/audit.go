@@ -96,10 +96,13 @@ type Audited struct {
 	// Doubted are those whose marks are in no checkpoint, since they are removed or denied
 	// by the trust file: marks have no date.
 	Doubted []Doubt `json:"doubted,omitempty"`
-	// AsOf is when the trust file was written, if there is one and it says so.
-	AsOf *time.Time `json:"trust_as_of,omitempty"`
+	// AsOf is when the trust file was written, if there is one and it says so, and AsOfBy
+	// the node whose word that is.
+	AsOf   *time.Time       `json:"trust_as_of,omitempty"`
+	AsOfBy *workload.PeerID `json:"trust_as_of_by,omitempty"`
 
-	past *admission.Past
+	past  *admission.Past
+	stood map[workload.PeerID]bool // by one certificate or more
 }
 
 // Doubt is a node that does not stand, and why.
@@ -113,16 +116,22 @@ func (a *Audited) doubts(node workload.PeerID) bool {
 }
 
 // judgeNode holds a voter against the trust file, at its date. What it signed twice is
-// held against it all the same.
+// held against it all the same. Of several certificates one that counts is enough: a key
+// of a removed operator makes one for any node, and anybody puts it into a proof.
 func (a *Audited) judgeNode(c *admission.Chain) {
-	if a.past == nil || a.doubts(c.Node) {
+	if a.past == nil || a.stood[c.Node] {
 		return
 	}
 	at := a.past.Written
 	if at.IsZero() {
 		at = a.past.At
 	}
-	if err := a.past.Stood(c.Node, c.Operator, at); err != nil {
+	err := a.past.Stood(c.Node, c.Operator, at)
+	switch {
+	case err == nil:
+		a.stood[c.Node] = true
+		a.Doubted = slices.DeleteFunc(a.Doubted, func(d Doubt) bool { return d.Node == c.Node })
+	case !a.doubts(c.Node):
 		a.Doubted = append(a.Doubted, Doubt{c.Node, err.Error()})
 	}
 }
@@ -166,9 +175,9 @@ type signedMark struct {
 // With what a trust file says, voters that were removed or denied by its date make no
 // checkpoint and no fork; past may be nil.
 func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past) (*Audited, error) {
-	a := &Audited{Findings: []Finding{}, Root: root, past: past}
+	a := &Audited{Findings: []Finding{}, Root: root, past: past, stood: map[workload.PeerID]bool{}}
 	if past != nil && !past.Written.IsZero() {
-		a.AsOf = &past.Written
+		a.AsOf, a.AsOfBy = &past.Written, &past.By
 	}
 	voters := map[workload.PeerID]bool{}
 	var marks []signedMark

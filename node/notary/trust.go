@@ -76,6 +76,9 @@ func (f *TrustFile) dated(past *admission.Past) error {
 	if err := (workload.Signed{By: w.By, Payload: f.written(w.At), Sig: w.Signature}).Verify(workload.DomainTrustFile); err != nil {
 		return fmt.Errorf("its date: %w", err)
 	}
+	if err := past.Stood(w.By, chain.Operator, w.At); err != nil {
+		return fmt.Errorf("its date is the word of %s: %w", w.By.Short(), err)
+	}
 	past.Written, past.By = w.At, w.By
 	return nil
 }

@@ -204,3 +204,64 @@ func TestAuditLeavesOutWhoIsDenied(t *testing.T) {
 		}
 	}
 }
+
+// TestOneCertificateOfARemovedOperatorHidesNoFork: a voter that another certificate stands
+// for counts, in whatever order a proof shows the two.
+func TestOneCertificateOfARemovedOperatorHidesNoFork(t *testing.T) {
+	now := time.Now()
+	m := make3(t, 2, 1, now)
+	gone := meshtest.Key(t)
+	cert, err := admission.IssueOperator(m.mesh.Root, meshtest.IDOf(gone), "gone", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := admission.IssueNode(gone, m.mesh.Mesh(), m.id(0), "node1", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := m.said(t, admission.Charter{Removed: []admission.Removed{{Key: meshtest.IDOf(gone), Name: "gone", From: now.Add(-time.Hour).UnixMilli()}}})
+	past, err := admission.OpenPast(f.Root, f.Statements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := admission.Bundle{Root: f.Root, Operator: cert, Node: node}.Encode()
+	for name, tt := range map[string]struct {
+		certs   [][]byte
+		doubted int
+		kinds   []FindingKind
+	}{
+		"made up first": {[][]byte{made, m.certs[0], m.certs[1]}, 0, []FindingKind{Fork}},
+		"made up last":  {[][]byte{m.certs[0], m.certs[1], made}, 0, []FindingKind{Fork}},
+		"no other":      {[][]byte{made, m.certs[1], made}, 1, nil},
+	} {
+		p := &Proof{Type: ProofType, Voters: []workload.PeerID{m.id(0), m.id(1)}, Certificates: tt.certs}
+		for i := range 2 {
+			p.Marks = append(p.Marks, workload.Sign(workload.DomainMark, wire.MustMarshal(wire.Mark{Index: 7, Head: workload.Digest{byte(i)}}), m.nodes[i]))
+		}
+		a, err := CheckProof([]*Proof{p}, workload.PeerID{}, past)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(a.kinds(), tt.kinds) || len(a.Doubted) != tt.doubted {
+			t.Errorf("%s: %+v, doubted %+v", name, a.Findings, a.Doubted)
+		}
+	}
+}
+
+// TestDateIsOfANodeThatStands: a node that the file itself puts out dates no file.
+func TestDateIsOfANodeThatStands(t *testing.T) {
+	now := time.Now()
+	m := make3(t, 2, 1, now)
+	f := m.said(t, admission.Charter{}, admission.Denial{Peer: m.id(1), At: now.Add(-time.Hour).UnixMilli()})
+	for by, bad := range []bool{false, true} {
+		f.Date(m.nodes[by], m.certs[by], now)
+		raw, err := f.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		past, err := ReadTrust(raw)
+		if (err != nil) != bad || err == nil && past.By != m.id(by) {
+			t.Errorf("node %d: %v", by, err)
+		}
+	}
+}
