@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -9,28 +10,67 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// How long an owner's node is asked for one draw, how many are asked at once, and
-// how many a new leader finds that were not asked for.
+// How long an owner's node is asked for one draw, how many one node is asked for at
+// once, and how many a new leader finds that were not asked for.
 const (
 	drawFor      = 5 * time.Second
-	maxDraws     = 64
+	maxDraws     = 16
 	maxInherited = 1 << 20
 )
+
+// drawQueue holds the results that wait for draws, by the node to ask, so that one that
+// says nothing holds up its own alone. Its methods may be called from any goroutine.
+type drawQueue struct {
+	mu      sync.Mutex
+	waiting map[workload.PeerID][]ledger.Undrawn
+	asking  map[workload.PeerID]int
+}
+
+// add reports whether somebody has to begin to ask its node.
+func (q *drawQueue) add(u *ledger.Undrawn) (begin bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting == nil {
+		q.waiting, q.asking = map[workload.PeerID][]ledger.Undrawn{}, map[workload.PeerID]int{}
+	}
+	q.waiting[u.Home] = append(q.waiting[u.Home], *u)
+	if q.asking[u.Home] >= maxDraws {
+		return false
+	}
+	q.asking[u.Home]++
+	return true
+}
+
+// next returns what to ask a node next. When nothing is left whoever asked is done.
+func (q *drawQueue) next(home workload.PeerID) (u ledger.Undrawn, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if list := q.waiting[home]; len(list) > 0 {
+		q.waiting[home] = list[1:]
+		return list[0], true
+	}
+	delete(q.waiting, home)
+	if q.asking[home]--; q.asking[home] == 0 {
+		delete(q.asking, home)
+	}
+	return u, false
+}
 
 // draw asks the node on which a workload was submitted whether a committed result is
 // checked, and commits what it says. An owner that says nothing has it checked.
 func (l *Leader) draw(u *ledger.Undrawn) {
-	if u == nil {
+	if u == nil || !l.drawing.add(u) {
 		return
 	}
+	home := u.Home
 	l.group.Go(func() {
-		select {
-		case l.drawing <- struct{}{}:
-		case <-l.ctx.Done():
-			return
+		for l.ctx.Err() == nil {
+			u, ok := l.drawing.next(home)
+			if !ok {
+				return
+			}
+			l.drawNow(&u)
 		}
-		defer func() { <-l.drawing }()
-		l.drawNow(u)
 	})
 }
 
@@ -69,12 +109,7 @@ func (l *Leader) askDraw(u *ledger.Undrawn, d *workload.Draw) ([]byte, error) {
 func (l *Leader) inheritDraws() {
 	var waiting []ledger.Undrawn
 	l.cfg.Cell.Read(func(s *ledger.State) { waiting = s.Undrawn(maxInherited) })
-	if len(waiting) == 0 {
-		return
+	for i := range waiting {
+		l.draw(&waiting[i])
 	}
-	l.group.Go(func() {
-		for i := range waiting {
-			l.draw(&waiting[i])
-		}
-	})
 }

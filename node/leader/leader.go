@@ -87,9 +87,9 @@ type Leader struct {
 	clock    clock.Clock
 	events   chan func(now int64) // run by the owner
 	needed   chan struct{}        // somebody will want a lease soon
-	drawing  chan struct{}        // full while as many draws are asked for as may be
-	leased   atomic.Bool          // leases are out
-	verified atomic.Int64         // when the last verification that succeeded began
+	drawing  drawQueue
+	leased   atomic.Bool  // leases are out
+	verified atomic.Int64 // when the last verification that succeeded began
 	ctx      context.Context
 	group    sync.WaitGroup
 
@@ -134,7 +134,7 @@ const maxEvents = 1024
 func New(ctx context.Context, cfg Config) *Leader {
 	term := cfg.Cell.Term()
 	return &Leader{
-		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1), drawing: make(chan struct{}, maxDraws),
+		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},
