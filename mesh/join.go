@@ -323,7 +323,7 @@ func reachIssuer(ctx context.Context, base host.Host, pi peer.AddrInfo, mesh wor
 		return nil
 	}
 	issuer, _ := fromLibp2p(pi.ID)
-	return wire.Errorf(wire.Unavailable, "node %s, which made the invitation, is not reached: %s", issuer.Short(), err)
+	return wire.Errorf(wire.Unavailable, "node %s, which was to let this one in, is not reached: %s", issuer.Short(), err)
 }
 
 // searchLAN reports whether the issuer was found on the local network and connected to.

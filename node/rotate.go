@@ -23,6 +23,13 @@ import (
 // voters are no majority without the old one.
 var ErrOnlyVoter = errors.New("this node is one of two voters of its cell or the only one, and is known there by its key: the cell would have no majority")
 
+// ErrBegun is returned when a change of keys could not be ended: another try, or the next
+// start of the daemon, does.
+var ErrBegun = errors.New("the change of this node's key is begun and not ended")
+
+// ErrNotBegun is returned when there is no change of keys to give up.
+var ErrNotBegun = errors.New("no change of its key is begun")
+
 // ErrRunning is returned when a daemon runs where none may.
 var ErrRunning = errors.New("the daemon runs")
 
@@ -62,9 +69,9 @@ func RotateKey(ctx context.Context, data string) (*Rotated, error) {
 	}
 	if err := id.succeed(ctx, h); err != nil {
 		if decided(err) { // no start of the daemon is to try again
-			err = errors.Join(err, os.Rename(filepath.Join(id.dir, keyNode2), filepath.Join(id.dir, keyRefused)))
+			return nil, errors.Join(err, id.setNextAside())
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrBegun, err)
 	}
 	name, err := id.bundle.NodeName()
 	return &Rotated{Founded: Founded{Mesh: id.bundle.Mesh(), Node: idOf(id.key), Name: name}, Old: old}, err
@@ -75,6 +82,36 @@ func running(err error) error {
 		return fmt.Errorf("%w: %w", ErrRunning, err)
 	}
 	return err
+}
+
+// AbortRotation has no start of the daemon end a change of keys that was begun. The new
+// key is kept, since an operator may have taken it whose answer was lost: then the old one
+// is denied, and another RotateKey goes on with the new one. No daemon may run.
+func AbortRotation(data string) (*Founded, error) {
+	id, _, err := loadIdentity(data)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := store.Claim(filepath.Join(data, "ledger"))
+	if err != nil {
+		return nil, running(err)
+	}
+	defer unlock()
+	self := idOf(id.key)
+	if err := id.trust.Denied(self, time.Now()); err != nil {
+		return nil, fmt.Errorf("node %s has no use for its old key: %w", self.Short(), err)
+	}
+	if err := id.setNextAside(); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("node %s: %w", self.Short(), ErrNotBegun)
+	} else if err != nil {
+		return nil, err
+	}
+	name, err := id.bundle.NodeName()
+	return &Founded{Mesh: id.bundle.Mesh(), Node: self, Name: name}, err
+}
+
+func (id *identity) setNextAside() error {
+	return os.Rename(filepath.Join(id.dir, keyNode2), filepath.Join(id.dir, keyRefused))
 }
 
 // nextKey has a key that may become the node's: one that was asked for before, if any.
@@ -149,15 +186,21 @@ func (id *identity) askToSucceed(ctx context.Context, h *home) (mesh.Joined, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, rotateWithin)
 	defer cancel()
-	last := fmt.Errorf("no address of an operator's node is known: %w", admission.ErrNotAdmitted)
-	for _, addr := range h.operatorAddrs(id.trust.Charter(), idOf(id.key)) {
+	addrs := h.operatorAddrs(id.trust.Charter(), idOf(id.key))
+	if len(addrs) == 0 {
+		return mesh.Joined{}, fmt.Errorf("no address of an operator's node is known: %w", admission.ErrNotAdmitted)
+	}
+	var first error // of the one that an operator is likeliest at
+	for _, addr := range addrs {
 		joined, err := mesh.Succeed(ctx, next, id.key, id.bundle, []string{addr})
 		if err == nil || decided(err) {
 			return joined, err
 		}
-		last = err
+		if first == nil {
+			first = err
+		}
 	}
-	return mesh.Joined{}, last
+	return mesh.Joined{}, fmt.Errorf("no operator's node answers at the %d addresses that are known: %w", len(addrs), first)
 }
 
 // decided reports whether an operator has answered, and others will say the same.
@@ -242,11 +285,12 @@ func (n *Node) finishRotation(ctx context.Context) {
 		err = n.id.succeed(ctx, &n.home)
 	}
 	if err != nil {
-		n.log.Warn("this node's key is still the old one", "err", err)
+		n.log.Warn("rotate-key is begun, and this node's key is still the old one; the next start tries again, unless perrin rotate-key --abort", "err", err)
 		return
 	}
+	old := n.self
 	n.self = idOf(n.id.key)
-	n.log.Info("this node has a new key", "node", n.self)
+	n.log.Warn("rotate-key, which was begun, is ended: this node has a new key; tokens for the old one count no more", "node", n.self, "old", old)
 }
 
 // succession is what proves to the cell which key a member had before, while the cell

@@ -199,6 +199,15 @@ func TestCellIsNotLeftWithoutMajority(t *testing.T) {
 	if _, err := admission.LoadOrCreateKey(id.dir, keyNode2); err != nil { // of a try that reached nobody
 		t.Fatal(err)
 	}
+	if f, err := AbortRotation(data); err != nil || f.Node != self {
+		t.Errorf("given up: %v, %v", f, err)
+	}
+	if _, err := AbortRotation(data); !errors.Is(err, ErrNotBegun) {
+		t.Errorf("given up twice: %v", err)
+	}
+	if err := id.nextKey(); err != nil { // the same one again
+		t.Fatal(err)
+	}
 	for index, voters := range [][]workload.PeerID{{self}, {self, others[0].Peer}} {
 		logVoters(t, data, h.Cell, uint64(index+1), voters)
 		if _, err := RotateKey(t.Context(), data); !errors.Is(err, ErrOnlyVoter) {

@@ -19,6 +19,8 @@ type Daemon interface {
 	Join(ctx context.Context, opt JoinOptions) (*Identity, error)
 	// RotateKey gives the node of a data folder a new key; no daemon may run on it.
 	RotateKey(ctx context.Context, data string) (*NewKey, error)
+	// AbortRotation gives a change of keys up that was begun; no daemon may run.
+	AbortRotation(data string) (*Identity, error)
 	// Up serves the node of a data folder until ctx ends.
 	Up(ctx context.Context, opt UpOptions) error
 	// Dev starts daemons as processes of their own, runs a command against them

@@ -33,6 +33,13 @@ func (*fakeDaemon) RotateKey(_ context.Context, data string) (*NewKey, error) {
 	return &NewKey{Identity{Mesh: workload.MeshID{1}, Node: apitest.Peer("ben"), Name: "shed", Data: data}, apitest.Peer("anna")}, nil
 }
 
+func (*fakeDaemon) AbortRotation(data string) (*Identity, error) {
+	if data == "operator" {
+		return nil, errors.New("no change of its key is begun")
+	}
+	return &Identity{Mesh: workload.MeshID{1}, Node: apitest.Peer("anna"), Name: "shed", Data: data}, nil
+}
+
 func (*fakeDaemon) Up(ctx context.Context, opt UpOptions) error {
 	fmt.Printf("up data=%s name=%s socket=%s mode=%o cores=%d memory=%d pprof=%t listen=%v labels=%v ttl=%s blobs=%d\n",
 		opt.Data, opt.Name, opt.Socket, opt.SocketMode, opt.Cores, opt.Memory, opt.Pprof, opt.Listen, opt.Labels, opt.LeaseTTL, opt.BlobLimit)

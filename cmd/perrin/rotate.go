@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ type NewKey struct {
 }
 
 func (a *app) rotateKeyCommand() *cobra.Command {
+	var abort bool
 	cmd := &cobra.Command{
 		Use: "rotate-key", Short: "Give this machine's node a new key",
 		Long: `Give this machine's node a new key, which is its identity, because somebody may
@@ -31,13 +33,13 @@ submitted; its reputation follows. To its cell it is a newcomer. Tokens that wer
 made for the old identity, and keys of sealed work that it was to release, are lost
 with it: make new tokens, and wait for sealed work to end.
 
-After a crash the next start of the daemon, or another perrin rotate-key, ends what
-was begun. A key changes once a day at most. An operator's node keeps its key: name
+After a crash, or when no operator's node answers, the next start of the daemon or
+another perrin rotate-key ends what was begun, and --abort gives it up. A key changes once a day at most. An operator's node keeps its key: name
 another operator first, and take the right from this one. One of two voters of a cell,
 or its only one, keeps it too; of three the others have to be up. Whoever else has the old
 key can do the same before you do; then this is refused, and an operator has to deny
 the other one.`,
-		Example: examples("perrin drain && systemctl stop perrin && perrin rotate-key && systemctl start perrin", "perrin rotate-key --data ~/mesh --json"),
+		Example: examples("perrin drain && systemctl stop perrin && perrin rotate-key && systemctl start perrin", "perrin rotate-key --data ~/mesh --json", "perrin rotate-key --abort    # keep the old key"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.daemon()
@@ -47,6 +49,9 @@ the other one.`,
 			v, err := a.settings(cmd)
 			if err != nil {
 				return err
+			}
+			if abort {
+				return a.abortRotation(d, v.Text("data"))
 			}
 			k, err := d.RotateKey(cmd.Context(), v.Text("data"))
 			if err != nil {
@@ -60,15 +65,45 @@ the other one.`,
 		},
 	}
 	settings.Register(cmd.Flags(), settings.Find("data"))
+	cmd.Flags().BoolVar(&abort, "abort", false, "keep the old key, where a change of it was begun and not ended")
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+func (a *app) abortRotation(d Daemon, data string) error {
+	id, err := d.AbortRotation(data)
+	if err != nil {
+		return err
+	}
+	return show(a, id, func(id *Identity) error {
+		_, err := fmt.Fprintf(a.stdout, "node  %s (%s) keeps its key\n", terminal.Clean(id.Name, 64), id.Node)
+		a.note("should it be denied now, an operator had taken the new key already: another `perrin rotate-key` goes on with that one")
+		return err
+	})
+}
+
+// AbortRotation implements Daemon.
+func (daemon) AbortRotation(data string) (*Identity, error) {
+	f, err := node.AbortRotation(data)
+	if err != nil {
+		return nil, rotateFailure(err)
+	}
+	return &Identity{Mesh: f.Mesh, Node: f.Node, Name: f.Name, Data: data}, nil
+}
+
+func rotateFailure(err error) error {
+	hint := node.StartHint(err)
+	if errors.Is(err, node.ErrBegun) {
+		hint = "the next start of the daemon, or another `perrin rotate-key`, ends it once an operator's node is up; `perrin rotate-key --abort` gives it up"
+	}
+	return &failure{err: err, code: exitFailure, hint: hint}
 }
 
 // RotateKey implements Daemon.
 func (daemon) RotateKey(ctx context.Context, data string) (*NewKey, error) {
 	r, err := node.RotateKey(ctx, data)
 	if err != nil {
-		return nil, &failure{err: err, code: exitFailure, hint: node.StartHint(err)}
+		return nil, rotateFailure(err)
 	}
 	return &NewKey{Identity{Mesh: r.Mesh, Node: r.Node, Name: r.Name, Data: data}, r.Old}, nil
 }
