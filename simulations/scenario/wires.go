@@ -42,11 +42,12 @@ const (
 	VM      = "vm"
 )
 
-// runners are the times from an award's arrival to the first instruction, medians
-// of docs/performance.md with a spread that is assumed: a process in its sandbox
-// 2.74 ms, an image that is unpacked on the node 10.5 ms, gVisor 105 ms. A wasm task
-// begins in a worker that waits, 3.25 ms before a process: under 1 ms. A virtual
-// machine boots Debian's cloud kernel under QEMU without KVM in 4 to 6 s.
+// runners are the times from an award's arrival to the first instruction. Three have
+// medians that docs/performance.md measured: a process in its sandbox 2.74 ms, an image
+// that is unpacked on the node 10.5 ms, gVisor 105 ms to its first output. Two are
+// estimates: a wasm task, which begins in a worker that waits, from submission 3.25 ms
+// sooner than a process (7.95 ms for 11.2), so under 1 ms; a virtual machine, which boots
+// Debian's cloud kernel under QEMU without KVM in 4 to 6 s. All spreads are assumed.
 var runners = map[string]chance.Dist{
 	Wasm:    {Kind: chance.LogNormal, A: float64(ms), B: 0.4, Max: second},
 	Process: {Kind: chance.LogNormal, A: 2.74 * float64(ms), B: 0.4, Max: second},
