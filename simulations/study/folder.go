@@ -44,7 +44,8 @@ type Manifest struct {
 	Workers      int           `json:"workers"`
 	Machine      Machine       `json:"machine"`
 	Replications []Replication `json:"replications"`
-	Logs         []LogFile     `json:"logs,omitempty"` // as asked for, of each replication
+	Logs         []LogFile     `json:"logs,omitempty"`    // as asked for, of each replication
+	Modules      []string      `json:"modules,omitempty"` // of the binary, as Modules names them
 }
 
 // Replication is one run of a study.
@@ -78,7 +79,7 @@ func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manife
 	m := &Manifest{
 		Schema: Schema, Perrin: version, Scenario: o.Scenario.Name, Hash: o.Scenario.Hash(), File: hash(text),
 		Seed: o.Scenario.Seed, Policy: o.Scenario.Policy.Name, Command: o.Scenario.Policy.Command, Program: o.Scenario.Policy.Program, Began: began.UTC(), WallSeconds: o.Wall.Seconds(),
-		CPUSeconds: o.CPU.Seconds(), Workers: o.Workers, Machine: ThisMachine(),
+		CPUSeconds: o.CPU.Seconds(), Workers: o.Workers, Machine: ThisMachine(), Modules: Modules(),
 	}
 	for _, r := range o.Results {
 		m.Replications = append(m.Replications, Replication{Seed: r.Seed, Events: r.Events, Trace: r.Trace})
