@@ -87,10 +87,21 @@ func (d *drawer) honest() int {
 
 // attack is what drawn attackers do. Cores that no allocator takes are not claimed.
 func (d *drawer) attack() string {
-	does := d.pick("refuse", "fail", "vanish", "withhold", "oversell", "overcharge")
-	if does != scenario.Oversells {
+	switch does := d.pick("refuse", "fail", "vanish", "withhold", "oversell", "overcharge", "lie", "sybil", "collude", "forge", "free-ride"); does {
+	case scenario.Oversells:
+		return d.oversell()
+	case scenario.Lies:
+		return does + ", together: " + d.pick("true", "false")
+	case scenario.Sybils:
+		return fmt.Sprintf("%s, identities: %d, known: %s", does, 2+d.IntN(8), d.pick("true", "false"))
+	case scenario.Colludes, scenario.Forges:
+		return does + ", above: " + d.pick("0%", "20%", "100%")
+	default:
 		return does
 	}
+}
+
+func (d *drawer) oversell() string {
 	claims := 4
 	for i := range d.base.Machines {
 		claims = min(claims, workload.MaxCPUs/d.base.Machines[i].Cores)
@@ -98,7 +109,7 @@ func (d *drawer) attack() string {
 	if claims < 2 {
 		return scenario.Refuses
 	}
-	return fmt.Sprintf("%s, claims: %d", does, claims)
+	return fmt.Sprintf("%s, claims: %d", scenario.Oversells, claims)
 }
 
 // one happens once in n times.
@@ -127,9 +138,9 @@ func (d *drawer) fault() string {
 	if !d.one(5) {
 		f += ", for: " + span(d.Int64N(max(d.base.Duration*3/4, 2_000_000)))
 	}
-	kinds := 6
+	kinds := 8
 	if len(d.base.Network.Regions) > 1 {
-		kinds = 8
+		kinds = 10
 	}
 	switch d.IntN(kinds) {
 	case 0, 1:
@@ -142,6 +153,10 @@ func (d *drawer) fault() string {
 		f += fmt.Sprintf(", loss: %d%%", 1+d.IntN(80))
 	case 5:
 		f += fmt.Sprintf(", freeze: leaders, share: %s", d.share())
+	case 6:
+		f += fmt.Sprintf(", duplicate: %d%%", 1+d.IntN(100))
+	case 7:
+		f += ", reorder: " + d.pick("5ms", "50ms", "500ms", "5s")
 	default:
 		f += ", cut: [" + d.regions() + "]"
 		if d.one(3) {

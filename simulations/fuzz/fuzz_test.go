@@ -3,6 +3,8 @@ package fuzz
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +59,15 @@ func TestEveryTryIsAScenario(t *testing.T) {
 			t.Errorf("try %d: %s", try, text)
 		}
 		seen[text] = true
+	}
+	all := strings.Join(slices.Collect(maps.Keys(seen)), "")
+	for _, word := range []string{
+		"crash:", "slow:", "disk:", "loss:", "freeze:", "cut:", "duplicate:", "reorder:", "refuse", "fail", "vanish", "withhold", "oversell", "overcharge",
+		"lie", "sybil", "collude", "forge", "free-ride",
+	} {
+		if !strings.Contains(all, word) {
+			t.Errorf("%s is never drawn", word)
+		}
 	}
 }
 

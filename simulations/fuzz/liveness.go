@@ -120,9 +120,9 @@ func (d *drawer) patient(root *document.Node) (*document.Node, error) {
 // passing is a fault that begins in the first third and is over soon.
 func (d *drawer) passing() string {
 	f := "at: " + span(d.Int64N(d.base.Duration/3)) + ", for: " + span(d.Int64N(max(d.base.Duration/4, 2_000_000)))
-	kinds := 4
+	kinds := 6
 	if len(d.base.Network.Regions) > 1 {
-		kinds = 6
+		kinds = 8
 	}
 	switch d.IntN(kinds) {
 	case 0:
@@ -133,6 +133,10 @@ func (d *drawer) passing() string {
 		f += ", disk: " + strconv.Itoa(2+d.IntN(999)) + ", share: " + d.share()
 	case 3:
 		f += ", loss: " + strconv.Itoa(1+d.IntN(80)) + "%"
+	case 4:
+		f += ", duplicate: " + strconv.Itoa(1+d.IntN(100)) + "%"
+	case 5:
+		f += ", reorder: " + d.pick("5ms", "50ms", "500ms", "5s")
 	default:
 		f += ", cut: [" + d.regions() + "]"
 		if d.one(3) {
