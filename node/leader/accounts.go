@@ -14,7 +14,7 @@ import (
 
 // QueryAccounts asks for accounts of the cell's ledger: the answer is the JSON of
 // []api.Account. An operator's node gets all of them, any other its own and that of
-// whoever gave it the token with the question.
+// whoever gave it the token with the question, unless the token is for some workloads only.
 const QueryAccounts = "accounts"
 
 // maxAccounts bounds an answer.
@@ -22,13 +22,9 @@ const maxAccounts = 1000
 
 // accounts answers QueryAccounts.
 func (l *Leader) accounts(a asker) ([]api.Account, error) {
-	mine := map[workload.PeerID]bool{a.from: true}
-	if len(a.token) > 0 {
-		g, err := a.judge.Grant(a.from, a.token, rights.Observe, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		mine[g.Subject] = true
+	mine, err := a.accounts(time.Now())
+	if err != nil {
+		return nil, err
 	}
 	all := l.cfg.Operates != nil && l.cfg.Operates(a.from)
 	out := []api.Account{}
@@ -42,6 +38,23 @@ func (l *Leader) accounts(a asker) ([]api.Account, error) {
 		}
 	})
 	return out, nil
+}
+
+// accounts are those of whoever asks and, with a token for all of somebody's work, of that
+// one: a token for some workloads says nothing of what others cost.
+func (a asker) accounts(now time.Time) (map[workload.PeerID]bool, error) {
+	mine := map[workload.PeerID]bool{a.from: true}
+	if len(a.token) == 0 {
+		return mine, nil
+	}
+	g, err := a.judge.Grant(a.from, a.token, rights.Observe, now)
+	if err != nil {
+		return nil, err
+	}
+	if len(g.Only()) == 0 {
+		mine[g.Subject] = true
+	}
+	return mine, nil
 }
 
 // HandleQuota commits an operator's order about an account.
