@@ -25,7 +25,7 @@ func (g gateway) RevokeToken(_ context.Context, o api.TokenToRevoke) (*api.Revok
 		at = len(chain)
 	}
 	if at < 1 || at > len(chain) {
-		return nil, api.Errorf(api.Invalid, "link: want 1 to %d, got %d", len(chain), o.Link)
+		return nil, api.Errorf(api.Invalid, "link: the token's links are numbered 1 to %d, got %d", len(chain), o.Link)
 	}
 	key := n.issuerOf(chain[:at])
 	if key == nil {

@@ -133,11 +133,11 @@ func (id *identity) nextKey() error {
 // others is old as soon as it leads.
 func mayRotate(id *identity, h *home) error {
 	if issuer := id.issuer.Load(); issuer != nil {
-		return fmt.Errorf("its certificate as an operator's node is for its key: %w", admission.ErrOperatorNode)
+		return fmt.Errorf("an operator's node keeps its key: %w", admission.ErrOperatorNode)
 	}
 	for _, o := range id.trust.Charter().Operators {
 		if o.Node == idOf(id.key) {
-			return fmt.Errorf("the charter names its key: %w", admission.ErrOperatorNode)
+			return fmt.Errorf("an operator's node keeps its key, which the charter names: %w", admission.ErrOperatorNode)
 		}
 	}
 	voters, err := savedVoters(filepath.Dir(id.dir), h)

@@ -140,7 +140,7 @@ func (n *Node) warnings(st *api.Status) []string {
 	case len(home.Standby) == 0:
 		return []string{"one voter and no standby yet: losing the voter's disk loses every workload"}
 	}
-	return []string{"one voter and a standby: while the voter is away nothing is placed, and what it acknowledged last may be lost with its disk; with a third node any one may be lost"}
+	return []string{"one voter and a standby: while the voter is away nothing is placed, and what it acknowledged last may be lost with its disk; with a third node that votes any one may be lost"}
 }
 
 // Stats gathers each component's numbers: "ledger" and "raft" on a server of the

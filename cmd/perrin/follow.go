@@ -317,7 +317,7 @@ func endText(res *workload.TaskResult) string {
 	case workload.TimedOut:
 		return "the program ran longer than its --timeout and was ended" + detail
 	case workload.OutOfMemory:
-		return "the program wanted more than its --memory and was ended" + detail
+		return "the program wanted more than its --memory and was ended"
 	case workload.OutputTooBig:
 		return "the program wrote more than it may and was ended" + detail
 	case workload.StoppedExit:

@@ -28,6 +28,10 @@ func (a *app) inspectCommand() *cobra.Command {
 		Args:              exactly(1, "one ID"),
 		ValidArgsFunction: a.completeIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if id, task, err := splitTask(args[0]); err == nil && task != nil {
+				return usagef(fmt.Sprintf("`perrin why %s` is about one task, `perrin logs %s` is what it printed", args[0], args[0]),
+					"inspect shows a whole workload: want %.60q, got %.80q", id, args[0])
+			}
 			return a.withWorkload(cmd.Context(), args[0], func(b *backend, id workload.ID) error {
 				return a.inspect(cmd.Context(), b, id, tasks)
 			})

@@ -85,7 +85,9 @@ func (a *app) devCommand() *cobra.Command {
 		Use: "dev [flags] [-- COMMAND...]", Short: "Run a mesh of several nodes on this machine",
 		Long: `Run a mesh of several daemons on this machine, each a process with a data folder of
 its own, over loopback. They share the machine, so each offers a declared
-capacity. With COMMAND it waits until the mesh is ready, runs COMMAND with
+capacity, and one user, so all have one owner and one operator: tokens, quotas and
+work of different operators need real nodes (perrin init, invite and join, with a
+--data of their own). With COMMAND it waits until the mesh is ready, runs COMMAND with
 PERRIN_SOCKET set to a node's socket, stops everything and returns COMMAND's exit
 code; without, it stays until Ctrl-C.`,
 		Example: examples(

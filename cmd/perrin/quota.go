@@ -20,6 +20,8 @@ due for results that are not judged yet, what may be spent, and what this node h
 earned. An operator's node shows all accounts of the cell.
 
 An owner whose quota is spent submits nothing more, and what runs for it is stopped.
+It is counted when results are paid, so what runs then may exceed it, by the whole
+price of a task: --max-price and --timeout bound that.
 Tokens carry quotas of their own: perrin token issue --help.`,
 		Example: examples("perrin quota", "perrin quota 12D3KooW… --json", "perrin quota set 12D3KooW… 5000000    # on an operator's node", "perrin quota set 12D3KooW… none"),
 		Args:    atMostOne,
@@ -79,19 +81,22 @@ func limitOf(text string) (int64, error) {
 	return n, nil
 }
 
+// micro returns an amount in the unit that limits are typed in.
+func micro(n int64) string { return terminal.Count(n) + " µcr" }
+
 func (a *app) printAccounts(list []api.Account) error {
 	slices.SortStableFunc(list, func(x, y api.Account) int { return cmp.Compare(y.Spent, x.Spent) })
 	t := terminal.NewTable("ACCOUNT", "WHO", "SPENT ", "DUE ", "LIMIT ", "LEFT ", "EARNED ")
 	for _, x := range list {
 		limit, left := "none", "-"
 		if x.Limit >= 0 {
-			limit, left = terminal.Credits(x.Limit), terminal.Credits(max(0, x.Limit-min(x.Limit, x.Spent)-x.Due))
+			limit, left = micro(x.Limit), micro(max(0, x.Limit-min(x.Limit, x.Spent)-x.Due))
 		}
 		who := orElse(terminal.Clean(x.Name, 64), "-")
 		if x.Own {
 			who = "you"
 		}
-		t.Row(x.Peer.String(), who, terminal.Credits(x.Spent), terminal.Credits(x.Due), limit, left, terminal.Credits(x.Earned))
+		t.Row(x.Peer.String(), who, micro(x.Spent), micro(x.Due), limit, left, micro(x.Earned))
 	}
 	return t.Write(a.stdout)
 }

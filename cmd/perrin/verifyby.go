@@ -16,7 +16,7 @@ import (
 type verifyFlag struct{ by string }
 
 func (v *verifyFlag) register(f *pflag.FlagSet) {
-	f.StringVar(&v.by, "verify-by", "", "KofN, such as 2of3: run each task on nodes of different operators, at most N, until K of them return the same; adaptive:2of3 (or adaptive) lets nodes whose results agreed 10 times in a row run most tasks alone, where the node that you submit on is a server of the cell")
+	f.StringVar(&v.by, "verify-by", "", "KofN, such as 2of3: run each task on nodes of different operators, at most N, until K of them return the same; adaptive:2of3 (or adaptive) lets nodes whose results agreed 10 times in a row run most tasks alone, where the node that you submit on is a server of the cell; in a cell of one operator its own nodes are compared, and earn the record")
 }
 
 // fill puts into a spec what the flag says.

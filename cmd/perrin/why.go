@@ -19,7 +19,8 @@ func (a *app) whyCommand() *cobra.Command {
 		Use: "why ID[/TASK]", Short: "Explain where a workload runs, or why it does not",
 		Long: `Explain a workload, or one task of it: every node that was asked, its bid or its
 reasons, who won at which price, what was lost and tried again. For one that has
-no slot it shows the last auction.`,
+no slot it shows the last auction. Of work with --verify-by, ID/TASK shows what each
+node returned for the task, and whether it was drawn for a check.`,
 		Example:           examples("perrin why abcdefghij", "perrin why render/7", "perrin why train.py --json"),
 		Args:              exactly(1, "one ID"),
 		ValidArgsFunction: a.completeIDs,

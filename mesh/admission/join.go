@@ -83,7 +83,7 @@ func (a JoinAnswer) Err() error {
 			if a.Detail == r.err.Error() {
 				return fmt.Errorf("the mesh answers: %w", r.err)
 			}
-			return fmt.Errorf("the mesh answers: %.256q: %w", a.Detail, r.err)
+			return fmt.Errorf("the mesh answers: %.256q: %w", strings.TrimSuffix(a.Detail, ": "+r.err.Error()), r.err)
 		}
 	}
 	return errIssuer

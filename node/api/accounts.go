@@ -14,7 +14,7 @@ type Account struct {
 	Name   string          `json:"name,omitempty"` // of a node
 	Own    bool            `json:"own,omitempty"`  // what is submitted on this node counts for it
 	Spent  int64           `json:"spent"`
-	Due    int64           `json:"due,omitempty"` // for results that are not judged yet
+	Due    int64           `json:"due"` // for results that are not judged yet
 	Earned int64           `json:"earned"`
 	Limit  int64           `json:"limit"` // of what is spent; -1 is none
 }

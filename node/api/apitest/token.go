@@ -20,7 +20,7 @@ func (f *Fake) MakeToken(_ context.Context, o api.TokenOrder) (*api.Token, error
 // RevokeToken implements api.Backend: it judges nothing.
 func (f *Fake) RevokeToken(_ context.Context, o api.TokenToRevoke) (*api.RevokedLink, error) {
 	if o.Link > 1 {
-		return nil, api.Errorf(api.Invalid, "link: want 1 to 1, got %d", o.Link)
+		return nil, api.Errorf(api.Invalid, "link: the token's links are numbered 1 to 1, got %d", o.Link)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
