@@ -3,6 +3,7 @@ package admission
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
