@@ -200,7 +200,7 @@ func (id *identity) askToSucceed(ctx context.Context, h *home) (mesh.Joined, err
 			first = err
 		}
 	}
-	return mesh.Joined{}, fmt.Errorf("no operator's node answers at the %d addresses that are known: %w", len(addrs), first)
+	return mesh.Joined{}, fmt.Errorf("no operator's node answers (addresses tried: %d): %w", len(addrs), first)
 }
 
 // decided reports whether an operator has answered, and others will say the same.
@@ -290,7 +290,7 @@ func (n *Node) finishRotation(ctx context.Context) {
 	}
 	old := n.self
 	n.self = idOf(n.id.key)
-	n.log.Warn("rotate-key, which was begun, is ended: this node has a new key; tokens for the old one count no more", "node", n.self, "old", old)
+	n.log.Warn("rotate-key, which was begun, is ended: this node has a new key; tokens for the old one count no more", "key", n.self, "old", old)
 }
 
 // succession is what proves to the cell which key a member had before, while the cell
