@@ -156,15 +156,23 @@ func (d *drawer) fault() string {
 	case 6:
 		f += fmt.Sprintf(", duplicate: %d%%", 1+d.IntN(100))
 	case 7:
-		f += ", reorder: " + d.pick("5ms", "50ms", "500ms", "5s")
+		f += d.reorder()
 	default:
-		f += ", cut: [" + d.regions() + "]"
-		if d.one(3) {
-			f += ", one_way: true"
-		}
+		f += d.cut()
 	}
 	return "{" + f + "}"
 }
+
+// cut is a partition, in one direction or both.
+func (d *drawer) cut() string {
+	f := ", cut: [" + d.regions() + "]"
+	if d.one(3) {
+		f += ", one_way: true"
+	}
+	return f
+}
+
+func (d *drawer) reorder() string { return ", reorder: " + d.pick("5ms", "50ms", "500ms", "5s") }
 
 // regions are some of the regions, never all.
 func (d *drawer) regions() string {

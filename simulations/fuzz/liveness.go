@@ -136,12 +136,9 @@ func (d *drawer) passing() string {
 	case 4:
 		f += ", duplicate: " + strconv.Itoa(1+d.IntN(100)) + "%"
 	case 5:
-		f += ", reorder: " + d.pick("5ms", "50ms", "500ms", "5s")
+		f += d.reorder()
 	default:
-		f += ", cut: [" + d.regions() + "]"
-		if d.one(3) {
-			f += ", one_way: true"
-		}
+		f += d.cut()
 	}
 	return "{" + f + "}"
 }
