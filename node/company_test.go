@@ -102,38 +102,48 @@ type company struct {
 func startCompany(t *testing.T, cfgs ...Config) *company {
 	t.Helper()
 	c := &company{}
-	var token string
 	for i, cfg := range cfgs {
-		cfg.Data = t.TempDir()
-		var err error
 		if i == 0 {
-			_, err = Init(cfg.Data, cfg.Name)
-		} else {
-			_, err = Join(t.Context(), cfg.Data, cfg.Name, token)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.start(t, cfg)
-		if i == 0 {
-			v, err := c.nodes[0].Backend().Invite(t.Context(), len(cfgs), time.Hour)
-			if err != nil {
+			cfg.Data = t.TempDir()
+			if _, err := Init(cfg.Data, cfg.Name); err != nil {
 				t.Fatal(err)
 			}
-			token = v.Token
+			c.start(t, cfg)
+			continue
 		}
+		c.admit(t, c.nodes[0], cfg)
 	}
+	c.settle(t)
+	return c
+}
+
+// admit has a node join with an invitation of an operator's node.
+func (c *company) admit(t *testing.T, by *Node, cfg Config) {
+	t.Helper()
+	v, err := by.Backend().Invite(t.Context(), 1, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Data = t.TempDir()
+	if _, err := Join(t.Context(), cfg.Data, cfg.Name, v.Token); err != nil {
+		t.Fatal(err)
+	}
+	c.start(t, cfg)
+}
+
+// settle waits until the nodes know each other and the cell has its voters.
+func (c *company) settle(t *testing.T) {
+	t.Helper()
 	for _, n := range c.nodes {
 		until(t, n.name+" knows the offers of all", func() bool {
 			nodes, err := n.Backend().Nodes(t.Context(), "")
-			return err == nil && len(nodes) == len(cfgs) && !slices.ContainsFunc(nodes, func(n api.Node) bool { return !n.Alive })
+			return err == nil && len(nodes) == len(c.nodes) && !slices.ContainsFunc(nodes, func(n api.Node) bool { return !n.Alive })
 		})
 	}
 	until(t, "the cell has its voters", func() bool {
 		st, err := c.nodes[0].Backend().Status(t.Context(), false)
-		return err == nil && st.Ready && (len(st.Cells[0].Voters) == 3 || len(cfgs) < 3)
+		return err == nil && st.Ready && (len(st.Cells[0].Voters) == 3 || len(c.nodes) < 3)
 	})
-	return c
 }
 
 func (c *company) start(t *testing.T, cfg Config) {

@@ -121,7 +121,7 @@ func TestCheckedLink(t *testing.T) {
 		status receipt.Status
 		want   string
 	}{
-		{"a b c", receipt.Holds, "2 of 3 agree on 1 task, each signed by a node of another operator; not paid, as it says something else: 1 result"},
+		{"a b c", receipt.Holds, "2 of 3 agree on 1 task, each signed by a node of another operator; not paid, as it says something else: 1 result of node1"},
 		{"a a a", receipt.Holds, "of 1 two nodes have one operator, as no other bid"},
 		{"a b b", receipt.Holds, "of 1 two nodes have one operator, as no other bid"}, // a had run it
 		{"b b c", receipt.Fails, "node1 and node2 have one operator, and node3 of another bid"},

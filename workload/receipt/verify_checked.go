@@ -31,6 +31,7 @@ func (c *check) checked() (string, error) {
 	}
 	var lack error // the first one
 	accepted, alike, split, differ := 0, 0, 0, 0
+	var others []workload.PeerID // whose results differ
 	var draws drawn
 	for task := range c.rec.Tasks.Total {
 		list := votes[task]
@@ -53,6 +54,7 @@ func (c *check) checked() (string, error) {
 		}
 		accepted++
 		differ += len(list) - len(same)
+		others = append(others, differing(list)...)
 		one, err = c.apart(same, list)
 		if text, ok := err.(unsure); ok {
 			lack = cmp.Or(lack, lacking("task %d: %s", task, text))
@@ -86,6 +88,8 @@ func (c *check) checked() (string, error) {
 	}
 	if differ > 0 {
 		detail += fmt.Sprintf("; not paid, as it says something else: %s", workload.Counted(differ, "result"))
+		slices.SortFunc(others, func(a, b workload.PeerID) int { return strings.Compare(c.name(a), c.name(b)) })
+		detail += " of " + c.names(slices.Compact(others))
 	}
 	return strings.TrimPrefix(detail+draws.text(), "; "), nil
 }
@@ -170,6 +174,16 @@ func (c *check) judged(task uint32, list []*Segment) (same []*Segment, err error
 		}
 	}
 	return same, nil
+}
+
+// differing are the nodes whose results of a task were not the accepted one.
+func differing(list []*Segment) (nodes []workload.PeerID) {
+	for _, g := range list {
+		if g.Vote.Verdict == differs {
+			nodes = append(nodes, g.Node)
+		}
+	}
+	return nodes
 }
 
 // apart reports whether two nodes that agree have one operator. That is an error
