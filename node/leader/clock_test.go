@@ -1,12 +1,6 @@
 package leader
 
-import (
-	"slices"
-	"testing"
-
-	"github.com/perrin-mesh/perrin/mesh/wire"
-	"github.com/perrin-mesh/perrin/workload"
-)
+import "testing"
 
 // TestCellTimeGoesOn sets a leader's clock an hour either way.
 func TestCellTimeGoesOn(t *testing.T) {
@@ -51,36 +45,5 @@ func TestPatientTime(t *testing.T) {
 		if now != step.want || first != 9*hour {
 			t.Errorf("step %d: %d since %d, want %d since %d", i, now, first, step.want, 9*hour)
 		}
-	}
-}
-
-// TestSlotIsLostOnlyAfterAWhile: a node that leaves a slot out of a renewal may
-// have its award on the way.
-func TestSlotIsLostOnlyAfterAWhile(t *testing.T) {
-	_, node := key(t)
-	_, other := key(t)
-	a, b := wire.SlotRef{Slot: 1}, wire.SlotRef{Slot: 2}
-	var u lasting
-	for i, step := range []struct {
-		at          int64
-		from        workload.PeerID
-		named, want []wire.SlotRef
-	}{
-		{100, node, nil, nil},
-		{110, node, []wire.SlotRef{b}, nil},    // b has arrived
-		{119, other, nil, nil},                 // another node's renewals are another matter
-		{120, node, nil, nil},                  // a is out for 20, b since now
-		{121, node, nil, []wire.SlotRef{a}},    //
-		{130, node, []wire.SlotRef{a}, nil},    // late, and there
-		{141, node, nil, []wire.SlotRef{b}},    //
-		{150, node, []wire.SlotRef{a, b}, nil}, //
-		{200, node, nil, nil},                  // everything anew
-	} {
-		if got := u.note(step.at, 20, step.from, step.named, []wire.SlotRef{a, b}); !slices.Equal(got, step.want) {
-			t.Errorf("step %d: lost %v, want %v", i, got, step.want)
-		}
-	}
-	if u.note(300, 20, node, nil, nil); len(u.since[node]) != 0 {
-		t.Errorf("a node without slots is still noted: %v", u.since)
 	}
 }

@@ -106,9 +106,9 @@ type Leader struct {
 	watchers map[workload.ID]chan struct{}
 	first    uint64 // log index at which the term began
 
-	unnamed lasting // since when a node leaves slots out that are its own
-	overdue lasting // since when slots that are overdue have been told to end
-	time    cellTime
+	renewing sync.Mutex // guards renewals
+	renewals *lease.Renewals[wire.SlotRef]
+	time     cellTime
 
 	accepting unsettled
 
@@ -137,6 +137,7 @@ func New(ctx context.Context, cfg Config) *Leader {
 		cfg: cfg, term: term, start: time.Now(), clock: clock.New(cfg.Clock), ctx: ctx, events: make(chan func(int64), maxEvents), needed: make(chan struct{}, 1),
 		desk:     scheduler.NewDesk(cfg.Desk, cfg.Self, cfg.Cell.ID(), term),
 		leases:   lease.NewDesk(cfg.Lease),
+		renewals: lease.NewRenewals[wire.SlotRef](cfg.Lease),
 		pending:  map[workload.PeerID][]workload.AuctionID{},
 		versions: map[workload.ID]uint64{}, watchers: map[workload.ID]chan struct{}{},
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -37,12 +36,18 @@ func (l *Leader) HandleRenew(ctx context.Context, from workload.PeerID, m *wire.
 		return &wire.Renewed{Epoch: node.Epoch, Term: l.term, Held: refs(node, slots)}, nil
 	}
 	overdue := wireRefs(late, node, slots)
-	if ignored := l.overdue.note(l.now(), 2*l.cfg.Lease.TTL, from, nil, overdue); len(ignored) > 0 { // all its tasks open again when its lease is over
-		l.cfg.Log.Warn("lease not renewed: the node returns nothing", "node", from.Short(), "workload", ignored[0].Workload.Short(), "slot", ignored[0].Slot)
-		return nil, wire.Errorf(wire.Expired, "slot %d of %s has closed no task for longer than its tasks may take, and goes on", ignored[0].Slot, ignored[0].Workload.Short())
+	read := l.read(from, m.Slots, refs(node, slots), overdue)
+	if len(read.Ignored) > 0 { // all its tasks open again when its lease is over
+		ref := read.Ignored[0]
+		l.cfg.Log.Warn("lease not renewed: the node returns nothing", "node", from.Short(), "workload", ref.Workload.Short(), "slot", ref.Slot)
+		return nil, wire.Errorf(wire.Expired, "slot %d of %s has closed no task for longer than its tasks may take, and goes on", ref.Slot, ref.Workload.Short())
 	}
-	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: gone(m.Slots, node, slots), Stop: append(l.stopped(m.Slots), overdue...)}
-	l.forgotten(from, m.Slots, node, slots)
+	answer := &wire.Renewed{Epoch: node.Epoch, Term: l.term, Gone: read.Gone, Stop: append(l.stopped(m.Slots), overdue...)}
+	for i, ref := range refs(node, slots) {
+		if slices.Contains(read.Forgotten, ref) {
+			l.group.Go(func() { l.undo(from, node.Slots[i].Workload, slots[i]) })
+		}
+	}
 	if err := l.grant(ctx, from, node.Epoch, &answer.GrantMs); err != nil {
 		return nil, err
 	}
@@ -133,18 +138,6 @@ func (l *Leader) disclaimed(ctx context.Context, from workload.PeerID, node ledg
 	return answer, nil
 }
 
-// gone lists the slots that a node believes it has and has not.
-func gone(has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) []wire.SlotRef {
-	var out []wire.SlotRef
-	for _, ref := range has {
-		i := slices.IndexFunc(node.Slots, func(s ledger.SlotRef) bool { return s.Workload == ref.Workload && s.Slot == ref.Slot })
-		if i < 0 || i >= len(slots) || slots[i].Fence != ref.Fence {
-			out = append(out, ref)
-		}
-	}
-	return out
-}
-
 // stopped lists those of slots whose owner has stopped the workload.
 func (l *Leader) stopped(has []wire.SlotRef) (out []wire.SlotRef) {
 	l.cfg.Cell.Read(func(s *ledger.State) {
@@ -157,53 +150,11 @@ func (l *Leader) stopped(has []wire.SlotRef) (out []wire.SlotRef) {
 	return out
 }
 
-// forgotten undoes slots that the ledger gives to a node which does not know of
-// them: the award never reached it and its first lease is long over, or the node
-// has given the slot up and could not say so at the time.
-func (l *Leader) forgotten(from workload.PeerID, has []wire.SlotRef, node ledger.NodeView, slots []ledger.Slot) {
-	over := l.unnamed.note(l.now(), 2*l.cfg.Lease.TTL, from, has, refs(node, slots))
-	for i, ref := range refs(node, slots) {
-		if slices.Contains(over, ref) {
-			l.group.Go(func() { l.undo(from, node.Slots[i].Workload, slots[i]) })
-		}
-	}
-}
-
-// lasting notes since when slots of nodes that renew are as they must not stay:
-// left out though the ledger has them, while an award may be on its way; or
-// overdue. It counts by the term's own clock, which no setting of the machine's
-// clock moves.
-type lasting struct {
-	mu    sync.Mutex
-	since map[workload.PeerID]map[wire.SlotRef]int64
-}
-
-// note takes what a node named and what it should have, and returns what it has
-// left out in every renewal for longer than patience ms.
-func (t *lasting) note(now, patience int64, from workload.PeerID, named, should []wire.SlotRef) (over []wire.SlotRef) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	left := map[wire.SlotRef]int64{}
-	for _, ref := range should {
-		if slices.Contains(named, ref) {
-			continue
-		}
-		began, ok := t.since[from][ref]
-		if !ok {
-			began = now
-		}
-		left[ref] = began
-		if now-began > patience {
-			over = append(over, ref)
-		}
-	}
-	if t.since == nil {
-		t.since = map[workload.PeerID]map[wire.SlotRef]int64{}
-	}
-	if delete(t.since, from); len(left) > 0 {
-		t.since[from] = left
-	}
-	return over
+// read reads what a node names in a renewal, by the rules of package lease.
+func (l *Leader) read(from workload.PeerID, named, held, late []wire.SlotRef) lease.Reading[wire.SlotRef] {
+	l.renewing.Lock()
+	defer l.renewing.Unlock()
+	return l.renewals.Read(l.now(), from, named, held, late)
 }
 
 // undo ends a slot that nobody runs. What it had taken opens again in the next

@@ -25,20 +25,21 @@ type cell struct {
 	state  *ledger.State
 	index  uint64
 
-	desk    policy.Desk
-	leases  *lease.Desk
-	wakeAt  int64             // ns, of the desk's wake-up that is on its way; 0 is none
-	leaseAt int64             // ns, of the look at leases that is on its way
-	quorum  int64             // ns that a majority takes to have an entry, without jitter and disks
-	commits int64             // ns, when the last proposal so far is committed
-	pipes   []pipe            // of Raft, to each voter
-	toFree  []workload.PeerID // whose releases wait for the end of a step
-	free    map[workload.PeerID][]workload.AuctionID
-	asked   []inquiry // questions to siblings that are open
-	said    digest
-	told    digest // the next, which others have from toldAt on
-	toldAt  int64  // ns; 0 is never
-	buried  int    // workloads that have ended since the last look at what to compact
+	desk     policy.Desk
+	leases   *lease.Desk
+	renewals *lease.Renewals[heldSlot]
+	wakeAt   int64             // ns, of the desk's wake-up that is on its way; 0 is none
+	leaseAt  int64             // ns, of the look at leases that is on its way
+	quorum   int64             // ns that a majority takes to have an entry, without jitter and disks
+	commits  int64             // ns, when the last proposal so far is committed
+	pipes    []pipe            // of Raft, to each voter
+	toFree   []workload.PeerID // whose releases wait for the end of a step
+	free     map[workload.PeerID][]workload.AuctionID
+	asked    []inquiry // questions to siblings that are open
+	said     digest
+	told     digest // the next, which others have from toldAt on
+	toldAt   int64  // ns; 0 is never
+	buried   int    // workloads that have ended since the last look at what to compact
 }
 
 // found founds a cell of the peers from first to last-1. Voters are the first.
@@ -77,6 +78,7 @@ func (w *World) lead(c *cell, leader int32) error {
 		return err
 	}
 	c.leader, c.desk, c.leases, c.wakeAt, c.asked = leader, desk, lease.NewDesk(w.lease), 0, nil
+	c.renewals = lease.NewRenewals[heldSlot](w.lease)
 	c.pipes = make([]pipe, len(c.voters))
 	c.quorum = w.majority(c)
 	var held []lease.Held

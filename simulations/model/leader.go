@@ -1,11 +1,8 @@
 package model
 
 import (
-	"errors"
-
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/scheduler"
-	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -74,7 +71,7 @@ func (w *World) settle(c *cell, p *proposal, res *ledger.Result) {
 		w.answer(c, p, msgTaken, 0, res.Ranges)
 	case p.cmd.Close != nil:
 		w.closeCommitted(c, p, res)
-	case p.cmd.Release != nil:
+	case p.cmd.Release != nil && p.from >= 0: // who has forgotten a slot waits for no answer
 		w.slotFreed(c, p)
 		w.answer(c, p, msgDoneAck, 0, nil)
 	case p.cmd.Expire != nil:
@@ -236,40 +233,23 @@ func (w *World) doneWith(c *cell, m *message) {
 		w.answer(c, &p, msgDoneAck, 0, nil)
 		return
 	}
-	if len(sl.Open) > 0 { // the answer to a TAKE was lost: nobody knows whether they began
+	w.endSlot(c, p, id, &sl, ref.preempted)
+}
+
+// endSlot proposes a slot's end: nobody knows whether tasks that it has taken and not
+// closed have begun, so they open again in the next attempt.
+func (w *World) endSlot(c *cell, p proposal, id workload.ID, sl *ledger.Slot, preempted bool) {
+	if len(sl.Open) > 0 {
 		ranges := make([]workload.Range, len(sl.Open))
 		for i, r := range sl.Open {
 			ranges[i] = workload.Range{From: r.From, Count: r.Count, Attempt: r.Attempt}
 		}
-		w.propose(c, proposal{load: m.load, from: -1, cmd: ledger.Command{Return: &ledger.Return{
-			Workload: id, Slot: sl.ID, Fence: ref.fence, Ranges: ranges, Lost: true, Preempted: ref.preempted,
+		w.propose(c, proposal{load: p.load, from: -1, cmd: ledger.Command{Return: &ledger.Return{
+			Workload: id, Slot: sl.ID, Fence: sl.Fence, Ranges: ranges, Lost: true, Preempted: preempted,
 		}}})
 	}
-	p.cmd.Release = &ledger.Release{Workload: id, Slot: sl.ID, Fence: ref.fence}
+	p.cmd.Release = &ledger.Release{Workload: id, Slot: sl.ID, Fence: sl.Fence}
 	w.propose(c, p)
-}
-
-// renews answers a RENEW with the length of the next lease.
-func (w *World) renews(c *cell, m *message) {
-	node := w.peers[m.from].id
-	v, ok := c.state.Node(node)
-	if !ok {
-		return
-	}
-	r := renewal{epoch: v.Epoch}
-	if len(c.state.Overdue(node, ms(w.now), 0)) > 0 { // who withholds does not end the slot when it is told to
-		return
-	}
-	if len(v.Slots) > 0 {
-		w.verified(c)
-		grant, err := c.leases.Grant(w.clock(c.leader), node, v.Epoch)
-		if errors.Is(err, lease.ErrUnverified) || errors.Is(err, lease.ErrGivenUp) {
-			return
-		}
-		r.grant = grant
-		w.watchLeases(c)
-	}
-	w.send(message{kind: msgRenewed, from: c.leader, to: m.from, boot: m.gen, cell: c.at, n: m.n, body: r})
 }
 
 // watchLeases looks at the leases again when the first may be over.

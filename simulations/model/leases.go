@@ -1,6 +1,8 @@
 package model
 
 import (
+	"slices"
+
 	"github.com/perrin-mesh/perrin/scheduler/lease"
 	"github.com/perrin-mesh/perrin/simulations/scenario"
 )
@@ -64,14 +66,8 @@ func (w *World) renew(on, cell int32) {
 	}
 	w.push(w.now+w.lease.Renew()*millisecond, event{kind: renew, a: on, b: cell, c: p.boot})
 	if to := w.cells[cell].leader; to >= 0 {
-		w.send(message{kind: msgRenew, from: on, to: to, cell: cell, boot: 0, n: w.clock(on), gen: p.boot})
+		w.send(message{kind: msgRenew, from: on, to: to, cell: cell, boot: 0, n: w.clock(on), gen: p.boot, body: w.namesOf(p, cell)})
 	}
-}
-
-// renewal is the leader's answer to a RENEW.
-type renewal struct {
-	grant int64
-	epoch uint64
 }
 
 // renewed moves the lease: it counts from when RENEW was sent.
@@ -82,8 +78,11 @@ func (w *World) renewed(on int32, m *message) {
 	l.lease.Renewed(w.clock(on), m.n, r.grant, r.epoch)
 	for k := len(p.slots) - 1; k >= 0; k-- {
 		i := p.slots[k]
-		if s := &w.slots[i]; s.cell == m.cell && s.fence.Epoch < r.epoch {
-			w.lostAttempts++
+		s := &w.slots[i]
+		if s.cell == m.cell && (s.fence.Epoch < r.epoch || slices.Contains(r.gone, heldSlot{s.load, s.id, s.fence})) {
+			if !s.ending {
+				w.lostAttempts++
+			}
 			w.drop(on, i)
 		}
 	}

@@ -29,3 +29,29 @@ func TestWorkEndsOnceFaultsAreOver(t *testing.T) {
 		t.Error(w.Err())
 	}
 }
+
+// TestASlotThatItsNodeForgotOpensAgain: a worker whose lease ran out and that takes
+// other work of the cell leaves the old slot out of its renewals, and the leader
+// undoes it. The fuzzer had found a workload that ended 259 s late.
+func TestASlotThatItsNodeForgotOpensAgain(t *testing.T) {
+	const forgot = `
+duration: 273793ms
+peers: 24
+machines: [{cores: 2}]
+workloads: [{poisson: 1/s, service: {exponential: 6s}, tasks: 3}]
+network: {regions: [{}, {name: b}], rtt: [[2ms, 40ms], [40ms, 2ms]]}
+faults:
+  - {at: 5206ms, for: 1ms, crash: leaders}
+  - {at: 2657ms, for: 3430ms, cut: [b]}
+ends_within: 60s
+`
+	w, err := New(parse(t, forgot), chance.Seed(517790).Replication(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for w.Step() {
+	}
+	if w.Err() != nil {
+		t.Error(w.Err())
+	}
+}
