@@ -43,6 +43,7 @@ func (s *State) checkInvariants(t failer) {
 		s.checkTasks(t, l)
 		s.checkSlots(t, l)
 		s.checkOutline(t, l.ID)
+		s.checkPages(t, l)
 		phases[l.Phase]++
 		slots += len(l.slots)
 		if !l.Phase.Ended() {
@@ -79,6 +80,36 @@ func (s *State) checkOutline(t failer, id workload.ID) {
 	v.Slots, v.Nodes, v.Waits = nil, nil, nil
 	if o, n, ok := s.Outline(id); !ok || n != slots || !reflect.DeepEqual(o, v) {
 		t.Errorf("%s: the outline has %d of %d slots and says %+v, the view %+v", loadName(id), n, slots, o, v)
+	}
+}
+
+// checkPages looks at up to 40 tasks in pages of 7: each must stand where its set
+// says, and be closed by the segment that names it.
+func (s *State) checkPages(t failer, l *load) {
+	t.Helper()
+	for from := uint32(0); from < min(l.total(), 40); from += 7 {
+		for i, task := range s.Tasks(l.ID, from, 7) {
+			index := from + uint32(i)
+			alone, _ := s.Task(l.ID, index)
+			seg := alone.Segment
+			if alone.Segment = nil; !reflect.DeepEqual(task, alone) || task.Index != index {
+				t.Errorf("%s: in a page task %d is %+v, alone %+v", loadName(l.ID), index, task, alone)
+			}
+			_, done := l.done.at(index)
+			_, failed := l.failed.at(index)
+			if (task.State == TaskDone) != done || (task.State == TaskFailed) != failed {
+				t.Errorf("%s: task %d is %s; done: %v, failed: %v", loadName(l.ID), index, task.State, done, failed)
+			}
+			if seg == nil {
+				continue
+			}
+			named := slices.ContainsFunc(seg.Done, func(r workload.Range) bool {
+				return r.From <= index && index < r.End() && r.Attempt == task.Attempt
+			}) || failedTask(seg.Failed, index).Attempt == task.Attempt
+			if !named || seg.Slot != task.Slot || seg.Node != task.Node {
+				t.Errorf("%s: task %d, %+v, is not closed by %+v", loadName(l.ID), index, task, seg)
+			}
+		}
 	}
 }
 

@@ -284,29 +284,34 @@ func (l *load) countReplicated() Counts {
 	return c
 }
 
-// replicated returns where a task of a workload that is verified stands.
-func (l *load) replicated(index uint32) Task {
-	_, done := l.done.at(index)
-	_, failed := l.failed.at(index)
-	t := Task{Index: index, State: TaskOpen}
-	if done || failed {
-		t = l.closedTask(index)
+// replicated says where the page's tasks of a workload that is verified stand, in
+// place of what is known of those that are closed.
+func (l *load) replicated(p *page) {
+	for i := range p.tasks {
+		index := p.tasks[i].Index
+		_, done := l.done.at(index)
+		if _, failed := l.failed.at(index); !done && !failed {
+			p.tasks[i] = Task{Index: index, State: TaskOpen}
+		}
 	}
 	for _, sl := range l.sortedSlots() {
 		for _, r := range sl.open.runs {
-			for unit := r.From; unit < r.end() && t.State == TaskOpen; unit++ {
-				if l.taskOf(unit) == index {
-					t.State, t.Slot, t.Node, t.Rate = TaskTaken, sl.ID, sl.Node, sl.Rate
-				}
+			for unit := r.From; unit < r.end(); unit++ {
+				p.each(l.taskOf(unit), l.taskOf(unit)+1, func(t *Task) {
+					if t.State == TaskOpen {
+						t.State, t.Slot, t.Node, t.Rate = TaskTaken, sl.ID, sl.Node, sl.Rate
+					}
+				})
 			}
 		}
 	}
 	for i := range l.Segments {
-		if v := l.Segments[i].Vote; v != nil && v.Task == index {
-			t.Votes = append(t.Votes, TaskVote{Node: l.Segments[i].Node, Slot: l.Segments[i].Slot, Cost: l.Segments[i].Cost, Vote: *v})
+		if seg := &l.Segments[i]; seg.Vote != nil {
+			p.each(seg.Vote.Task, seg.Vote.Task+1, func(t *Task) {
+				t.Votes = append(t.Votes, TaskVote{Node: seg.Node, Slot: seg.Slot, Cost: seg.Cost, Vote: *seg.Vote})
+			})
 		}
 	}
-	return t
 }
 
 // TaskVote is the result of one replica of a task, and who returned it.

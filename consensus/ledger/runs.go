@@ -64,6 +64,9 @@ func (s *runSet) find(index uint32) int {
 	return sort.Search(len(s.runs), func(i int) bool { return s.runs[i].end() > index })
 }
 
+// from returns the runs that end after index.
+func (s *runSet) from(index uint32) []Run { return s.runs[s.find(index):] }
+
 // at returns the run that index is in.
 func (s *runSet) at(index uint32) (Run, bool) {
 	i := s.find(index)

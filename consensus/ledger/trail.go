@@ -206,55 +206,94 @@ func (s *State) Task(id workload.ID, index uint32) (Task, bool) {
 	if l == nil || index >= l.total() {
 		return Task{}, false
 	}
+	t := l.tasks(index, index+1)[0]
+	if t.Segment != nil {
+		seg := *t.Segment
+		t.Segment = &seg
+	}
+	return t, true
+}
+
+// Tasks returns where up to count tasks from one on stand, by index, without the
+// segments of their results. It goes through the workload's slots and segments
+// once for all of them.
+func (s *State) Tasks(id workload.ID, from, count uint32) []Task {
+	l := s.loads[id]
+	if l == nil || from >= l.total() {
+		return nil
+	}
+	out := l.tasks(from, from+min(count, l.total()-from))
+	for i := range out {
+		out[i].Segment = nil
+	}
+	return out
+}
+
+// tasks returns where the tasks of [from, end) stand. Their segments are the
+// state's own.
+func (l *load) tasks(from, end uint32) []Task {
+	p := page{from: from, tasks: make([]Task, end-from)}
+	l.closed(&p)
 	if l.verified() {
-		return l.replicated(index), true
+		l.replicated(&p)
+		return p.tasks
 	}
-	if r, ok := l.fresh.at(index); ok {
-		return openTask(index, TaskOpen, r), true
-	}
-	if r, ok := l.retry.at(index); ok {
-		return openTask(index, TaskRetry, r), true
-	}
+	p.open(&l.fresh, Task{State: TaskOpen})
+	p.open(&l.retry, Task{State: TaskRetry})
 	for _, sl := range l.slots {
-		if r, ok := sl.open.at(index); ok {
-			t := openTask(index, TaskTaken, r)
-			t.Slot, t.Node, t.Rate = sl.ID, sl.Node, sl.Rate
-			return t, true
-		}
+		p.open(&sl.open, Task{State: TaskTaken, Slot: sl.ID, Node: sl.Node, Rate: sl.Rate})
 	}
-	return l.closedTask(index), true
+	return p.tasks
 }
 
-func openTask(index uint32, state TaskState, r Run) Task {
-	return Task{Index: index, State: state, Attempt: r.Attempt, Fails: r.Fails, Faults: r.Faults}
+// closed fills the page with what is known of tasks that are closed, as though all
+// its tasks were.
+func (l *load) closed(p *page) {
+	for i := range p.tasks {
+		p.tasks[i] = Task{Index: p.from + uint32(i), State: TaskDone}
+	}
+	for _, r := range l.failed.from(p.from) {
+		p.each(r.From, r.end(), func(t *Task) { t.State = TaskFailed })
+	}
+	for i := range l.Segments {
+		seg := &l.Segments[i]
+		result := func(t *Task, attempt uint32) {
+			t.Attempt, t.Slot, t.Node, t.Rate, t.Segment = attempt, seg.Slot, seg.Node, seg.Rate, seg
+		}
+		for _, r := range seg.Done {
+			p.each(r.From, r.End(), func(t *Task) { result(t, r.Attempt) })
+		}
+		for _, f := range seg.Failed {
+			p.each(f.Index, f.Index+1, func(t *Task) { result(t, f.Attempt) })
+		}
+	}
 }
 
-func (l *load) closedTask(index uint32) Task {
-	t := Task{Index: index, State: TaskDone}
-	if _, failed := l.failed.at(index); failed {
-		t.State = TaskFailed
-	}
-	for i := len(l.Segments) - 1; i >= 0; i-- {
-		seg := l.Segments[i]
-		if attempt, ok := seg.closes(index); ok {
-			t.Attempt, t.Slot, t.Node, t.Rate, t.Segment = attempt, seg.Slot, seg.Node, seg.Rate, &seg
-			return t
-		}
-	}
-	return t
+// page is a stretch of a workload's tasks.
+type page struct {
+	from  uint32
+	tasks []Task
 }
 
-// closes returns the attempt in which the segment closed a task for good.
-func (g *Segment) closes(index uint32) (uint32, bool) {
-	for _, r := range g.Done {
-		if r.From <= index && index < r.End() {
-			return r.Attempt, true
-		}
+// each calls f with those of its tasks that are in [from, end).
+func (p *page) each(from, end uint32, f func(*Task)) {
+	end = min(end, p.from+uint32(len(p.tasks)))
+	for i := max(from, p.from); i < end; i++ {
+		f(&p.tasks[i-p.from])
 	}
-	for _, f := range g.Failed {
-		if f.Index == index {
-			return f.Attempt, true
+}
+
+// open says of those of its tasks that are in a set of open ones that they stand
+// as the given one does.
+func (p *page) open(set *runSet, as Task) {
+	for _, r := range set.from(p.from) {
+		if r.From >= p.from+uint32(len(p.tasks)) {
+			return
 		}
+		as.Attempt, as.Fails, as.Faults = r.Attempt, r.Fails, r.Faults
+		p.each(r.From, r.end(), func(t *Task) {
+			as.Index = t.Index
+			*t = as
+		})
 	}
-	return 0, false
 }

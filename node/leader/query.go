@@ -275,11 +275,9 @@ type Place struct {
 }
 
 func (l *Leader) places(a asker, m *wire.QueryMsg) (out []Place, err error) {
-	err = l.withReadable(a, m.ID, func(s *ledger.State, v *ledger.View) {
-		end := min(uint64(m.From)+uint64(min(m.Count, maxListed)), uint64(v.Tasks.Total))
-		for i := uint64(m.From); i < end; i++ {
-			t, _ := s.Task(m.ID, uint32(i))
-			p := Place{Index: uint32(i), Phase: phaseOf(t.State), Node: t.Node}
+	err = l.withReadable(a, m.ID, func(s *ledger.State, _ *ledger.View) {
+		for _, t := range s.Tasks(m.ID, m.From, min(m.Count, maxListed)) {
+			p := Place{Index: t.Index, Phase: phaseOf(t.State), Node: t.Node}
 			if !t.Node.IsZero() {
 				p.Name = l.people(s).name(t.Node)
 			}

@@ -65,14 +65,13 @@ func (w *World) judged(c *cell, load int32) {
 	if !w.counts(l.arrived) || !w.checked(load) {
 		return
 	}
-	for i := range w.tasksOf(l) {
-		t, ok := c.state.Task(l.id, uint32(i))
+	for _, t := range c.state.Tasks(l.id, 0, uint32(w.tasksOf(l))) {
 		for _, v := range t.Votes {
 			if w.peers[indexOf(v.Node)].attack > 0 {
 				w.stolen += v.Cost
 			}
 		}
-		if !ok || t.State != ledger.TaskDone {
+		if t.State != ledger.TaskDone {
 			continue
 		}
 		w.results++
