@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 	"syscall"
@@ -115,7 +116,7 @@ func busy(text string, cpus []int) (int64, error) {
 		found = true
 		for i, v := range f[1:min(len(f), 9)] {
 			n, err := strconv.ParseInt(v, 10, 64)
-			if err != nil || n < 0 || n > 1<<50 {
+			if err != nil || n < 0 || n > math.MaxInt64/tick-sum {
 				return 0, fmt.Errorf("stat: %.80q", line)
 			}
 			if i != 3 && i != 4 {
