@@ -74,6 +74,7 @@ func (a *app) printWhy(w *api.Why) error {
 	if err := writeVotes(&out, w.Votes); err != nil {
 		return err
 	}
+	writeGone(&out, w)
 	if w.Pending != nil {
 		fmt.Fprintf(&out, "\nstill wants slots; the last auction, %s:\n", "+"+terminal.Duration(w.Pending.At.Sub(orTime(begin, w.Pending.At))))
 		if err := writeAuction(&out, w.Pending); err != nil {
@@ -82,6 +83,26 @@ func (a *app) printWhy(w *api.Why) error {
 	}
 	_, err := io.WriteString(a.stdout, out.String())
 	return err
+}
+
+// writeGone says what is not shown, because the cell does not keep it, and where
+// there is more.
+func writeGone(out *strings.Builder, w *api.Why) {
+	if w.Gone == nil {
+		return
+	}
+	out.WriteString("\n")
+	if w.Gone.Kept > 0 {
+		fmt.Fprintf(out, "earlier steps are not kept: these are the last %d, and times count from the first of them\n", w.Gone.Kept)
+	}
+	if n := w.Gone.Retries; n > 0 {
+		fmt.Fprintf(out, "no step here tells of %s that failed and had another try; `perrin inspect %s --tasks` has each task's last try\n",
+			terminal.Plural(int(n), "attempt"), w.ID.Short())
+	}
+	if n := w.Gone.Results; n > 0 {
+		fmt.Fprintf(out, "the results of %s that had another try are in no receipt: the ledger lists the first 4,096 ranges of such\n",
+			terminal.Plural(int(n), "attempt"))
+	}
 }
 
 func orTime(t, other time.Time) time.Time {

@@ -38,6 +38,40 @@ func TestTrailKeepsTheLastSteps(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotKeptIsCounted has more attempts tried again than a workload's
+// segments and trail have room for, and holds that nobody has to guess it.
+func TestWhatIsNotKeptIsCounted(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	const each, closes = 1500, keptSteps + 6
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count, s.Retries = 2*each*closes, 1 })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, 2*each*closes, 5, "n1") })
+	if why, _ := w.Why(loadID("w")); why.Gone != (Gone{}) {
+		t.Errorf("all is kept, and %+v has gone", why.Gone)
+	}
+	for n := range uint32(closes) {
+		cl := &Close{Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(uint64(n))}
+		for i := range uint32(each) { // every other one, so that no range has two
+			cl.Failed = append(cl.Failed, FailedTask{Index: 2 * (n*each + i), Attempt: 1, Exit: workload.Exited, Code: 1})
+		}
+		if r := w.apply(func(c *Command) { c.Close = cl }); r.Reject != nil || len(r.Retried) != each {
+			t.Fatalf("%d tried again: %v", len(r.Retried), r.Reject)
+		}
+	}
+	const listed = keptRetried / each * each // a segment is listed whole or not at all
+	want := Gone{Steps: true, Retries: each * (closes - keptSteps), Results: each*closes - listed}
+	task := uint32(0)
+	for _, ask := range []func() (Why, bool){
+		func() (Why, bool) { return w.Why(loadID("w")) },
+		func() (Why, bool) { return w.WhyTask(loadID("w"), task) },
+	} {
+		if why, _ := ask(); why.Gone != want {
+			t.Errorf("%+v has gone, want %+v", why.Gone, want)
+		}
+	}
+	w.checkInvariants(t)
+}
+
 func TestSlotHoldsABoundedNumberOfRanges(t *testing.T) {
 	w := newWorld()
 	w.found(t, "n1", "n2")

@@ -16,6 +16,33 @@ type Why struct {
 	Task     *Task          `json:"task,omitempty"`
 	Steps    []Step         `json:"steps"`    // of a task: its own and the workload's
 	Auctions []AuctionView  `json:"auctions"` // the last four, oldest first
+	Gone     Gone           `json:"gone"`
+}
+
+// Gone is the part of a workload's story that its record no longer has.
+type Gone struct {
+	Steps   bool   `json:"steps"`   // there were more before the first: a trail keeps the last KeptSteps
+	Retries uint64 `json:"retries"` // attempts that were tried again, and that no step tells of
+	Results uint64 `json:"results"` // attempts that were tried again, and whose results no segment lists
+}
+
+// KeptSteps is how many steps a trail keeps.
+const KeptSteps = keptSteps
+
+// forgotten compares what a workload counts with what it lists.
+func (l *load) forgotten() Gone {
+	g := Gone{Steps: len(l.Steps) > 0 && l.Steps[0].Kind != StepAccepted, Retries: l.Retries, Results: l.Retries}
+	for i := range l.Steps {
+		if l.Steps[i].Kind == StepRetried {
+			g.Retries -= uint64(l.Steps[i].Count)
+		}
+	}
+	for i := range l.Segments {
+		for _, r := range l.Segments[i].Retried {
+			g.Results -= uint64(r.Count)
+		}
+	}
+	return g
 }
 
 // AuctionView is an auction as people read it.
@@ -56,7 +83,7 @@ func (s *State) Why(id workload.ID) (Why, bool) {
 	if l == nil {
 		return Why{}, false
 	}
-	w := Why{ID: id, Phase: l.Phase, Reason: l.Reason, Waits: s.waitsFor(l), Wanted: l.wanted(), Steps: slices.Clone(l.Steps)}
+	w := Why{ID: id, Phase: l.Phase, Reason: l.Reason, Waits: s.waitsFor(l), Wanted: l.wanted(), Steps: slices.Clone(l.Steps), Gone: l.forgotten()}
 	for i := range l.Auctions {
 		w.Auctions = append(w.Auctions, s.viewAuction(&l.Auctions[i]))
 	}

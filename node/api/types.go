@@ -89,6 +89,15 @@ type Why struct {
 	Steps   []WhyStep   `json:"steps"`
 	Pending *WhyAuction `json:"pending,omitempty"` // the last auction of a lot that still wants slots
 	Votes   []WhyVote   `json:"votes,omitempty"`   // of a task of a workload that is verified
+	Gone    *WhyGone    `json:"gone,omitempty"`    // what the cell no longer knows of this; nil when it knows all
+}
+
+// WhyGone is the part of a workload's story that is not kept. Its counts are of
+// the whole workload, also where one task is asked for.
+type WhyGone struct {
+	Kept    int    `json:"kept_steps"` // of a workload, at most; 0 when none has gone
+	Retries uint64 `json:"retries"`    // attempts that were tried again, and that no kept step tells of
+	Results uint64 `json:"results"`    // of those that were tried again, whose results the ledger does not list
 }
 
 // WhyStep is one thing that happened.

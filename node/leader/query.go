@@ -338,7 +338,20 @@ func explain(s people, v *ledger.View, w *ledger.Why, task *uint32) *api.Why {
 	for _, step := range w.Steps {
 		out.Steps = append(out.Steps, explainStep(s, w, &step))
 	}
+	out.Gone = notKept(w.Gone)
 	out.Summary = summary(v, out)
+	return out
+}
+
+// notKept is nil when all is kept.
+func notKept(g ledger.Gone) *api.WhyGone {
+	if g == (ledger.Gone{}) {
+		return nil
+	}
+	out := &api.WhyGone{Retries: g.Retries, Results: g.Results}
+	if g.Steps {
+		out.Kept = ledger.KeptSteps
+	}
 	return out
 }
 
