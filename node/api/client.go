@@ -60,11 +60,12 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func (c *Client) Socket() string { return c.socket }
 
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "unix", c.socket)
+	conn, err := c.knock(ctx)
 	switch {
 	case err == nil:
 		return conn, nil
+	case errors.Is(err, syscall.EAGAIN):
+		return nil, Errorf(Busy, "the daemon at %s has as many connections as it takes, and more wait than fit", c.socket).WithHint(hintBusy)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTSOCK):
 		return nil, fmt.Errorf("%w at %s", ErrNoDaemon, c.socket)
 	case errors.Is(err, fs.ErrPermission):
@@ -74,6 +75,23 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 	return nil, fmt.Errorf("%w at %s: %w", ErrNoDaemon, c.socket, err)
+}
+
+// knock connects. A daemon whose queue of connections is full refuses at once
+// (EAGAIN, unix(7)); it is asked again for dialTimeout.
+func (c *Client) knock(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	for waited, pause := time.Duration(0), knockEvery; ; waited, pause = waited+pause, 2*pause {
+		conn, err := d.DialContext(ctx, "unix", c.socket)
+		if !errors.Is(err, syscall.EAGAIN) || waited >= dialTimeout {
+			return conn, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // do sends one request and returns a successful answer's body.

@@ -24,7 +24,7 @@ const (
 	maxBlob       = 1 << 40
 	maxTaskPage   = 4096
 	maxWait       = time.Minute
-	headerTimeout = 10 * time.Second
+	headerTimeout = 30 * time.Second
 	bodyTimeout   = 30 * time.Second
 	stallTimeout  = 2 * time.Minute
 	idleTimeout   = 2 * time.Minute

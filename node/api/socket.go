@@ -19,6 +19,7 @@ import (
 const (
 	maxSocketPath = 107
 	dialTimeout   = 2 * time.Second
+	knockEvery    = 20 * time.Millisecond // the first pause before a full queue is tried again; the next are twice as long
 )
 
 // Listen opens the Unix socket at path with the given permissions: 0600 for the
