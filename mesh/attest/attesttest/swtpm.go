@@ -62,11 +62,22 @@ func (c *Chip) start() {
 	if err := c.proc.Start(); err != nil {
 		c.t.Fatal(err)
 	}
+	c.await(func() bool {
+		conn, err := c.open()
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// await waits for the software TPM.
+func (c *Chip) await(there func() bool) {
+	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
-		if conn, err := c.open(); err == nil {
-			_ = conn.Close()
+		if there() {
 			return
 		}
 		wait, done := context.WithTimeout(ctx, 10*time.Millisecond)
@@ -79,6 +90,25 @@ func (c *Chip) start() {
 func (c *Chip) stop() {
 	_ = c.proc.Process.Kill()
 	_ = c.proc.Wait()
+}
+
+// Plug takes the chip from the test and offers it to QEMU, at the socket whose
+// path it returns; the other path is free for another socket. Firmware starts the
+// chip. Reboot takes it back.
+func (c *Chip) Plug() (socket, free string) {
+	c.t.Helper()
+	c.stop()
+	socket = filepath.Join(c.dir, "q")
+	_ = os.Remove(socket)
+	c.proc = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+c.dir, "--ctrl", "type=unixio,path="+socket, "--seccomp", "action=none")
+	if err := c.proc.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.await(func() bool {
+		_, err := os.Stat(socket)
+		return err == nil
+	})
+	return socket, filepath.Join(c.dir, "free")
 }
 
 // Reboot cuts the power and starts again.

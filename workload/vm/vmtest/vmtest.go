@@ -25,6 +25,26 @@ func QEMU(tb testing.TB) string {
 	return path
 }
 
+// Firmware returns the path of UEFI firmware that measures into a TPM (OVMF).
+func Firmware(tb testing.TB) string {
+	tb.Helper()
+	for _, name := range []string{"OVMF_CODE_4M.fd", "OVMF_CODE.fd"} {
+		if path := filepath.Join(firmwareFolder, name); exists(path) {
+			return path
+		}
+	}
+	tb.Skipf("no firmware that measures in %s; `make deps` installs OVMF", firmwareFolder)
+	return ""
+}
+
+// firmwareFolder is that of Debian's package ovmf.
+const firmwareFolder = "/usr/share/OVMF"
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // Kernel returns a kernel's path and the folder that its package was unpacked in.
 func Kernel(tb testing.TB) (kernel, folder string) {
 	tb.Helper()

@@ -1,0 +1,216 @@
+// Package machine boots a whole machine for tests of attestation: firmware that
+// measures (OVMF), a distribution's kernel with IMA, a software TPM, and a node's
+// collector as the only program. QEMU translates it, so no virtualization is
+// needed; a boot takes some 12 s of one processor.
+package machine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/attesttest"
+	"github.com/perrin-mesh/perrin/mesh/attest/attesttest/machine/talk"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/workload/vm/cpio"
+	"github.com/perrin-mesh/perrin/workload/vm/tsc"
+	"github.com/perrin-mesh/perrin/workload/vm/vmtest"
+)
+
+// Machine is a booted machine. It is a collect.Source and a collect.Activator:
+// what it is asked, the program inside answers. One question at a time.
+type Machine struct {
+	conn net.Conn
+	in   *json.Decoder
+	out  *json.Encoder
+}
+
+// Config says what to boot.
+type Config struct {
+	// Command is added to the kernel's command line.
+	Command string
+	// Programs are files of the machine, by their absolute path. Init is added.
+	Programs map[string][]byte
+	// Console is where the machine's console is written.
+	Console string
+}
+
+// InitPath is where the machine's first program lies in it.
+const InitPath = "/init"
+
+// Init builds the machine's first program, once in a test binary.
+func Init(tb testing.TB) []byte {
+	tb.Helper()
+	image, err := buildInit()
+	if err != nil {
+		tb.Fatalf("%v\n%s", err, image)
+	}
+	return image
+}
+
+var buildInit = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "init")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	to := filepath.Join(dir, "init")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", to, "github.com/perrin-mesh/perrin/mesh/attest/attesttest/machine/measured-init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return said, err
+	}
+	return os.ReadFile(to)
+})
+
+// bootTime bounds how long a machine may take until it answers: a busy host
+// translates it at a tenth of its speed.
+const bootTime = 10 * time.Minute
+
+// Boot puts the chip into a machine and starts that. It ends with the test or by
+// Off. The test is skipped where there is no QEMU, firmware or kernel.
+func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
+	tb.Helper()
+	qemu, firmware := vmtest.QEMU(tb), vmtest.Firmware(tb)
+	kernel, _ := vmtest.Kernel(tb)
+	dir := tb.TempDir()
+	initrd := filepath.Join(dir, "initrd")
+	if err := writeInitrd(initrd, Init(tb), c.Programs); err != nil {
+		tb.Fatal(err)
+	}
+	socket, line := chip.Plug()
+	listener, err := net.Listen("unix", line)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer listener.Close()
+	cmd := exec.Command(qemu, args(firmware, kernel, initrd, socket, line, c)...)
+	said := new(bytes.Buffer)
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	over := make(chan struct{})
+	m := &Machine{}
+	go func() {
+		defer close(over)
+		_ = cmd.Wait()
+		_ = listener.Close()
+	}()
+	tb.Cleanup(func() {
+		m.Off()
+		_ = cmd.Process.Kill()
+		<-over
+	})
+	if err := m.connect(listener); err != nil {
+		_ = cmd.Process.Kill()
+		<-over
+		console, _ := os.ReadFile(c.Console)
+		tb.Fatalf("the machine does not come up: %v\n%s\n%s", err, said, console[max(0, len(console)-4000):])
+	}
+	return m
+}
+
+// args are those of QEMU. The machine's type is one whose kernel is given to the
+// firmware as it is: later ones of QEMU 7.2 write random bytes behind it.
+func args(firmware, kernel, initrd, chip, line string, c Config) []string {
+	command := fmt.Sprintf("console=ttyS0 panic=-1 rdinit=%s rootfstype=ramfs ima_policy=tcb tsc_early_khz=%d tsc=reliable", InitPath, tsc.KHz())
+	return []string{"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none",
+		"-machine", "pc-q35-7.1,smm=off", "-accel", "tcg", "-cpu", "max", "-m", "256M",
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + firmware,
+		"-chardev", "socket,id=chip,path=" + chip, "-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", "tpm-crb,tpmdev=tpm0",
+		"-chardev", "file,id=console,path=" + c.Console, "-serial", "chardev:console",
+		"-chardev", "socket,id=line,path=" + line, "-serial", "chardev:line",
+		"-kernel", kernel, "-initrd", initrd, "-append", command + " " + c.Command}
+}
+
+func writeInitrd(path string, first []byte, programs map[string][]byte) error {
+	var b bytes.Buffer
+	w := cpio.NewWriter(&b)
+	w.Device("dev/console", 0o600, 5, 1)
+	w.File(InitPath[1:], 0o755, first)
+	for name, image := range programs {
+		w.File(name[1:], 0o755, image)
+	}
+	return errors.Join(w.Close(), os.WriteFile(path, b.Bytes(), 0o600))
+}
+
+// connect waits until the machine's program says that it is there.
+func (m *Machine) connect(l net.Listener) (err error) {
+	if m.conn, err = l.Accept(); err != nil {
+		return errors.New("QEMU has ended")
+	}
+	_ = m.conn.SetDeadline(time.Now().Add(bootTime))
+	lines := bufio.NewReader(m.conn)
+	for text := ""; text != talk.Ready; { // the firmware takes every line for a terminal
+		if text, err = lines.ReadString('\n'); err != nil {
+			return err
+		}
+	}
+	m.in, m.out = json.NewDecoder(lines), json.NewEncoder(m.conn)
+	return m.conn.SetDeadline(time.Time{})
+}
+
+// Off hangs up, at which the machine switches itself off.
+func (m *Machine) Off() {
+	if m.conn != nil {
+		_ = m.conn.Close()
+	}
+}
+
+func (m *Machine) ask(ctx context.Context, q talk.Ask) (a talk.Answer, err error) {
+	until, ok := ctx.Deadline()
+	if !ok {
+		until = time.Now().Add(bootTime)
+	}
+	_ = m.conn.SetDeadline(until)
+	if err := m.out.Encode(q); err != nil {
+		return a, err
+	}
+	if err := m.in.Decode(&a); err != nil {
+		return a, fmt.Errorf("the machine: %w", err)
+	}
+	if a.Err != "" {
+		return a, errors.New(a.Err)
+	}
+	return a, nil
+}
+
+// Kind implements collect.Source.
+func (m *Machine) Kind() workload.Level { return workload.LevelTPM }
+
+// Probe implements collect.Source.
+func (m *Machine) Probe() error { return nil }
+
+// Collect implements collect.Source.
+func (m *Machine) Collect(ctx context.Context, b *attest.Binding) (*attest.Evidence, error) {
+	a, err := m.ask(ctx, talk.Ask{Binding: wire.MustMarshal(b)})
+	if err != nil {
+		return nil, err
+	}
+	return attest.Decode(a.Evidence)
+}
+
+// Activate implements collect.Activator.
+func (m *Machine) Activate(credential, encrypted []byte) ([]byte, error) {
+	a, err := m.ask(context.Background(), talk.Ask{Credential: credential, Encrypted: encrypted})
+	return a.Secret, err
+}
+
+// Run has the machine run one of its programs to its end.
+func (m *Machine) Run(path string) error {
+	_, err := m.ask(context.Background(), talk.Ask{Run: path})
+	return err
+}
