@@ -14,8 +14,8 @@ func TestMeasurementsAreOfTheirLevel(t *testing.T) {
 		name  string
 		want  string // of the error, or ""
 	}{
-		{LevelTPM, "pcr0", ""}, {LevelTPM, "pcr23", ""}, {LevelTPM, "pcr24", "a tpm shows pcr0 to pcr23"}, {LevelTPM, "pcr07", "pcr0 to pcr23"},
-		{LevelTPM, "7", "pcr0 to pcr23"}, {LevelTPM, "launch", "pcr0 to pcr23"},
+		{LevelTPM, "pcr0", ""}, {LevelTPM, "pcr15", ""}, {LevelTPM, "pcr16", "a tpm shows pcr0 to pcr15"}, {LevelTPM, "pcr07", "pcr0 to pcr15"},
+		{LevelTPM, "7", "pcr0 to pcr15"}, {LevelTPM, "launch", "pcr0 to pcr15"},
 		{LevelSNP, "launch", ""}, {LevelSNP, "mrtd", "snp shows launch, host-data"},
 		{LevelTDX, "rtmr3", ""}, {LevelTDX, "rtmr4", "tdx shows mrtd"},
 		{LevelSGX, "mrsigner", ""}, {LevelSGX, "foo", `require.measurements: "foo": sgx shows mrenclave, mrsigner`},

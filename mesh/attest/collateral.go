@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
@@ -92,28 +93,36 @@ func (x *Expect) ValidAt(c *x509.Certificate) error {
 	return nil
 }
 
-// Allowed holds what was measured against what the operator's policy lists: of
-// one name any value will do, of several names each must be met.
+// Allowed holds what was measured against what the operator's policy lists, and
+// grades it.
 func (f *Finding) Allowed(list []workload.Measurement) {
+	switch {
+	case len(list) == 0:
+		f.Trust.Executables = RuntimeUnknown
+		f.Note("what it measured is held against no list: compare it with --measurement, or list it in the policy")
+	case f.Holds(list):
+		f.Trust.Executables = BootKnown
+	default:
+		f.Trust.Executables = RuntimeRefused
+	}
+}
+
+// Holds reports whether what was measured is what the operator's policy lists: of
+// one name any value will do, of several names each must be met.
+func (f *Finding) Holds(list []workload.Measurement) bool {
 	met := map[string]bool{}
 	for _, want := range list {
-		met[want.Name] = met[want.Name] || false
-		for _, m := range f.Measurements {
-			met[want.Name] = met[want.Name] || m.Name == want.Name && bytes.Equal(m.Value, want.Value)
-		}
+		met[want.Name] = met[want.Name] || slices.ContainsFunc(f.Measurements, func(m workload.Measurement) bool {
+			return m.Name == want.Name && bytes.Equal(m.Value, want.Value)
+		})
 	}
-	f.Trust.Executables = RuntimeUnknown
-	if len(list) > 0 {
-		f.Trust.Executables = BootKnown
-	}
+	all := true
 	for _, want := range list {
 		if ok, said := met[want.Name]; !ok && said {
-			f.Trust.Executables = RuntimeRefused
+			all = false
 			f.Fail("its %s is not one that the policy of this node lists", want.Name)
 			delete(met, want.Name) // say it once
 		}
 	}
-	if len(list) == 0 {
-		f.Note("what it measured is held against no list: compare it with --measurement, or list it in the policy")
-	}
+	return all
 }

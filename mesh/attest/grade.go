@@ -18,6 +18,7 @@ const (
 	ConfigUnsafe    int8 = 32
 	ConfigRefused   int8 = 96
 	BootKnown       int8 = 3 // what was launched is what somebody listed
+	RuntimeKnown    int8 = 2 // so is all that ran since
 	RuntimeUnknown  int8 = 33
 	RuntimeRefused  int8 = 96
 	HardwareGenuine int8 = 2

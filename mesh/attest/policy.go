@@ -17,6 +17,11 @@ type Policy struct {
 	// TPMKeys are SHA-256 digests of endorsement keys (SubjectPublicKeyInfo) that
 	// the operator has looked at; such a chip needs no certificate.
 	TPMKeys []workload.Digest
+	// TPMMeasurements are registers that a TPM must show, and TPMFiles the SHA-256
+	// digests of all files that IMA may have measured; without any, it may measure
+	// what it likes.
+	TPMMeasurements []workload.Measurement
+	TPMFiles        map[workload.Digest]bool
 	// Revoked are lists of TPM makers. One whose issuer is in a chain must be
 	// current and must not name the certificate below.
 	Revoked []*x509.RevocationList

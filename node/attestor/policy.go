@@ -29,11 +29,16 @@ const (
 // line as hex digits; what follows a # is for people.
 const KeysFile = "tpm-keys"
 
+// FilesFile, in the folder, lists SHA-256 digests of the files that a machine with a
+// TPM may run, one a line as hex digits, as sha256sum prints them or the kernel
+// does in its list; what follows a space is for people.
+const FilesFile = "tpm-files"
+
 // ErrPolicy is returned when a file in the operator's folder does not read.
 var ErrPolicy = errors.New("attestation policy")
 
 // LoadPolicy reads a folder: certificates of TPM makers and revocation lists of
-// any maker in *.pem, KeysFile and PolicyFile. A folder that is not there is an
+// any maker in *.pem, KeysFile, FilesFile and PolicyFile. A folder that is not there is an
 // empty one.
 func LoadPolicy(dir string) (*attest.Policy, error) {
 	p := &attest.Policy{}
@@ -80,6 +85,8 @@ func loadFile(p *attest.Policy, path string) error {
 	switch name {
 	case KeysFile:
 		return loadKeys(p, b)
+	case FilesFile:
+		return loadFiles(p, b)
 	case PolicyFile:
 		return loadSheet(p, b)
 	}
@@ -114,17 +121,32 @@ func loadPEM(p *attest.Policy, b []byte) error {
 }
 
 func loadKeys(p *attest.Policy, b []byte) error {
+	return digests(b, "as `perrin attest` prints it", func(d workload.Digest) { p.TPMKeys = append(p.TPMKeys, d) })
+}
+
+func loadFiles(p *attest.Policy, b []byte) error {
+	p.TPMFiles = map[workload.Digest]bool{}
+	err := digests(b, "as sha256sum prints it", func(d workload.Digest) { p.TPMFiles[d] = true })
+	if err == nil && len(p.TPMFiles) == 0 {
+		return errors.New("it lists no file, so that no machine could count; remove it to take whatever a machine runs")
+	}
+	return err
+}
+
+// digests reads a digest a line; a # or a space behind it begins what is for people.
+func digests(b []byte, as string, add func(workload.Digest)) error {
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	for n := 1; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
 		if text = strings.TrimSpace(text); text == "" {
 			continue
 		}
+		text, _, _ = strings.Cut(strings.TrimPrefix(text, "sha256:"), " ")
 		raw, err := hex.DecodeString(text)
 		if err != nil || len(raw) != len(workload.Digest{}) {
-			return fmt.Errorf("line %d: want 64 hex digits, a SHA-256 digest as `perrin attest` prints it", n)
+			return fmt.Errorf("line %d: want 64 hex digits, a SHA-256 digest %s", n, as)
 		}
-		p.TPMKeys = append(p.TPMKeys, workload.Digest(raw))
+		add(workload.Digest(raw))
 	}
 	return lines.Err()
 }
@@ -162,5 +184,5 @@ func PolicyDigest(dir string) workload.Digest {
 
 // isPolicy reports whether LoadPolicy reads a file of that name.
 func isPolicy(name string) bool {
-	return name == KeysFile || name == PolicyFile || strings.HasSuffix(name, ".pem")
+	return name == KeysFile || name == FilesFile || name == PolicyFile || strings.HasSuffix(name, ".pem")
 }

@@ -18,6 +18,7 @@ import (
 //	without_lists: false        # true takes sgx, tdx and snp without a revocation list
 //	tpm:
 //	  need_lists: true          # a TPM needs a current list of its maker
+//	  measurements: [pcr4=HEX]  # registers that it must show
 //	snp:
 //	  min_tcb:                  # the least firmware, by product; others are refused
 //	    milan: {bootloader: 4, tee: 0, snp: 24, microcode: 219}
@@ -115,10 +116,12 @@ func (s *sheet) texts(name string, n *document.Node, each func(*document.Node)) 
 	}
 }
 
-func (s *sheet) measurements(name string, to *[]workload.Measurement) func(*document.Node) {
+// measurements reads those that evidence of a level has.
+func (s *sheet) measurements(of workload.Level, to *[]workload.Measurement) func(*document.Node) {
+	name := string(of) + ".measurements"
 	return func(n *document.Node) {
 		s.texts(name, n, func(item *document.Node) {
-			m, err := workload.ParseMeasurement(item.Text)
+			m, err := of.ParseMeasurement(item.Text)
 			if err != nil {
 				s.fail(item.Pos, "%s: %v", name, err)
 			}
@@ -138,7 +141,10 @@ func loadSheet(p *attest.Policy, b []byte) error {
 		"collateral_age": s.age("collateral_age", &p.CollateralAge),
 		"without_lists":  s.flag("without_lists", &p.WithoutLists),
 		"tpm": func(n *document.Node) {
-			s.fields("tpm", n, fieldReaders{"need_lists": s.flag("tpm.need_lists", &p.NeedRevocation)})
+			s.fields("tpm", n, fieldReaders{
+				"need_lists":   s.flag("tpm.need_lists", &p.NeedRevocation),
+				"measurements": s.measurements(workload.LevelTPM, &p.TPMMeasurements),
+			})
 		},
 		"snp": func(n *document.Node) { s.snp(n, &p.SNP) },
 		"tdx": func(n *document.Node) { s.intel("tdx", n, &p.TDX) },
@@ -149,7 +155,7 @@ func loadSheet(p *attest.Policy, b []byte) error {
 
 func (s *sheet) snp(n *document.Node, p *attest.SNPPolicy) {
 	s.fields("snp", n, fieldReaders{
-		"measurements": s.measurements("snp.measurements", &p.Measurements),
+		"measurements": s.measurements(workload.LevelSNP, &p.Measurements),
 		"max_vmpl":     s.number("snp.max_vmpl", 3, func(v uint64) { p.MaxVMPL = uint32(v) }),
 		"min_tcb": func(n *document.Node) {
 			p.MinTCB = map[string]attest.SNPTCB{}
@@ -175,7 +181,7 @@ func (s *sheet) tcb(name string, n *document.Node) (t attest.SNPTCB) {
 
 func (s *sheet) intel(kind string, n *document.Node, p *attest.IntelPolicy) {
 	s.fields(kind, n, fieldReaders{
-		"measurements":   s.measurements(kind+".measurements", &p.Measurements),
+		"measurements":   s.measurements(workload.Level(kind), &p.Measurements),
 		"min_evaluation": s.number(kind+".min_evaluation", 1<<32-1, func(v uint64) { p.MinEvaluation = uint32(v) }),
 		"status": func(n *document.Node) {
 			s.texts(kind+".status", n, func(item *document.Node) {

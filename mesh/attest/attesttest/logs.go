@@ -1,6 +1,7 @@
 package attesttest
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
@@ -84,12 +85,7 @@ func (c *Chip) NewIMA(root string) *IMA {
 
 // Measure adds a file by its content to the list and the chip.
 func (i *IMA) Measure(name string, content []byte) {
-	sum := sha256.Sum256(content)
-	digest := append([]byte("sha256:\x00"), sum[:]...)
-	data := binary.LittleEndian.AppendUint32(nil, uint32(len(digest)))
-	data = append(data, digest...)
-	data = binary.LittleEndian.AppendUint32(data, uint32(len(name)+1))
-	data = append(append(data, name...), 0)
+	data := entry(sha256.Sum256(content), name)
 	short, own := sha1.Sum(data), sha256.Sum256(data)
 	i.add(short[:], data)
 	i.chip.Extend(10, own[:])
@@ -97,12 +93,17 @@ func (i *IMA) Measure(name string, content []byte) {
 
 // Violate adds what the kernel writes of a file that was open for writing.
 func (i *IMA) Violate(name string) {
-	i.add(make([]byte, 20), []byte(name))
-	ones := make([]byte, 32)
-	for k := range ones {
-		ones[k] = 0xff
-	}
-	i.chip.Extend(10, ones)
+	i.add(make([]byte, 20), entry([32]byte{}, name))
+	i.chip.Extend(10, bytes.Repeat([]byte{0xff}, 32))
+}
+
+// entry is the content of an entry in the template ima-ng.
+func entry(sum [sha256.Size]byte, name string) []byte {
+	digest := append([]byte("sha256:\x00"), sum[:]...)
+	data := binary.LittleEndian.AppendUint32(nil, uint32(len(digest)))
+	data = append(data, digest...)
+	data = binary.LittleEndian.AppendUint32(data, uint32(len(name)+1))
+	return append(append(data, name...), 0)
 }
 
 func (i *IMA) add(digest, data []byte) {

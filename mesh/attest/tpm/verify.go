@@ -27,7 +27,7 @@ func Verify(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
 	f := attest.Begin(e, x)
 	verifyKeys(f, e, x)
 	if verifyQuote(f, e, x) {
-		verifyLogs(f, e)
+		verifyLogs(f, e, x.Policy)
 	}
 	f.Trust.Runtime = attest.MemoryIsolated // by the kernel only: who owns the machine can read it
 	return f.End()
@@ -93,18 +93,24 @@ func verifyQuote(f *attest.Finding, e *attest.Evidence, x *attest.Expect) bool {
 	for _, p := range e.PCRs {
 		f.Measure(fmt.Sprintf("pcr%d", p.Index), p.Value)
 	}
+	f.Holds(x.Policy.TPMMeasurements)
 	f.TCB = fmt.Sprintf("TPM firmware %d.%d.%d.%d", q.firmware>>48, q.firmware>>32&0xffff, q.firmware>>16&0xffff, q.firmware&0xffff)
 	f.Note("the machine was started %d times since its TPM was cleared, and resumed %d times since then", q.resets, q.restarts)
 	return true
 }
 
 // verifyLogs replays what the machine says it booted and ran.
-func verifyLogs(f *attest.Finding, e *attest.Evidence) {
+func verifyLogs(f *attest.Finding, e *attest.Evidence, p *attest.Policy) {
 	value := map[uint8][]byte{}
 	for _, p := range e.PCRs {
 		value[p.Index] = p.Value
 	}
 	verifyBoot(f, e.BootLog, value)
+	if e.FileLog == nil && len(p.TPMFiles) > 0 {
+		f.Trust.Executables = attest.RuntimeRefused
+		f.Fail("this node lists the files that may run, and no IMA list came along: IMA is off, or its list not readable or too long")
+		return
+	}
 	if e.FileLog == nil {
 		f.Note("no list of the files that were run came along (IMA is off, or not readable)")
 		return
@@ -120,7 +126,43 @@ func verifyLogs(f *attest.Finding, e *attest.Evidence) {
 		return
 	}
 	f.Trust.Executables = attest.RuntimeUnknown
+	if len(p.TPMFiles) > 0 {
+		verifyFiles(f, list, p.TPMFiles, value)
+		return
+	}
 	f.Note("IMA measured %d files, %d of them while they were being written; none is held against a list of known ones", list.count, list.violations)
+}
+
+// maxNamed is how many unknown files an appraisal names.
+const maxNamed = 5
+
+// verifyFiles holds what ran against the list of known files.
+func verifyFiles(f *attest.Finding, list *files, known map[workload.Digest]bool, value map[uint8][]byte) {
+	unknown, fine := list.unknown(known, value)
+	for i, e := range unknown {
+		if i == maxNamed {
+			f.Fail("%d more files that this node does not list", len(unknown)-i)
+			break
+		}
+		if e.violation { // whose name nothing measures
+			f.Fail("IMA could not measure a file that was being written, it says %.120q", e.name)
+			continue
+		}
+		f.Fail("IMA measured %s, which this node does not list", e)
+	}
+	switch {
+	case list.weak:
+		f.Trust.Executables = attest.RuntimeRefused
+		f.Fail("its kernel, older than 5.8, measures files by SHA-1 alone, in which whoever made one can hide another")
+	case len(unknown) > 0:
+		f.Trust.Executables = attest.RuntimeRefused
+	case fine == 0:
+		f.Trust.Executables = attest.RuntimeRefused
+		f.Fail("IMA measured no file: its kernel was started without ima_policy=tcb, or another policy that measures programs")
+	default:
+		f.Trust.Executables = attest.RuntimeKnown
+		f.Note("IMA measured %d files, all of which this node lists", fine)
+	}
 }
 
 // bootPCRs are those that firmware and boot loader extend.

@@ -8,13 +8,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +37,10 @@ import (
 // Machine is a booted machine. It is a collect.Source and a collect.Activator:
 // what it is asked, the program inside answers. One question at a time.
 type Machine struct {
+	// Command is its kernel's command line, and Initrd its first file system.
+	Command string
+	Initrd  []byte
+
 	conn net.Conn
 	in   *json.Decoder
 	out  *json.Encoder
@@ -86,8 +95,9 @@ func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 	qemu, firmware := vmtest.QEMU(tb), vmtest.Firmware(tb)
 	kernel, _ := vmtest.Kernel(tb)
 	dir := tb.TempDir()
+	m := &Machine{Command: command(c.Command), Initrd: archive(tb, Init(tb), c.Programs)}
 	initrd := filepath.Join(dir, "initrd")
-	if err := writeInitrd(initrd, Init(tb), c.Programs); err != nil {
+	if err := os.WriteFile(initrd, m.Initrd, 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	socket, line := chip.Plug()
@@ -96,14 +106,13 @@ func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 		tb.Fatal(err)
 	}
 	defer listener.Close()
-	cmd := exec.Command(qemu, args(firmware, kernel, initrd, socket, line, c)...)
+	cmd := exec.Command(qemu, args(firmware, kernel, initrd, socket, line, m.Command, c.Console)...)
 	said := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
 	over := make(chan struct{})
-	m := &Machine{}
 	go func() {
 		defer close(over)
 		_ = cmd.Wait()
@@ -123,28 +132,38 @@ func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 	return m
 }
 
+// command is the kernel's command line. IMA measures programs in the machine's
+// file system only if that is a ramfs.
+func command(more string) string {
+	line := fmt.Sprintf("console=ttyS0 panic=-1 rdinit=%s rootfstype=ramfs ima_policy=tcb tsc_early_khz=%d tsc=reliable", InitPath, tsc.KHz())
+	return strings.TrimSpace(line + " " + more)
+}
+
 // args are those of QEMU. The machine's type is one whose kernel is given to the
 // firmware as it is: later ones of QEMU 7.2 write random bytes behind it.
-func args(firmware, kernel, initrd, chip, line string, c Config) []string {
-	command := fmt.Sprintf("console=ttyS0 panic=-1 rdinit=%s rootfstype=ramfs ima_policy=tcb tsc_early_khz=%d tsc=reliable", InitPath, tsc.KHz())
+func args(firmware, kernel, initrd, chip, line, command, console string) []string {
 	return []string{"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none",
 		"-machine", "pc-q35-7.1,smm=off", "-accel", "tcg", "-cpu", "max", "-m", "256M",
 		"-drive", "if=pflash,format=raw,readonly=on,file=" + firmware,
 		"-chardev", "socket,id=chip,path=" + chip, "-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", "tpm-crb,tpmdev=tpm0",
-		"-chardev", "file,id=console,path=" + c.Console, "-serial", "chardev:console",
+		"-chardev", "file,id=console,path=" + console, "-serial", "chardev:console",
 		"-chardev", "socket,id=line,path=" + line, "-serial", "chardev:line",
-		"-kernel", kernel, "-initrd", initrd, "-append", command + " " + c.Command}
+		"-kernel", kernel, "-initrd", initrd, "-append", command}
 }
 
-func writeInitrd(path string, first []byte, programs map[string][]byte) error {
+func archive(tb testing.TB, first []byte, programs map[string][]byte) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := cpio.NewWriter(&b)
 	w.Device("dev/console", 0o600, 5, 1)
 	w.File(InitPath[1:], 0o755, first)
-	for name, image := range programs {
-		w.File(name[1:], 0o755, image)
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		w.File(name[1:], 0o755, programs[name])
 	}
-	return errors.Join(w.Close(), os.WriteFile(path, b.Bytes(), 0o600))
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // connect waits until the machine's program says that it is there.
@@ -213,4 +232,28 @@ func (m *Machine) Activate(credential, encrypted []byte) ([]byte, error) {
 func (m *Machine) Run(path string) error {
 	_, err := m.ask(context.Background(), talk.Ask{Run: path})
 	return err
+}
+
+// Violate has the machine read a file while it is open for writing.
+func (m *Machine) Violate(path string) error {
+	_, err := m.ask(context.Background(), talk.Ask{Violate: path})
+	return err
+}
+
+// Program is a program of so few bytes that ends at once with the code given.
+func Program(code byte) []byte {
+	const base = 0x400000
+	text := []byte{0xbf, code, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 0x05} // mov edi, code; mov eax, exit; syscall
+	var b bytes.Buffer
+	for _, part := range []any{
+		elf.Header64{
+			Ident: [16]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}, Type: uint16(elf.ET_EXEC),
+			Machine: uint16(elf.EM_X86_64), Version: 1, Entry: base + 64 + 56, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+		},
+		elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: base, Paddr: base, Filesz: 64 + 56 + uint64(len(text)), Memsz: 64 + 56 + uint64(len(text)), Align: 4096},
+		text,
+	} {
+		_ = binary.Write(&b, binary.LittleEndian, part) // into memory, of fixed size
+	}
+	return b.Bytes()
 }

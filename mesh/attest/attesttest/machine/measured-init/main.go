@@ -88,6 +88,22 @@ func answer(m *collect.Machine, ask *talk.Ask) (a talk.Answer, err error) {
 		a.Secret, err = m.Activate(context.Background(), ask.Credential, ask.Encrypted)
 	case ask.Run != "":
 		err = exec.Command(ask.Run).Run()
+	case ask.Violate != "":
+		err = violate(ask.Violate)
 	}
 	return a, err
+}
+
+// violate reads a file while it is open for writing, which IMA cannot measure.
+func violate(path string) error {
+	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	r, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return r.Close()
 }

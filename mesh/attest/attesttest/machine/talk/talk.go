@@ -14,6 +14,7 @@ type Ask struct {
 	Credential []byte `json:"credential,omitempty"`
 	Encrypted  []byte `json:"encrypted,omitempty"` // with Credential: open them
 	Run        string `json:"run,omitempty"`       // a program to run to its end
+	Violate    string `json:"violate,omitempty"`   // a file to read while it is open for writing
 }
 
 // Answer answers one question.
