@@ -1,5 +1,12 @@
 package tpm
 
+import (
+	"crypto/sha256"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
 // Parsers for tests of the outside.
 var (
 	ParseQuote   = parseQuote
@@ -14,3 +21,31 @@ var (
 func (b *boot) PCR(i int) [32]byte { return b.pcrs[i] }
 func (b *boot) Events() int        { return b.events }
 func (b *boot) Secure() *bool      { return b.secure }
+
+// ReplayedBy is the register that a whole IMA list leads to.
+func ReplayedBy(list []byte) []byte {
+	r, pcr := &reader{b: list, ok: true}, [32]byte{}
+	for len(r.b) > 0 {
+		_, _, data, err := readEntry(r)
+		if err != nil {
+			return nil
+		}
+		sum := sha256.Sum256(data)
+		extend(&pcr, sum[:])
+	}
+	return pcr[:]
+}
+
+// VerifyFiles holds a list of what ran against a policy.
+func VerifyFiles(x *attest.Expect, list *files, value map[uint8][]byte) *workload.Appraisal {
+	f := attest.Begin(&attest.Evidence{Kind: workload.LevelTPM}, x)
+	verifyFiles(f, list, x.Policy.TPMFiles, value)
+	return f.End()
+}
+
+// VerifyLogs is what Verify does once the quote holds.
+func VerifyLogs(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
+	f := attest.Begin(e, x)
+	verifyLogs(f, e, x.Policy)
+	return f.End()
+}

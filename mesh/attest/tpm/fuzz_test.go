@@ -16,18 +16,26 @@ import (
 func FuzzVerify(f *testing.F) {
 	log := attesttest.BootLog(attesttest.SecureBoot(true), attesttest.Event{PCR: 4, Type: 0x80000003, Data: []byte("loader")})
 	f.Add([]byte("\xffTCG\x80\x18"), []byte{0, 0x18, 0, 0x0b}, []byte{0, 0x23, 0, 0x0b}, log, []byte{10, 0, 0, 0}, []byte{0x30, 0})
+	for _, name := range []string{"known", "strange"} {
+		e, _ := machine(f, name)
+		f.Add(e.Report, e.Signature, e.Key, e.BootLog, e.FileLog, e.Chain[0].Data)
+	}
 	f.Add([]byte{}, []byte{}, []byte{}, []byte{}, []byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, report, sig, key, boot, files, cert []byte) {
 		e := &attest.Evidence{Kind: workload.LevelTPM, Report: report, Signature: sig, Key: key, BootLog: boot, FileLog: files, Chain: []attest.Blob{{Data: cert}},
 			PCRs: []attest.PCR{{Index: 10, Value: make([]byte, 32)}}}
-		x := &attest.Expect{Binding: &attest.Binding{}, Policy: &attest.Policy{}, Now: time.Unix(1_800_000_000, 0), Activated: func(attest.Pair) bool { return true }}
+		x := &attest.Expect{Binding: &attest.Binding{}, Policy: &attest.Policy{TPMFiles: map[workload.Digest]bool{{}: true}}, Now: time.Unix(1_800_000_000, 0), Activated: func(attest.Pair) bool { return true }}
 		if a := tpm.Verify(e, x); a.Level != workload.LevelNone || len(a.Fails) == 0 {
 			t.Errorf("proved %s", a.Level)
 		}
 		_, _ = tpm.ParseQuote(report)
 		_, _ = tpm.ParsePublic(key)
 		_, _ = tpm.ReplayBoot(boot)
-		_, _ = tpm.ReplayFiles(files, make([]byte, sha256.Size))
+		if list, err := tpm.ReplayFiles(files, tpm.ReplayedBy(files)); err == nil {
+			if a := tpm.VerifyFiles(x, list, map[uint8][]byte{}); len(a.Fails) == 0 {
+				t.Error("an empty list of files allows what ran")
+			}
+		}
 	})
 }
 

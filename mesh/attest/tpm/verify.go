@@ -191,8 +191,9 @@ func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
 	}
 	switch {
 	case f.Trust.Config == attest.ConfigRefused:
-	case b.secure == nil:
-		f.Note("the boot log explains the registers, %d events; it does not say whether Secure Boot is on", b.events)
+	case b.secure == nil: // what a log leaves out must not be worth more than what it admits
+		f.Trust.Config = attest.ConfigUnsafe
+		f.Note("the boot log explains the registers, %d events; it does not say that Secure Boot is on", b.events)
 	case *b.secure:
 		f.Trust.Config = attest.ConfigSafe
 		f.Note("the boot log explains the registers, %d events; Secure Boot is on", b.events)

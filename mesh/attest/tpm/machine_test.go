@@ -1,0 +1,181 @@
+package tpm_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/perrin-mesh/perrin/mesh/attest"
+	"github.com/perrin-mesh/perrin/mesh/attest/attesttest"
+	"github.com/perrin-mesh/perrin/mesh/attest/tpm"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// machine opens the evidence of a machine that was booted once: firmware with four
+// banks of registers, a kernel with IMA. The one called known ran what its policy
+// lists; strange ran another program too, and read a file that was being written.
+func machine(tb testing.TB, name string) (*attest.Evidence, *attest.Expect) {
+	tb.Helper()
+	return attesttest.Load(tb, filepath.Join("testdata", "machine", name+".json")).Open(tb)
+}
+
+func refused(t *testing.T, a *workload.Appraisal, says ...string) {
+	t.Helper()
+	if a.Level != workload.LevelNone || a.Status != workload.TierContraindicated {
+		t.Fatalf("proved %s (%s), want a refusal that says %q", a.Level, a.Status, says)
+	}
+	all := strings.Join(a.Fails, "; ")
+	for _, s := range says {
+		if !strings.Contains(all, s) {
+			t.Errorf("fails %q, want %q", a.Fails, s)
+		}
+	}
+}
+
+// TestBootedMachine appraises what machines showed, by several policies.
+func TestBootedMachine(t *testing.T) {
+	e, x := machine(t, "known")
+	a := tpm.Verify(e, x)
+	if a.Level != workload.LevelTPM || len(a.Fails) > 0 || a.Trust.Executables != attest.RuntimeKnown || a.Trust.Config != attest.ConfigUnsafe {
+		t.Errorf("proved %s, %+v, %q", a.Level, a.Trust, a.Fails)
+	}
+	for _, says := range []string{"24 events; Secure Boot is off", "IMA measured 2 files, all of which this node lists"} {
+		if !strings.Contains(strings.Join(a.Notes, "; "), says) {
+			t.Errorf("notes %q, want %q", a.Notes, says)
+		}
+	}
+	all := x.Policy.TPMFiles
+	for d := range all {
+		x.Policy.TPMFiles = map[workload.Digest]bool{d: true}
+		refused(t, tpm.Verify(e, x), "which this node does not list")
+	}
+	x.Policy.TPMFiles = nil
+	x.Policy.TPMMeasurements = a.Measurements
+	if a := tpm.Verify(e, x); a.Level != workload.LevelTPM || a.Trust.Executables != attest.RuntimeUnknown {
+		t.Errorf("by its registers: proved %s, %+v, %q", a.Level, a.Trust, a.Fails)
+	}
+	x.Policy.TPMMeasurements = []workload.Measurement{{Name: "pcr4", Value: a.Measurements[9].Value}, {Name: "pcr7", Value: a.Measurements[7].Value}}
+	if a := tpm.Verify(e, x); len(a.Fails) != 1 || !strings.Contains(a.Fails[0], "its pcr4 is not one that the policy") {
+		t.Errorf("by another register: %q", a.Fails)
+	}
+
+	e, x = machine(t, "strange")
+	refused(t, tpm.Verify(e, x), `IMA measured "/bin/stranger" (sha256 `, `it says "/data"`)
+	x.Policy.TPMFiles = nil
+	if a := tpm.Verify(e, x); a.Level != workload.LevelTPM || !strings.Contains(strings.Join(a.Notes, ";"), "IMA measured 6 files, 1 of them while") {
+		t.Errorf("with no list of files: %q, %q", a.Fails, a.Notes)
+	}
+}
+
+// TestFilesAreNeeded: who lists files takes no machine that does not show them.
+func TestFilesAreNeeded(t *testing.T) {
+	e, x := machine(t, "known")
+	first := imaEntries(t, e.FileLog)[0]
+	e.FileLog = nil
+	refused(t, tpm.Verify(e, x), "no IMA list came along")
+	e.FileLog = first
+	refused(t, tpm.Verify(e, x), "the IMA list does not lead to the quoted PCR 10")
+
+	b, err := tpm.ReplayFiles(first, tpm.ReplayedBy(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pcrs := map[uint8][]byte{}
+	for _, p := range e.PCRs {
+		pcrs[p.Index] = p.Value
+	}
+	refused(t, tpm.VerifyFiles(x, b, pcrs), "IMA measured no file")
+	pcrs[4] = pcrs[5]
+	refused(t, tpm.VerifyFiles(x, b, pcrs), `IMA measured "boot_aggregate"`)
+}
+
+// imaEntries cuts a list into its entries.
+func imaEntries(t *testing.T, list []byte) (out [][]byte) {
+	t.Helper()
+	for len(list) > 0 {
+		n := 24
+		for range 2 {
+			n += 4 + int(binary.LittleEndian.Uint32(list[n:]))
+		}
+		out = append(out, list[:n])
+		list = list[n:]
+	}
+	return out
+}
+
+// TestEveryByteOfTheIMAList changes a machine's list in every byte, cuts it at every
+// length, and leaves out, doubles and swaps its entries.
+func TestEveryByteOfTheIMAList(t *testing.T) {
+	e, x := machine(t, "strange")
+	whole := e.FileLog
+	x.Policy.TPMFiles = nil
+	violation := bytes.Index(whole, []byte("/data")) // nothing measures what a violation's entry says
+	entries := imaEntries(t, whole)
+	var free int
+	for i := range whole {
+		e.FileLog = bytes.Clone(whole)
+		e.FileLog[i] ^= 1 << (i % 8)
+		if a := tpm.VerifyLogs(e, x); a.Level != workload.LevelNone {
+			if free++; i < violation-60 || i > violation+20 {
+				t.Errorf("byte %d of %d changed: still proves %s", i, len(whole), a.Level)
+			}
+		}
+		e.FileLog = whole[:i]
+		refused(t, tpm.VerifyLogs(e, x))
+	}
+	if free > 80 {
+		t.Errorf("%d bytes of a violation's entry may be anything", free)
+	}
+	for i := range entries {
+		for _, list := range [][][]byte{
+			slices.Delete(slices.Clone(entries), i, i+1), slices.Insert(slices.Clone(entries), i, entries[i]),
+			append(slices.Delete(slices.Clone(entries), i, i+1), entries[i]),
+		} {
+			e.FileLog = slices.Concat(list...)
+			if bytes.HasPrefix(e.FileLog, whole) {
+				continue // it only grew, or is the same
+			}
+			refused(t, tpm.VerifyLogs(e, x), "the IMA list does not lead to the quoted PCR 10")
+		}
+	}
+}
+
+// TestEveryByteOfTheBootLog: a changed byte of a machine's boot log is refused, or
+// it is one that no register covers and no claim rests on.
+func TestEveryByteOfTheBootLog(t *testing.T) {
+	e, x := machine(t, "known")
+	whole, want := e.BootLog, tpm.VerifyLogs(e, x)
+	held := 0
+	for i := range whole {
+		e.BootLog = bytes.Clone(whole)
+		e.BootLog[i] ^= 1 << (i % 8)
+		a := tpm.VerifyLogs(e, x)
+		if a.Level == workload.LevelNone {
+			held++
+			continue
+		}
+		if a.Trust != want.Trust {
+			t.Errorf("byte %d of %d changed: %+v, %q", i, len(whole), a.Trust, a.Notes)
+		}
+	}
+	if held < 24*32 {
+		t.Errorf("%d of %d changed bytes are refused, want at least the digest of each event", held, len(whole))
+	}
+	for i := range whole {
+		e.BootLog = whole[:i]
+		refused(t, tpm.VerifyLogs(e, x))
+	}
+}
+
+// BenchmarkMachine appraises a whole machine: keys, quote, boot log, IMA list, files.
+func BenchmarkMachine(b *testing.B) {
+	e, x := machine(b, "known")
+	for b.Loop() {
+		if a := tpm.Verify(e, x); a.Level != workload.LevelTPM {
+			b.Fatal(a.Fails)
+		}
+	}
+}
