@@ -44,8 +44,9 @@ test: ## every test that needs no installation
 race: shim ## the tests of what has goroutines, short, under the race detector, with the shim of a release
 	CGO_ENABLED=1 $(CITEST) -race -short -tags embedshim -timeout 20m $$($(GO) list ./... | grep -vE '$(NORACE)')
 
-full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads
+full: ## the tests of bounds at their stated sizes: 100,000 tasks, 10,000 workloads; a machine booted twice
 	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run 'Flood|Finished|ManyTasks|MillionTasks|DeletedEntries' ./node ./consensus/store
+	PERRIN_TEST_FULL=1 $(GO) test -count=1 -timeout 30m -v -run TestMachine ./mesh/attest/collect
 
 smt: build ## perrin on an emulated machine of two sockets with hyperthreads and version 2 cgroups
 	PERRIN_TEST_FULL=1 PERRIN_TEST_BINARY=$(CURDIR)/bin/perrin $(GO) test -count=1 -timeout 10m -v -run TestMachine ./simulations/smt

@@ -41,7 +41,7 @@ func TestMachine(t *testing.T) {
 	}
 	b := newBench(t)
 	files := map[string][]byte{"/bin/known": machine.Program(0), "/bin/stranger": machine.Program(7)}
-	c := &computer{b, machine.Boot(t, b.chip, machine.Config{Programs: files, Console: filepath.Join(t.TempDir(), "console")}), files}
+	c := &computer{b, machine.Boot(t, b.chip, machine.Config{Command: "ima_policy=tcb", Programs: files, Console: filepath.Join(t.TempDir(), "console")}), files}
 	b.machine = collect.Of(c.m)
 	b.policy.TPMFiles = map[workload.Digest]bool{workload.DigestOf(machine.Init(t)): true, workload.DigestOf(files["/bin/known"]): true}
 	b.policy.TPMMeasurements = []workload.Measurement{{Name: "pcr9", Value: kernelRegister(c.m.Command, c.m.Initrd)}}
@@ -59,6 +59,9 @@ func TestMachine(t *testing.T) {
 	t.Run("programs", c.programs)
 	t.Run("another machine", func(t *testing.T) { c.otherMachine(t, e) })
 	t.Run("a reboot", func(t *testing.T) { c.reboot(t, e, a) })
+	if os.Getenv("PERRIN_TEST_FULL") != "" {
+		t.Run("without IMA's policy", c.withoutPolicy)
+	}
 }
 
 // kernelRegister is PCR 9 as the kernel's EFI stub extends it: by its command line,
@@ -177,6 +180,22 @@ func (c *computer) reboot(t *testing.T, e *attest.Evidence, before *workload.App
 	wantRefusal(t, a, "its pcr9 is not one that the policy of this node lists")
 	if a.Instance != before.Instance || starts(a) != starts(before)+1 {
 		t.Errorf("chip %s started %d times, then %s %d times", before.Instance, starts(before), a.Instance, starts(a))
+	}
+}
+
+// withoutPolicy boots the same machine with a command line that has IMA measure
+// nothing: its register tells, and so does its list.
+func (c *computer) withoutPolicy(t *testing.T) {
+	m := machine.Boot(t, c.chip, machine.Config{Programs: c.files, Console: filepath.Join(t.TempDir(), "console")})
+	c.machine = collect.Of(m)
+	bind := binding()
+	e := c.collect(bind)
+	a := c.appraise(e, bind)
+	wantRefusal(t, a, "its pcr9 is not one that the policy of this node lists")
+	wantRefusal(t, a, "IMA measured no file: its kernel was started without")
+	c.policy.TPMMeasurements = []workload.Measurement{{Name: "pcr9", Value: kernelRegister(m.Command, m.Initrd)}}
+	if a := c.appraise(e, bind); len(a.Fails) != 1 {
+		t.Errorf("with its own register: %q", a.Fails)
 	}
 }
 

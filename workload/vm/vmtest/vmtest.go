@@ -28,7 +28,7 @@ func QEMU(tb testing.TB) string {
 // Firmware returns the path of UEFI firmware that measures into a TPM (OVMF).
 func Firmware(tb testing.TB) string {
 	tb.Helper()
-	for _, name := range []string{"OVMF_CODE_4M.fd", "OVMF_CODE.fd"} {
+	for _, name := range []string{"OVMF_CODE.fd", "OVMF_CODE_4M.fd"} { // the small one starts in half the time
 		if path := filepath.Join(firmwareFolder, name); exists(path) {
 			return path
 		}
