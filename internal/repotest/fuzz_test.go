@@ -19,6 +19,7 @@ var fuzzedElsewhere = map[string]string{
 	"node/tenancy":               "it opens tokens through workload/rights, which has FuzzToken",
 	"workload/oci/ocitest":       "it reads what it wrote",
 	"node/fuzzpeers":             "what the fuzz targets of leader and worker read",
+	"mesh/attest/attesttest/...": "a test's machine, and what a test recorded of it",
 	"examples/...":               "what a user could write",
 	"simulations/...":            "an experiment reads what it wrote",
 	"internal/...":               "a check reads what this repository holds",
