@@ -33,7 +33,7 @@ func (l *ledger) changed() {
 	l.news = make(chan struct{})
 }
 
-func (l *ledger) Apply(index uint64, data []byte) any {
+func (l *ledger) Apply(_, index uint64, data []byte) any {
 	l.mu.Lock()
 	hold := l.hold
 	l.mu.Unlock()

@@ -20,8 +20,9 @@ import (
 type FSM interface {
 	// Apply applies a committed entry and returns what Propose shall return on
 	// the leader. It must be deterministic and must not block on the group.
-	// Indexes rise; those of entries that carry no command are left out.
-	Apply(index uint64, data []byte) any
+	// Indexes rise; those of entries that carry no command are left out. term is
+	// the one in which the entry came into the log.
+	Apply(term, index uint64, data []byte) any
 	// Snapshot captures the state as of the last Apply. It has to return
 	// quickly, for it holds up Apply; WriteTo is called at most once, later and
 	// concurrently with Apply.

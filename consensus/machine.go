@@ -35,7 +35,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	var result any
 	switch l.Type {
 	case raft.LogCommand:
-		result = m.fsm.Apply(l.Index, l.Data)
+		result = m.fsm.Apply(l.Term, l.Index, l.Data)
 	case raft.LogConfiguration:
 		if c, err := decodeConfiguration(l.Index, l.Data); err == nil {
 			m.members.settled(c)

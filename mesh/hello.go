@@ -18,8 +18,8 @@ import (
 // The protocol versions that this node speaks. They are those of everything on
 // the mesh; a protocol's own number changes with its messages.
 const (
-	newestVersion = 2
-	oldestVersion = 2
+	newestVersion = 3
+	oldestVersion = 3
 )
 
 const (
@@ -40,7 +40,7 @@ type hello struct {
 	Err    *wire.Error `cbor:"4,keyasint,omitempty"`
 }
 
-// helloBody is version 2 of what peers show each other.
+// helloBody is version 3 of what peers show each other.
 type helloBody struct {
 	Mesh   workload.MeshID  `cbor:"1,keyasint"`
 	Bundle admission.Bundle `cbor:"2,keyasint"`

@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -79,10 +81,11 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 			out.Faults = append(out.Faults, fmt.Sprintf("entry %d of this node's log does not give the head of the chain", e.Index))
 		}
 		out.Entries++
-		award, err := notary.BadCommand(n.memo, data)
+		award, err := notary.BadCommand(n.memo, cell, data)
 		out.Awards += award
 		if err != nil && len(proof.Entries) < maxBadEntries {
 			proof.Entries = append(proof.Entries, e)
+			proof.Certificates = append(proof.Certificates, n.certificatesOf(data)...)
 			at = append(at, e.Index)
 		}
 	}
@@ -92,6 +95,23 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		}
 	}
 	return at
+}
+
+// certificatesOf are those of the leader that an entry names.
+func (n *Node) certificatesOf(entry []byte) (out [][]byte) {
+	cmd, err := leader.OpenCommand(entry)
+	if err != nil {
+		return nil
+	}
+	if raw := n.host.Shown(cmd.Leader); raw != nil {
+		return [][]byte{raw}
+	}
+	n.book.Read(func(s *ledger.State) {
+		for _, c := range s.Certs([]workload.PeerID{cmd.Leader}, 0, cmd.At) {
+			out = [][]byte{c.Raw} // the last one that had begun
+		}
+	})
+	return out
 }
 
 // gatherMarks asks every voter for its marks at some entries.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ func rules(memo *workload.Memo) ledger.Rules {
 		OpenCert:   openCert,
 
 		OpenSuccession: admission.OpenSuccessor,
+		Proposed: func(cell workload.CellID, c *ledger.Command, raw []byte) error {
+			return leader.Proposed(memo, cell, c, raw)
+		},
 		Countersigned: func(cell workload.CellID, a *ledger.Award) error {
 			_, _, err := leader.Countersigned(memo, cell, leader.ClearingOf(a), a.Countersigned)
 			return err
@@ -103,14 +107,12 @@ func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf) *book {
 }
 
 // Apply implements consensus.FSM.
-func (b *book) Apply(index uint64, data []byte) any {
-	var cmd ledger.Command
-	p := &cmd
-	if err := wire.Unmarshal(data, p); err != nil {
+func (b *book) Apply(term, index uint64, data []byte) any {
+	p, err := leader.OpenCommand(data)
+	if err != nil {
 		b.log.Error("a log entry is not a command", "index", index, "err", err)
-		p = nil
 	}
-	res := b.apply(index, p, data)
+	res := b.apply(term, index, p, data)
 	if p != nil && p.Accept != nil && p.Accept.Held && res.Reject == nil && b.taken != nil {
 		b.Read(func(s *ledger.State) {
 			if v, _, ok := s.Outline(res.ID); ok {
@@ -131,10 +133,10 @@ func (b *book) Apply(index uint64, data []byte) any {
 
 // apply changes the state. Results that ride in the entry lie on the shelf before
 // anybody can read that they exist.
-func (b *book) apply(index uint64, cmd *ledger.Command, data []byte) ledger.Result {
+func (b *book) apply(term, index uint64, cmd *ledger.Command, data []byte) ledger.Result {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	res := b.state.Apply(index, cmd, data)
+	res := b.state.ApplyIn(term, index, cmd, data)
 	if at, head := b.state.Head(); at == index {
 		b.heads.push(at, head)
 	}
@@ -189,6 +191,8 @@ func (b *book) Read(f func(*ledger.State)) {
 type cell struct {
 	*book
 	id    workload.CellID
+	key   ed25519.PrivateKey // which signs what this node proposes
+	memo  *workload.Memo
 	group *consensus.Group
 	room  func() error // of kind wire.NoSpace when the ledger's disk is full
 }
@@ -289,7 +293,7 @@ func (c *cell) Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result,
 	if err := c.room(); err != nil {
 		return ledger.Result{}, err
 	}
-	raw, err := wire.Marshal(cmd)
+	raw, err := c.seal(cmd)
 	if err != nil {
 		return ledger.Result{}, err
 	}
@@ -302,6 +306,16 @@ func (c *cell) Propose(ctx context.Context, cmd *ledger.Command) (ledger.Result,
 		return ledger.Result{}, fmt.Errorf("cell: a command gave a %T", result)
 	}
 	return res, nil
+}
+
+// seal encodes a command, and signs one that judges.
+func (c *cell) seal(cmd *ledger.Command) ([]byte, error) {
+	if cmd.Judges() {
+		seen := new(ledger.Seen)
+		c.Read(func(s *ledger.State) { seen.Index, seen.Head = s.Head() })
+		cmd.Term, cmd.Seen = c.group.Term(), seen
+	}
+	return leader.SealCommand(c.memo, c.key, c.id, cmd)
 }
 
 // wireError says in wire kinds why a proposal was not committed.

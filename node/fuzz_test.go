@@ -321,7 +321,11 @@ func FuzzSnapshotFile(f *testing.F) {
 	f.Add([]byte{0})
 	for i, c := range commands {
 		c.Version = ledger.CommandVersion
-		if res := b.Apply(uint64(i+1), wire.MustMarshal(c)).(ledger.Result); res.Reject != nil {
+		entry, err := leader.SealCommand(nil, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), workload.CellID{1}, c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if res := b.Apply(1, uint64(i+1), entry).(ledger.Result); res.Reject != nil {
 			f.Fatal(res.Reject)
 		}
 		var raw bytes.Buffer

@@ -51,7 +51,7 @@ func (n *Node) joinGroup(id workload.CellID, founder bool) (*cell, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the cell's group: %w", err)
 	}
-	c.room = n.cellRoom
+	c.room, c.key, c.memo = n.cellRoom, n.id.key, n.memo
 	n.cell = c
 	if !n.home.Server {
 		n.home.Server = true

@@ -38,6 +38,8 @@ const (
 	DomainCountersign Domain = "perrin/countersign/1"
 	// DomainProved is a leader saying what evidence proved of a node that it gave slots.
 	DomainProved Domain = "perrin/proved/1"
+	// DomainCommand is a leader proposing an entry of its cell's log that judges.
+	DomainCommand Domain = "perrin/command/1"
 	// DomainQuota is an operator saying what an account may spend.
 	DomainQuota Domain = "perrin/quota/1"
 	// DomainDraw is an owner's node drawing whether a task is checked.

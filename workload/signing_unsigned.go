@@ -11,7 +11,7 @@ var leftOut atomic.Bool
 func Unsigned() bool { return leftOut.Load() }
 
 // LeaveUnsigned leaves the signatures of scheduling out, or makes them again: specs,
-// offers, bids, awards and results are neither signed nor verified, and awards not
+// offers, bids, awards, results and the log's commands are neither signed nor verified, and awards not
 // cleared again. It exists in builds for internal/bench alone: cmd/perrin does not
 // compile with their tag.
 func LeaveUnsigned(out bool) { leftOut.Store(out) }
@@ -19,7 +19,7 @@ func LeaveUnsigned(out bool) { leftOut.Store(out) }
 // unsigned is Unsigned for one domain.
 func unsigned(d Domain) bool {
 	switch d {
-	case DomainSpec, DomainOffer, DomainBid, DomainAward, DomainResult:
+	case DomainSpec, DomainOffer, DomainBid, DomainAward, DomainResult, DomainCommand:
 		return leftOut.Load()
 	}
 	return false

@@ -27,8 +27,9 @@ compare. On a server of the cell, also compute the chain from the log and clear
 every award in it again. Without CELL, audit this node's own.
 
 It finds: a voter that signs two histories (equivocation), voters that tell
-different ones (fork), awards that do not replay (bad-award), and a log that does
-not give the chain (gap).
+different ones (fork), awards that do not replay (bad-award, against the leader that
+signed it), entries that nobody signed as their leader (unsigned), and a log that
+does not give the chain (gap).
 
 --save keeps the signed marks in a proof file. --against reads such files and
 counts them with what is found now: a voter that signs another past than last

@@ -30,6 +30,11 @@ type Command struct {
 	Certs [][]byte `cbor:"18,keyasint,omitempty" max:"128"`
 
 	Draw *Draw `cbor:"40,keyasint,omitempty"`
+
+	// Term is the one in which the leader proposed a command that judges, and Seen the
+	// newest entry that it had applied by then: its signature is one over that history.
+	Term uint64 `cbor:"41,keyasint,omitempty"`
+	Seen *Seen  `cbor:"42,keyasint,omitempty"`
 }
 
 // CommandVersion is the version this package writes. Apply rejects a newer one

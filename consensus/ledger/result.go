@@ -48,6 +48,8 @@ const (
 	TakenBefore      Code = "taken-before"      // a later Take of the slot was applied
 	NotCountersigned Code = "not-countersigned" // no majority of the voters has signed an award whose owner asks for it
 	NotProved        Code = "not-proved"        // the award does not say what proved what the owner requires
+	NotProposed      Code = "not-proposed"      // the leader that it names has not signed it, or is no member
+	StaleTerm        Code = "stale-term"        // proposed in another term than the entry's
 	SlotSpent        Code = "slot-spent"        // the node failed a task of the slot: it gets no more
 )
 

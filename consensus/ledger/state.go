@@ -49,6 +49,9 @@ type Rules struct {
 	// OpenCert verifies a node's chain of certificates, for receipts, but not its
 	// time. Without it none are kept.
 	OpenCert func(raw []byte) (Cert, error)
+	// Proposed verifies that the leader that a command names has signed the entry.
+	// Without it nobody looks at who proposed what.
+	Proposed func(cell workload.CellID, c *Command, raw []byte) error
 	// OpenSuccession verifies an operator's statement that one key of a node took the
 	// place of another. Without it none has an effect.
 	OpenSuccession func(mesh workload.MeshID, raw []byte) (old, node workload.PeerID, err error)
@@ -141,6 +144,12 @@ type entry struct {
 // rejections. An index that was applied before changes nothing at all. The
 // state keeps parts of cmd: the caller must not change it afterwards.
 func (s *State) Apply(index uint64, cmd *Command, raw []byte) Result {
+	return s.ApplyIn(0, index, cmd, raw)
+}
+
+// ApplyIn is Apply of an entry of a term of the log, in which what judges must have
+// been proposed.
+func (s *State) ApplyIn(term, index uint64, cmd *Command, raw []byte) Result {
 	if index <= s.index {
 		rej := rejectf(Replayed, "entry %d: the ledger is at %d", index, s.index)
 		return Result{Index: index, At: s.time, Reject: rej}
@@ -148,6 +157,9 @@ func (s *State) Apply(index uint64, cmd *Command, raw []byte) Result {
 	s.chain(index, raw)
 	e := &entry{index: index, at: s.time}
 	rej := s.admissible(cmd)
+	if rej == nil {
+		rej = s.proposed(term, cmd, raw)
+	}
 	if rej == nil {
 		e.at, e.certs = max(s.time, cmd.At), cmd.Certs
 		rej = s.dispatch(e, cmd)

@@ -19,7 +19,7 @@ import (
 // changes. An older log that is applied by other rules is no error by itself:
 // awards and results in it are refused, and work that was acknowledged as done
 // runs again.
-const formatVersion = 2
+const formatVersion = 3
 
 const formatPrefix = "perrin store "
 

@@ -71,12 +71,23 @@ func MustMarshal(v any) []byte {
 // every bound. The error wraps ErrMalformed and names the field.
 func Unmarshal(b []byte, v any) error { return unmarshal(decMode, b, v) }
 
+// UnmarshalFirst is Unmarshal of a value with something behind it, which it returns.
+func UnmarshalFirst(b []byte, v any) (rest []byte, err error) {
+	rest, err = decMode.UnmarshalFirst(b, v)
+	return rest, bounded(v, err)
+}
+
 // UnmarshalBulk is Unmarshal for what is no message: a snapshot of a ledger or a
 // table of tasks, whose lists have up to 2^20 elements.
 func UnmarshalBulk(b []byte, v any) error { return unmarshal(decBulk, b, v) }
 
 func unmarshal(mode cbor.DecMode, b []byte, v any) error {
-	if err := mode.Unmarshal(b, v); err != nil {
+	return bounded(v, mode.Unmarshal(b, v))
+}
+
+// bounded checks what was decoded, and how that went.
+func bounded(v any, err error) error {
+	if err != nil {
 		return fmt.Errorf("%T: %w: %.200s", v, ErrMalformed, err.Error())
 	}
 	if err := CheckBounds(v); err != nil {

@@ -64,7 +64,9 @@ func (u *unsettled) of(id workload.ID) chan struct{} {
 // to the log is proposed once more when that is settled, since its bids still hold.
 func (l *Leader) proposeAward(a *ledger.Award) (ledger.Result, error) {
 	accepting := l.accepting.of(a.Workload)
-	command := func() *ledger.Command { return &ledger.Command{Certs: l.certsOf(signers(a)...), Award: a} }
+	command := func() *ledger.Command {
+		return &ledger.Command{Certs: l.certsOf(append(signers(a), l.cfg.Self)...), Award: a}
+	}
 	res, err := l.propose(l.ctx, command())
 	if accepting == nil || !errors.Is(err, wire.NotFound) {
 		return res, err

@@ -357,6 +357,8 @@ func rejectKind(code ledger.Code) wire.Kind {
 		return wire.NotFound
 	case ledger.BadSignature:
 		return wire.Unauthorized
+	case ledger.StaleTerm:
+		return wire.NotLeader
 	case ledger.StaleFence:
 		return wire.Expired
 	case ledger.Malformed, ledger.BadSpec:

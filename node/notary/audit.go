@@ -61,12 +61,13 @@ func (e *Entry) After() workload.Digest {
 // FindingKind is what an audit found.
 type FindingKind string
 
-// What is found. Equivocation is proved by the marks alone; so is a bad award by its
-// entry and a mark after it. A fork proves that one of two voters is wrong.
+// What is found. Equivocation is proved by the marks alone, and a bad award by the
+// signature of the leader that proposed it. A fork proves that one of two voters is wrong.
 const (
 	Equivocation FindingKind = "equivocation" // one voter signed two heads at one entry
 	Fork         FindingKind = "fork"         // two voters signed different heads at one entry
-	BadAward     FindingKind = "bad-award"    // the log holds an award that does not replay
+	BadAward     FindingKind = "bad-award"    // a leader signed an award that does not replay
+	Unsigned     FindingKind = "unsigned"     // the log holds what nobody signed as its leader
 	Gap          FindingKind = "gap"          // the log does not give the chain
 	BadProof     FindingKind = "bad-proof"    // something in the proof does not verify
 )
@@ -101,8 +102,9 @@ type Audited struct {
 	AsOf   *time.Time       `json:"trust_as_of,omitempty"`
 	AsOfBy *workload.PeerID `json:"trust_as_of_by,omitempty"`
 
-	past  *admission.Past
-	stood map[workload.PeerID]bool // by one certificate or more
+	past      *admission.Past
+	stood     map[workload.PeerID]bool // by one certificate or more
+	certified map[workload.PeerID]bool // those of which a proof shows certificates of the mesh
 }
 
 // Doubt is a node that does not stand, and why.
@@ -175,7 +177,7 @@ type signedMark struct {
 // With what a trust file says, voters that were removed or denied by its date make no
 // checkpoint and no fork; past may be nil.
 func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past) (*Audited, error) {
-	a := &Audited{Findings: []Finding{}, Root: root, past: past, stood: map[workload.PeerID]bool{}}
+	a := &Audited{Findings: []Finding{}, Root: root, past: past, stood: map[workload.PeerID]bool{}, certified: map[workload.PeerID]bool{}}
 	if past != nil && !past.Written.IsZero() {
 		a.AsOf, a.AsOfBy = &past.Written, &past.By
 	}
@@ -212,7 +214,6 @@ func (a *Audited) add(kind FindingKind, index uint64, nodes []workload.PeerID, f
 
 // open verifies the marks of a proof and who signed them.
 func (a *Audited) open(p *Proof) (out []signedMark) {
-	known := map[workload.PeerID]bool{}
 	for i, raw := range p.Certificates {
 		c, err := admission.OpenChain(raw)
 		switch {
@@ -221,7 +222,7 @@ func (a *Audited) open(p *Proof) (out []signedMark) {
 		case !a.Root.IsZero() && c.Root != a.Root:
 			a.add(BadProof, 0, nil, "certificate %d: its root is %s, not %s", i, c.Root, a.Root)
 		default:
-			a.Root, known[c.Node] = c.Root, true
+			a.Root, a.certified[c.Node] = c.Root, true
 			a.judgeNode(&c)
 		}
 	}
@@ -236,7 +237,7 @@ func (a *Audited) open(p *Proof) (out []signedMark) {
 			a.add(BadProof, 0, []workload.PeerID{s.By}, "mark %d: %v", i, err)
 		case m.Cell != p.Cell:
 			a.add(BadProof, m.Index, []workload.PeerID{s.By}, "mark %d: of another cell", i)
-		case !known[s.By]:
+		case !a.certified[s.By]:
 			a.add(BadProof, m.Index, []workload.PeerID{s.By}, "mark %d: no certificate of %s", i, s.By.Short())
 		default:
 			out = append(out, signedMark{m, s.By})
@@ -289,40 +290,57 @@ func (a *Audited) compareAt(marks []signedMark) {
 	a.Checkpoints = append(a.Checkpoints, heads[0])
 }
 
-// judge says what is wrong with an entry that voters have signed for.
+// judge says what is wrong with an entry. Who has signed it as its leader is proved
+// wrong by that alone; that voters have it in their logs, by their marks.
 func (a *Audited) judge(e *Entry, marks []signedMark) {
-	var signed []workload.PeerID
+	signed := 0
 	for _, m := range marks {
 		if m.Index == e.Index && m.Head == e.After() {
-			signed = append(signed, m.by)
+			signed++
 		}
 	}
-	_, err := BadCommand(nil, e.Data)
-	who := leaderOf(e.Data)
+	_, err := BadCommand(nil, a.Cell, e.Data)
+	who, named := leaderOf(e.Data)
 	switch {
-	case len(signed) == 0:
-		a.add(BadProof, e.Index, nil, "no mark is about this entry")
 	case err == nil:
 		a.add(BadProof, e.Index, nil, "nothing is wrong with this entry")
+	case !named, errors.Is(err, ErrUnsigned):
+		if signed == 0 {
+			a.add(BadProof, e.Index, nil, "nobody has signed for this entry")
+			return
+		}
+		a.add(Unsigned, e.Index, nil, "in the log that %d voters signed, and proves nothing against whom it names: %v", signed, err)
+	case !a.certified[who]:
+		a.add(BadProof, e.Index, []workload.PeerID{who}, "no certificate of %s, which signed the entry", who.Short())
 	default:
-		a.add(BadAward, e.Index, []workload.PeerID{who}, "proposed as by %s, in the log that %d voters signed: %v", who.Short(), len(signed), err)
+		a.add(BadAward, e.Index, []workload.PeerID{who}, "signed by %s, in the log that %d voters signed: %v", who.Short(), signed, err)
 	}
 }
 
-// leaderOf is the leader that a command names; zero when it is none.
-func leaderOf(data []byte) workload.PeerID {
-	var c ledger.Command
-	if wire.Unmarshal(data, &c) != nil {
-		return workload.PeerID{}
+// leaderOf is the leader that a command names; false when it is no command.
+func leaderOf(data []byte) (workload.PeerID, bool) {
+	c, err := leader.OpenCommand(data)
+	if err != nil {
+		return workload.PeerID{}, false
 	}
-	return c.Leader
+	return c.Leader, true
 }
 
-// BadCommand returns how many awards a command holds, and why no honest leader
-// proposes it: an award that does not replay. memo may be nil.
-func BadCommand(memo *workload.Memo, data []byte) (awards int, err error) {
-	var c ledger.Command
-	if err := wire.Unmarshal(data, &c); err != nil || c.Award == nil {
+// ErrUnsigned is returned for an entry that is no command, or that its leader has not
+// signed: no replica applies it, and it proves nothing against that leader.
+var ErrUnsigned = errors.New("not signed by the leader that it names")
+
+// BadCommand returns how many awards a command of a cell holds, and why no honest leader
+// proposes it: it is not signed, or an award that does not replay. memo may be nil.
+func BadCommand(memo *workload.Memo, cell workload.CellID, data []byte) (awards int, err error) {
+	c, err := leader.OpenCommand(data)
+	if err == nil {
+		err = leader.Proposed(memo, cell, c, data)
+	}
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", ErrUnsigned, err)
+	case c.Award == nil:
 		return 0, nil
 	}
 	if err := Replay(memo, c.Award); err != nil {

@@ -1,6 +1,7 @@
 package notary
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/meshtest"
 	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -27,7 +29,8 @@ func (h *history) add(data []byte) {
 	h.entries = append(h.entries, e)
 }
 
-// awards is the log of a cell in which m's auction was awarded as change leaves it.
+// awards is the log of a cell in which m's auction was awarded by its leader, the first
+// node, as change leaves it.
 func awards(m *made, change func(*ledger.Award)) *history {
 	a := m.rec.Awards[0]
 	award := &ledger.Award{
@@ -41,9 +44,18 @@ func awards(m *made, change func(*ledger.Award)) *history {
 		{Version: 1, Leader: m.id(0), Accept: &ledger.Accept{Spec: m.rec.Spec, Home: m.id(0)}},
 		{Version: 1, Leader: m.id(0), Award: award},
 	} {
-		h.add(wire.MustMarshal(c))
+		h.add(m.sealed(0, c))
 	}
 	return h
+}
+
+// sealed is a command as node by signs it for the cell.
+func (m *made) sealed(by int, c *ledger.Command) []byte {
+	raw, err := leader.SealCommand(nil, m.nodes[by], m.rec.Workload.Cell, c)
+	if err != nil {
+		panic(err)
+	}
+	return raw
 }
 
 // proof has the voters sign each entry of a history, and shows the entries that an
@@ -56,7 +68,7 @@ func (m *made) proof(h *history, voters ...int) *Proof {
 		for _, v := range voters {
 			p.Marks = append(p.Marks, workload.Sign(workload.DomainMark, mark, m.nodes[v]))
 		}
-		if _, err := BadCommand(nil, e.Data); err != nil {
+		if _, err := BadCommand(nil, p.Cell, e.Data); err != nil {
 			p.Entries = append(p.Entries, *e)
 		}
 	}
@@ -119,6 +131,49 @@ func TestMaliciousLeader(t *testing.T) {
 	}
 }
 
+// TestNobodyIsFramed has whoever forwards an entry claim that another one proposed it.
+// The mark that it signs for its own tale proves nothing against that other one.
+func TestNobodyIsFramed(t *testing.T) {
+	m := make3(t, 4, 2, time.Now())
+	root := meshtest.IDOf(m.mesh.Root)
+	bad := awards(m, func(a *ledger.Award) { a.Slots[0].Rate++ }).entries[2]
+	signature := len(bad.Data) - ed25519.SignatureSize
+	command, err := leader.OpenCommand(bad.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := workload.CellID{9}
+	elsewhere, err := leader.SealCommand(nil, m.nodes[0], other, command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"without a signature":       bad.Data[:signature],
+		"with a signature of zeros": append(slices.Clone(bad.Data[:signature]), make([]byte, ed25519.SignatureSize)...),
+		"signed by the forwarder":   m.sealed(2, command),
+		"of another cell":           elsewhere,
+		"with another award's signature": append(slices.Clone(bad.Data[:signature]),
+			awards(m, func(*ledger.Award) {}).entries[2].Data[signature:]...),
+		"no command": []byte("nothing"),
+	} {
+		h := awards(m, func(*ledger.Award) {})
+		h.entries = h.entries[:2]
+		h.add(data)
+		a := audited(t, root, m.proof(h, 2))
+		if !slices.Equal(a.kinds(), []FindingKind{Unsigned}) || len(a.Findings[0].Nodes) > 0 {
+			t.Errorf("%s: %+v", name, a.Findings)
+		}
+		if a = audited(t, root, m.proof(h)); !slices.Equal(a.kinds(), []FindingKind{BadProof}) {
+			t.Errorf("%s, and no voter has it: %+v", name, a.Findings)
+		}
+	}
+	// What the leader did sign is proof without anybody else's word.
+	p := m.proof(awards(m, func(a *ledger.Award) { a.Slots[0].Rate++ }))
+	if a := audited(t, root, p); !slices.Equal(a.kinds(), []FindingKind{BadAward}) || a.Findings[0].Nodes[0] != m.id(0) {
+		t.Errorf("signed by its leader: %+v", a.Findings)
+	}
+}
+
 // TestTwoHistories has voters show different pasts, at once and one after the other.
 func TestTwoHistories(t *testing.T) {
 	m := make3(t, 4, 2, time.Now())
@@ -155,7 +210,7 @@ func TestProofsProveThemselves(t *testing.T) {
 		"a mark of another cell":   func(p *Proof) { p.Cell[0]++ },
 		"another mesh's chain":     func(p *Proof) { p.Certificates = other.certs },
 		"an entry changed":         func(p *Proof) { p.Entries[0].Data[len(p.Entries[0].Data)-1]++ },
-		"an entry moved":           func(p *Proof) { p.Entries[0].Index++ },
+		"a signer of no mesh":      func(p *Proof) { p.Certificates = p.Certificates[1:] },
 		"an innocent entry":        func(p *Proof) { p.Entries = awards(m, func(*ledger.Award) {}).entries[:1] },
 	} {
 		p := bad()

@@ -1,0 +1,138 @@
+package leader
+
+import (
+	"crypto/ed25519"
+	"slices"
+	"testing"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh/wire"
+	"github.com/perrin-mesh/perrin/node/fuzzpeers"
+	"github.com/perrin-mesh/perrin/workload"
+)
+
+// TestWhatJudgesIsSigned has a leader, and others, propose what nobody else has signed:
+// a replica applies it only as the leader signed it, for this cell and this term.
+func TestWhatJudgesIsSigned(t *testing.T) {
+	const term = 3
+	memo := workload.NewMemo()
+	rules := duelRules(memo)
+	rules.Proposed = func(cell workload.CellID, c *ledger.Command, raw []byte) error { return Proposed(memo, cell, c, raw) }
+	state := ledger.New(rules)
+	apply := func(entry []byte) *ledger.Reject {
+		cmd, err := OpenCommand(entry)
+		if err != nil {
+			cmd = nil
+		}
+		index, _ := state.Head()
+		return state.ApplyIn(term, index+1, cmd, entry).Reject
+	}
+	seal := func(by int, cell workload.CellID, c *ledger.Command) []byte {
+		c.Version = ledger.CommandVersion
+		entry, err := SealCommand(memo, fuzzpeers.Key(by), cell, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entry
+	}
+	add := func(n, leader int) *ledger.Command {
+		return &ledger.Command{Leader: fuzzpeers.ID(leader), Term: term, MemberAdd: &ledger.MemberAdd{Node: fuzzpeers.ID(n), Name: "n"}}
+	}
+	for _, entry := range [][]byte{
+		seal(asLeader, duelCell, &ledger.Command{Genesis: &ledger.Genesis{Mesh: duelMesh, Cell: duelCell, Epoch: 1, MaxSize: 8}}),
+		seal(asLeader, duelCell, add(asLeader, asLeader)),
+		seal(asLeader, duelCell, add(asWorker, asLeader)),
+	} {
+		if rej := apply(entry); rej != nil {
+			t.Fatal(rej)
+		}
+	}
+	good := seal(asLeader, duelCell, add(asOther, asLeader))
+	end := len(good) - ed25519.SignatureSize
+	later := add(asOther, asLeader)
+	later.Term++
+	for name, x := range map[string]struct {
+		entry []byte
+		want  ledger.Code
+	}{
+		"without a signature":     {good[:end], ledger.Malformed},
+		"with half of one":        {good[:end+32], ledger.Malformed},
+		"with more than one":      {append(slices.Clone(good), 0), ledger.Malformed},
+		"signed by another":       {seal(asWorker, duelCell, add(asOther, asLeader)), ledger.NotProposed},
+		"signed by a non-member":  {seal(asStranger, duelCell, add(asOther, asStranger)), ledger.NotProposed},
+		"signed for another cell": {seal(asLeader, workload.CellID{9}, add(asOther, asLeader)), ledger.NotProposed},
+		"of another term":         {seal(asLeader, duelCell, later), ledger.StaleTerm},
+		"one byte changed":        {changed(good, end-1), ledger.StaleTerm},
+		"another name":            {changed(good, slices.Index(good, 'n')), ledger.NotProposed},
+		"its signature changed":   {changed(good, end), ledger.NotProposed},
+		"a release with a signature": {append(seal(asLeader, duelCell, &ledger.Command{Release: &ledger.Release{Slot: 1}}),
+			good[end:]...), ledger.Malformed},
+	} {
+		rej := apply(x.entry)
+		if rej == nil || rej.Code != x.want {
+			t.Errorf("%s: %v, want %s", name, rej, x.want)
+		}
+		if len(state.Members()) != 2 {
+			t.Fatalf("%s: it was applied", name)
+		}
+	}
+	if rej := apply(good); rej != nil || len(state.Members()) != 3 {
+		t.Errorf("as its leader signed it: %v", rej)
+	}
+}
+
+func changed(entry []byte, at int) []byte {
+	out := slices.Clone(entry)
+	out[at] ^= 1
+	return out
+}
+
+// TestWhoAnswersForWhat holds that the leader signs whatever carries nobody else's
+// signature, but for what only moves tasks of a slot.
+func TestWhoAnswersForWhat(t *testing.T) {
+	for _, c := range []*ledger.Command{
+		{Award: &ledger.Award{}}, {Refuse: &ledger.Refuse{}}, {Return: &ledger.Return{}}, {Expire: &ledger.Expire{}}, {Stop: &ledger.Stop{}},
+		{MemberAdd: &ledger.MemberAdd{}}, {MemberRemove: &ledger.MemberRemove{}}, {Compact: &ledger.Compact{}},
+		{Draw: &ledger.Draw{Note: "its owner is off"}},
+	} {
+		entry, err := SealCommand(nil, fuzzpeers.Key(asLeader), duelCell, c)
+		if err != nil || !c.Judges() || len(entry) != len(wire.MustMarshal(c))+ed25519.SignatureSize {
+			t.Errorf("%s is not signed: %v", wire.MustMarshal(c), err)
+		}
+	}
+	for _, c := range []*ledger.Command{
+		{Genesis: &ledger.Genesis{}}, {Accept: &ledger.Accept{}}, {Close: &ledger.Close{}}, {Quota: &ledger.Quota{}},
+		{Take: &ledger.Take{}}, {Release: &ledger.Release{}}, {Draw: &ledger.Draw{Sig: []byte{1}}},
+	} {
+		if entry, err := SealCommand(nil, nil, duelCell, c); err != nil || c.Judges() || len(entry) != len(wire.MustMarshal(c)) {
+			t.Errorf("%x is signed: %v", entry, err)
+		}
+	}
+}
+
+func FuzzOpenCommand(f *testing.F) {
+	for _, c := range []*ledger.Command{
+		{Version: 1, Release: &ledger.Release{Slot: 1}},
+		{Version: 1, Term: 2, Seen: &ledger.Seen{Index: 3}, Expire: &ledger.Expire{Epoch: 1}},
+	} {
+		entry, err := SealCommand(nil, fuzzpeers.Key(asLeader), duelCell, c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(entry)
+	}
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		c, err := OpenCommand(entry)
+		if err != nil {
+			return
+		}
+		_ = Proposed(nil, duelCell, c, entry)
+		again, err := SealCommand(nil, fuzzpeers.Key(asLeader), duelCell, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenCommand(again); err != nil {
+			t.Errorf("taken once, refused again: %v", err)
+		}
+	})
+}
