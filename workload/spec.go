@@ -141,7 +141,7 @@ type Spec struct {
 	Tasks       Tasks             `cbor:"10,keyasint" json:"tasks"`
 	Resources   Resources         `cbor:"11,keyasint" json:"resources"`
 	MaxPrice    int64             `cbor:"12,keyasint" json:"max_price"`  // micro-credits per slot-second; 0 is no limit
-	Timeout     int64             `cbor:"13,keyasint" json:"timeout_ms"` // of one attempt
+	Timeout     int64             `cbor:"13,keyasint" json:"timeout_ms"` // of one attempt's program, from its start
 	Where       string            `cbor:"14,keyasint,omitempty" json:"where,omitempty" max:"1024"`
 	Retries     uint32            `cbor:"15,keyasint" json:"retries"`      // of a task whose program failed; a lost node does not count
 	MaxParallel uint32            `cbor:"16,keyasint" json:"max_parallel"` // slots at once; 0 is as many as there are tasks

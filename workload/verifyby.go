@@ -96,7 +96,7 @@ func (s *Spec) validateVerify() error {
 		return nil
 	case s.Interactive:
 		return errors.New("verify-by: an interactive program gets its stdin once, so no second node could run it: leave interactive or verify-by out")
-	case s.Sealed():
+	case s.Seal != nil: // also before its content is sealed
 		return errors.New("verify-by: outputs of sealed work are encrypted anew by each node, so that no two are alike: leave seal or verify-by out")
 	case s.Tasks.Count > MaxVerifyTasks:
 		return fmt.Errorf("verify-by: want at most %d tasks, got %d", MaxVerifyTasks, s.Tasks.Count)

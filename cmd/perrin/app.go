@@ -83,14 +83,18 @@ func (a *app) connect() (*backend, error) {
 }
 
 // connectOrEmbed dials the daemon, and starts a mesh of one node in this
-// process when there is none and the user named no socket.
-func (a *app) connectOrEmbed(ctx context.Context, kind workload.Kind) (*backend, error) {
+// process when there is none and the user named no socket, unless it could not
+// serve: refuse says why, or is nil.
+func (a *app) connectOrEmbed(ctx context.Context, kind workload.Kind, refuse error) (*backend, error) {
 	b, err := a.connect()
 	if _, named := a.socketPath(); named || !errors.Is(err, api.ErrNoDaemon) {
 		return b, err
 	}
 	if a.Embedded == nil {
 		return nil, err
+	}
+	if refuse != nil {
+		return nil, refuse
 	}
 	a.note("no daemon is running: using a mesh of one node inside this command; its results last as long as the command")
 	own, end, err := a.Embedded(ctx, kind)

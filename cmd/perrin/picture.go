@@ -15,7 +15,8 @@ type holders struct {
 	letters map[workload.ID]string
 	order   []workload.ID
 	owner   map[workload.ID]workload.PeerID
-	count   map[workload.ID]int // threads, or spare slots
+	whole   map[workload.ID]int // cores of which it holds every thread
+	count   map[workload.ID]int // threads of other cores
 }
 
 const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijlmnopqrstuvwxyz" // k is the machine's owner's
@@ -24,7 +25,6 @@ func (h *holders) letter(id workload.ID, owner workload.PeerID) string {
 	if id.IsZero() {
 		return "?"
 	}
-	h.count[id]++
 	if l, known := h.letters[id]; known {
 		return l
 	}
@@ -53,6 +53,35 @@ func (h *holders) thread(c *workload.CoreUse, t *workload.ThreadUse) string {
 	return "."
 }
 
+// tally counts what each workload holds of a core.
+func (h *holders) tally(c *workload.CoreUse) {
+	held := map[workload.ID]int{}
+	for _, t := range c.Threads {
+		if t.Taken && !t.Held {
+			held[t.Workload]++
+		}
+	}
+	for id, n := range held {
+		if n == len(c.Threads) {
+			h.whole[id]++
+		} else {
+			h.count[id] += n
+		}
+	}
+}
+
+// amount is what a workload holds, in words.
+func (h *holders) amount(id workload.ID) string {
+	var parts []string
+	if n := h.whole[id]; n > 0 {
+		parts = append(parts, terminal.Plural(n, "whole core"))
+	}
+	if n := h.count[id]; n > 0 {
+		parts = append(parts, terminal.Plural(n, "thread"))
+	}
+	return strings.Join(parts, " and ")
+}
+
 // coresInRow is how many cores are drawn side by side.
 const coresInRow = 16
 
@@ -69,7 +98,7 @@ func (a *app) printPicture(p *workload.Picture) error {
 	}
 	fmt.Fprintf(&out, "%s (%s), %s, %s, %s, %s\n\n", terminal.Clean(o.Machine.Name, 64), o.Node.Short(), terminal.Clean(o.Machine.Arch, 16),
 		terminal.Plural(int(p.Sockets), "socket"), terminal.Plural(len(p.Cores), "core"), terminal.Plural(threads, "thread"))
-	h := &holders{letters: map[workload.ID]string{}, owner: map[workload.ID]workload.PeerID{}, count: map[workload.ID]int{}}
+	h := &holders{letters: map[workload.ID]string{}, owner: map[workload.ID]workload.PeerID{}, whole: map[workload.ID]int{}, count: map[workload.ID]int{}}
 	h.drawCores(&out, p.Cores)
 	out.WriteString("\n")
 	h.explain(&out, p)
@@ -105,6 +134,7 @@ func (h *holders) drawCores(out *strings.Builder, cores []workload.CoreUse) {
 			var list []int32
 			for i := range row {
 				text := ""
+				h.tally(&row[i])
 				for k := range row[i].Threads {
 					text += h.thread(&row[i], &row[i].Threads[k])
 					list = append(list, row[i].Threads[k].CPU)
@@ -153,7 +183,7 @@ func tierText(row []workload.CoreUse) string {
 // explain lists what the letters and signs mean that were drawn, and what is lent.
 func (h *holders) explain(out *strings.Builder, p *workload.Picture) {
 	for _, id := range h.order {
-		fmt.Fprintf(out, "%s  %s of %s, %s\n", h.letters[id], id.Short(), h.owner[id].Short(), terminal.Plural(h.count[id], "thread"))
+		fmt.Fprintf(out, "%s  %s of %s, %s\n", h.letters[id], id.Short(), h.owner[id].Short(), h.amount(id))
 	}
 	for _, s := range p.Spare {
 		where := "waits: the machine is needed"

@@ -177,28 +177,27 @@ func (a *app) run(ctx context.Context, s *shape, interactive bool, args []string
 	return a.runOn(ctx, b, j, s, stdin)
 }
 
-// connectForRun is connectOrEmbed, with the refusals of a mesh that ends with
-// this command.
+// connectForRun is connectOrEmbed for run and map.
 func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, error) {
-	b, err := a.connectOrEmbed(ctx, j.spec.Program.Kind)
-	if err != nil || !b.embedded {
-		if err != nil {
-			return nil, err
-		}
-		return a.sealOrClose(ctx, b, s, j)
+	b, err := a.connectOrEmbed(ctx, j.spec.Program.Kind, needsDaemon(s, j))
+	if err != nil {
+		return nil, err
 	}
+	return a.sealOrClose(ctx, b, s, j)
+}
+
+// needsDaemon says what of a job a mesh cannot do that ends with this command; nil
+// when it can do all.
+func needsDaemon(s *shape, j *job) error {
 	switch {
 	case s.detach:
-		err = usagef("start a daemon first: `perrin init`, then `perrin up`", "--detach needs a daemon: the mesh inside this command ends with it")
+		return usagef("start a daemon first: `perrin init`, then `perrin up`", "--detach needs a daemon: the mesh inside this command ends with it")
 	case j.spec.VerifyBy != nil:
-		err = usagef("start daemons on several machines: `perrin init`, then `perrin up`", "--verify-by %s: there is no daemon here, and the mesh inside this command has one node", j.spec.VerifyBy)
+		return usagef("start daemons on several machines: `perrin init`, then `perrin up`", "--verify-by %s: there is no daemon here, and the mesh inside this command has one node", j.spec.VerifyBy)
 	case j.program.unknown:
-		err = &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
-	default:
-		return a.sealOrClose(ctx, b, s, j)
+		return &failure{code: exitNotFound, err: errNoProgram(j.program.Host), hint: "check the spelling, or give the path of your own program"}
 	}
-	b.close()
-	return nil, err
+	return nil
 }
 
 // sealOrClose is sealWith for run and map.

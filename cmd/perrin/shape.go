@@ -61,7 +61,7 @@ func (s *shape) register(f *pflag.FlagSet) {
 	f.StringVar(&s.disk, "disk", "1GiB", "scratch and output for each task")
 	f.Int32Var(&s.pids, "pids", 256, "processes and threads at once for each task")
 	f.Int64Var(&s.maxPrice, "max-price", 0, "micro-credits a second at most for each slot; 0 is no limit")
-	f.StringVar(&s.timeout, "timeout", "10m", "time for one attempt; more ends it")
+	f.StringVar(&s.timeout, "timeout", "10m", "time that the program may run, for one attempt; more ends it. Fetching, unpacking, compiling and booting before it do not count")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME to pass this shell's value; repeatable")
 	f.StringArrayVar(&s.inputs, "input", nil, "PATH or PATH:AS, a file or folder that the program finds, read-only, below its working directory; repeatable")
 	f.StringVarP(&s.output, "output", "o", "", "a new or empty folder for what the program leaves behind")

@@ -139,7 +139,7 @@ func pricesText(prices map[string]int64) string {
 		words = append(words, fmt.Sprintf("%s from %s", terminal.Clean(class, 16), terminal.Rate(prices[class])))
 	}
 	if len(words) == 0 {
-		return "no offer is known"
+		return "nothing is free to be sold"
 	}
 	return strings.Join(words, ", ")
 }
