@@ -40,7 +40,9 @@ var scenarios = []scenario{
 	{"many", manyWorkloads},
 	{"process", nativeStarts},
 	{"oci", imageStarts},
+	{"wasm", wasmStarts},
 	{"mix", mixedLoad},
+	{"lend", idleTime},
 	{"clear", clearing},
 	{"idle", idleAndStorm},
 	{"blob", blobTransfer},
@@ -69,13 +71,14 @@ type sizes struct {
 	simSeconds int           // that are simulated
 	simEvents  int           // of the bare event loop
 	idle       time.Duration // that an idle mesh is watched
+	lendFor    time.Duration // that spare work computes beside an idle owner
 }
 
 func fullSizes() sizes {
 	return sizes{
 		submits: 300, mapTasks: 5000, mapRounds: 3, placeTasks: 10_000, placeNodes: 64, workloads: 1000, clients: 16, starts: 2000,
 		mixRounds: 5, mixSteps: 60, mixBatch: 12, mixWork: 60_000, storm: 100_000, blobMiB: 512, runs: 40, coldRuns: 10,
-		simSeconds: 10, simEvents: 5_000_000, idle: time.Minute,
+		simSeconds: 10, simEvents: 5_000_000, idle: time.Minute, lendFor: 3 * time.Second,
 	}
 }
 
@@ -84,7 +87,7 @@ func smallSizes() sizes {
 	return sizes{
 		submits: 5, mapTasks: 40, mapRounds: 1, placeTasks: 60, placeNodes: 6, workloads: 12, clients: 4, starts: 12,
 		mixRounds: 1, mixSteps: 2, mixBatch: 2, mixWork: 100, storm: 40, blobMiB: 4, runs: 2, coldRuns: 1,
-		simSeconds: 1, simEvents: 1000, idle: 200 * time.Millisecond,
+		simSeconds: 1, simEvents: 1000, idle: 200 * time.Millisecond, lendFor: 200 * time.Millisecond,
 	}
 }
 

@@ -186,9 +186,6 @@ func untilEnded(ctx context.Context, b api.Backend, id workload.ID) (*api.Worklo
 // idleNode starts a node in this process that offers this machine's cores and
 // takes them for idle but for reserved work of its own.
 func idleNode(ctx context.Context, dir string) (api.Backend, func(), error) {
-	if _, err := node.Init(dir, "mix"); err != nil {
-		return nil, nil, err
-	}
 	stat := ""
 	watched := load.Machine{Used: func() (all, spare time.Duration) { return 0, 0 }}
 	for i := range runtime.NumCPU() {
@@ -196,8 +193,17 @@ func idleNode(ctx context.Context, dir string) (api.Backend, func(), error) {
 		watched.CPUs = append(watched.CPUs, i)
 	}
 	watched.Proc = fs.FS(fstest.MapFS{"stat": {Data: []byte(stat)}})
+	return nodeWatching(ctx, dir, &watched)
+}
+
+// nodeWatching starts a node in this process, named mix, that lends what it takes to
+// be idle; nil is this machine.
+func nodeWatching(ctx context.Context, dir string, watched *load.Machine) (api.Backend, func(), error) {
+	if _, err := node.Init(dir, "mix"); err != nil {
+		return nil, nil, err
+	}
 	n, err := node.New(ctx, node.Config{
-		Data: dir, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Loopback: true, Version: "bench", Watched: &watched,
+		Data: dir, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Loopback: true, Version: "bench", Watched: watched,
 	})
 	if err != nil {
 		return nil, nil, err
