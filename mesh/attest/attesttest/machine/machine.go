@@ -41,6 +41,8 @@ type Machine struct {
 	Command string
 	Initrd  []byte
 
+	qemu *os.Process
+	over chan struct{} // closed once QEMU has ended
 	conn net.Conn
 	in   *json.Decoder
 	out  *json.Encoder
@@ -112,20 +114,15 @@ func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	over := make(chan struct{})
+	m.qemu, m.over = cmd.Process, make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(m.over)
 		_ = cmd.Wait()
 		_ = listener.Close()
 	}()
-	tb.Cleanup(func() {
-		m.Off()
-		_ = cmd.Process.Kill()
-		<-over
-	})
+	tb.Cleanup(m.Off)
 	if err := m.connect(listener); err != nil {
-		_ = cmd.Process.Kill()
-		<-over
+		m.Off()
 		console, _ := os.ReadFile(c.Console)
 		tb.Fatalf("the machine does not come up: %v\n%s\n%s", err, said, console[max(0, len(console)-4000):])
 	}
@@ -182,8 +179,10 @@ func (m *Machine) connect(l net.Listener) (err error) {
 	return m.conn.SetDeadline(time.Time{})
 }
 
-// Off hangs up, at which the machine switches itself off.
+// Off cuts the power.
 func (m *Machine) Off() {
+	_ = m.qemu.Kill()
+	<-m.over
 	if m.conn != nil {
 		_ = m.conn.Close()
 	}

@@ -21,9 +21,7 @@ import (
 )
 
 func main() {
-	if err := serve(); err != nil {
-		fmt.Fprintln(os.Stderr, "measured-init:", err)
-	}
+	fmt.Fprintln(os.Stderr, "measured-init:", serve())
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
