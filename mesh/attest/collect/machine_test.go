@@ -61,6 +61,7 @@ func TestMachine(t *testing.T) {
 	t.Run("a reboot", func(t *testing.T) { c.reboot(t, e, a) })
 	if os.Getenv("PERRIN_TEST_FULL") != "" {
 		t.Run("without IMA's policy", c.withoutPolicy)
+		t.Run("by a BIOS", c.byBIOS)
 	}
 }
 
@@ -131,7 +132,7 @@ func (c *computer) record(t *testing.T, name string, e *attest.Evidence, bind *a
 		return
 	}
 	r := &attesttest.Recorded{
-		Note:     "made by TestMachine of mesh/attest/collect with -rewrite: QEMU, OVMF, Debian's cloud kernel, swtpm",
+		Note:     "made by TestMachine of mesh/attest/collect with -rewrite and PERRIN_TEST_FULL=1: QEMU, OVMF or SeaBIOS, Debian's cloud kernel, swtpm",
 		Evidence: e.Encode(), Binding: wire.MustMarshal(bind), Root: c.maker.Root.Raw, At: c.now.UTC().Truncate(time.Second),
 	}
 	for d := range c.policy.TPMFiles {
@@ -197,6 +198,20 @@ func (c *computer) withoutPolicy(t *testing.T) {
 	if a := c.appraise(e, bind); len(a.Fails) != 1 {
 		t.Errorf("with its own register: %q", a.Fails)
 	}
+}
+
+// byBIOS boots the machine by firmware that measures no kernel: its files count, and
+// the register of the kernel shows nothing.
+func (c *computer) byBIOS(t *testing.T) {
+	m := machine.Boot(t, c.chip, machine.Config{BIOS: true, Command: "ima_policy=tcb", Programs: c.files, Console: filepath.Join(t.TempDir(), "console")})
+	c.machine = collect.Of(m)
+	c.policy.TPMMeasurements = nil
+	bind := binding()
+	e := c.collect(bind)
+	wantProof(t, c.appraise(e, bind))
+	c.policy.TPMMeasurements = []workload.Measurement{{Name: "pcr9", Value: kernelRegister(m.Command, m.Initrd)}}
+	wantRefusal(t, c.appraise(e, bind), "its pcr9 is not one that the policy of this node lists")
+	c.record(t, "bios", e, bind)
 }
 
 // starts is how often a machine was started, as an appraisal says it.

@@ -49,3 +49,8 @@ func VerifyLogs(e *attest.Evidence, x *attest.Expect) *workload.Appraisal {
 	verifyLogs(f, e, x.Policy)
 	return f.End()
 }
+
+// MeasuredBy is a list of one file, measured by a hash.
+func MeasuredBy(algorithm string) *files {
+	return &files{count: 1, entries: []entry{{algorithm: algorithm, digest: []byte{1, 2}, name: "/bin/x"}}}
+}

@@ -16,7 +16,7 @@ import (
 func FuzzVerify(f *testing.F) {
 	log := attesttest.BootLog(attesttest.SecureBoot(true), attesttest.Event{PCR: 4, Type: 0x80000003, Data: []byte("loader")})
 	f.Add([]byte("\xffTCG\x80\x18"), []byte{0, 0x18, 0, 0x0b}, []byte{0, 0x23, 0, 0x0b}, log, []byte{10, 0, 0, 0}, []byte{0x30, 0})
-	for _, name := range []string{"known", "strange"} {
+	for _, name := range []string{"known", "strange", "bios"} {
 		e, _ := machine(f, name)
 		f.Add(e.Report, e.Signature, e.Key, e.BootLog, e.FileLog, e.Chain[0].Data)
 	}

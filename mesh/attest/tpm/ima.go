@@ -117,8 +117,19 @@ func (e entry) String() string {
 	return fmt.Sprintf("%.120q (%.12s %.8x)", e.name, e.algorithm, e.digest)
 }
 
-// bootAggregate is the name of the first entry: a digest of the registers of the
-// boot, by which the list begins.
+// refused says why an entry is of no known file.
+func (e entry) refused() string {
+	switch {
+	case e.violation: // nothing measures its name
+		return fmt.Sprintf("IMA could not measure a file that was being written, it says %.120q", e.name)
+	case e.algorithm != sha256Name && e.digest != nil:
+		return fmt.Sprintf("IMA measured %s, and this node lists files by SHA-256; boot with ima_hash=sha256", e)
+	}
+	return fmt.Sprintf("IMA measured %s, which this node does not list", e)
+}
+
+// bootAggregate is the name of the entry by which each kernel's part of the list
+// begins: a digest of the registers of the boot.
 const bootAggregate = "boot_aggregate"
 
 // isAggregate reports whether an entry is the digest of PCR 0 to 9, or as kernels
@@ -138,9 +149,9 @@ func (e entry) isAggregate(value map[uint8][]byte) bool {
 // how many are.
 func (f *files) unknown(known map[workload.Digest]bool, value map[uint8][]byte) (out []entry, fine int) {
 	seen := map[string]bool{}
-	for i, e := range f.entries {
+	for _, e := range f.entries {
 		switch text := e.String(); {
-		case i == 0 && e.name == bootAggregate && !e.violation && e.isAggregate(value):
+		case e.name == bootAggregate && !e.violation && e.isAggregate(value):
 		case !e.violation && e.algorithm == sha256Name && len(e.digest) == sha256.Size && known[workload.Digest(e.digest)]:
 			fine++
 		case !seen[text]:

@@ -15,8 +15,8 @@ import (
 )
 
 // machine opens the evidence of a machine that was booted once: firmware with four
-// banks of registers, a kernel with IMA. The one called known ran what its policy
-// lists; strange ran another program too, and read a file that was being written.
+// banks of registers, a kernel with IMA. Those called known (UEFI) and bios (SeaBIOS)
+// ran what their policy lists; strange ran another program too, and read a file that was being written.
 func machine(tb testing.TB, name string) (*attest.Evidence, *attest.Expect) {
 	tb.Helper()
 	return attesttest.Load(tb, filepath.Join("testdata", "machine", name+".json")).Open(tb)
@@ -70,6 +70,19 @@ func TestBootedMachine(t *testing.T) {
 	}
 }
 
+// TestBIOSMachine: a machine without Secure Boot, whose firmware ends its part by
+// another separator, counts, and is graded as unsafe.
+func TestBIOSMachine(t *testing.T) {
+	e, x := machine(t, "bios")
+	a := tpm.Verify(e, x)
+	if a.Level != workload.LevelTPM || len(a.Fails) > 0 || a.Trust.Executables != attest.RuntimeKnown || a.Trust.Config != attest.ConfigUnsafe {
+		t.Errorf("proved %s, %+v, %q", a.Level, a.Trust, a.Fails)
+	}
+	if !strings.Contains(strings.Join(a.Notes, ";"), "13 events; it does not say that Secure Boot is on") {
+		t.Errorf("notes %q", a.Notes)
+	}
+}
+
 // TestFilesAreNeeded: who lists files takes no machine that does not show them.
 func TestFilesAreNeeded(t *testing.T) {
 	e, x := machine(t, "known")
@@ -88,6 +101,7 @@ func TestFilesAreNeeded(t *testing.T) {
 		pcrs[p.Index] = p.Value
 	}
 	refused(t, tpm.VerifyFiles(x, b, pcrs), "IMA measured no file")
+	refused(t, tpm.VerifyFiles(x, tpm.MeasuredBy("sha1"), pcrs), `IMA measured "/bin/x" (sha1 0102), and this node lists files by SHA-256; boot with ima_hash`)
 	pcrs[4] = pcrs[5]
 	refused(t, tpm.VerifyFiles(x, b, pcrs), `IMA measured "boot_aggregate"`)
 }

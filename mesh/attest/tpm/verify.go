@@ -144,11 +144,7 @@ func verifyFiles(f *attest.Finding, list *files, known map[workload.Digest]bool,
 			f.Fail("%d more files that this node does not list", len(unknown)-i)
 			break
 		}
-		if e.violation { // whose name nothing measures
-			f.Fail("IMA could not measure a file that was being written, it says %.120q", e.name)
-			continue
-		}
-		f.Fail("IMA measured %s, which this node does not list", e)
+		f.Fail("%s", e.refused())
 	}
 	switch {
 	case list.weak:

@@ -54,6 +54,9 @@ type Config struct {
 	Command string
 	// Programs are files of the machine, by their absolute path. Init is added.
 	Programs map[string][]byte
+	// BIOS boots by SeaBIOS, which measures itself and what it starts, but no kernel,
+	// into a chip behind the older of the two interfaces.
+	BIOS bool
 	// Console is where the machine's console is written.
 	Console string
 }
@@ -94,7 +97,11 @@ const bootTime = 10 * time.Minute
 // Off. The test is skipped where there is no QEMU, firmware or kernel.
 func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 	tb.Helper()
-	qemu, firmware := vmtest.QEMU(tb), vmtest.Firmware(tb)
+	qemu := vmtest.QEMU(tb)
+	firmware := []string{"-device", "tpm-tis,tpmdev=tpm0"}
+	if !c.BIOS {
+		firmware = []string{"-device", "tpm-crb,tpmdev=tpm0", "-drive", "if=pflash,format=raw,readonly=on,file=" + vmtest.Firmware(tb)}
+	}
 	kernel, _ := vmtest.Kernel(tb)
 	dir := tb.TempDir()
 	m := &Machine{Command: command(c.Command), Initrd: archive(tb, Init(tb), c.Programs)}
@@ -108,7 +115,7 @@ func Boot(tb testing.TB, chip *attesttest.Chip, c Config) *Machine {
 		tb.Fatal(err)
 	}
 	defer listener.Close()
-	cmd := exec.Command(qemu, args(firmware, kernel, initrd, socket, line, m.Command, c.Console)...)
+	cmd := exec.Command(qemu, append(args(kernel, initrd, socket, line, m.Command, c.Console), firmware...)...)
 	said := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
@@ -138,11 +145,10 @@ func command(more string) string {
 
 // args are those of QEMU. The machine's type is one whose kernel is given to the
 // firmware as it is: later ones of QEMU 7.2 write random bytes behind it.
-func args(firmware, kernel, initrd, chip, line, command, console string) []string {
+func args(kernel, initrd, chip, line, command, console string) []string {
 	return []string{"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none",
 		"-machine", "pc-q35-7.1,smm=off", "-accel", "tcg", "-cpu", "max", "-m", "256M",
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + firmware,
-		"-chardev", "socket,id=chip,path=" + chip, "-tpmdev", "emulator,id=tpm0,chardev=chip", "-device", "tpm-crb,tpmdev=tpm0",
+		"-chardev", "socket,id=chip,path=" + chip, "-tpmdev", "emulator,id=tpm0,chardev=chip",
 		"-chardev", "file,id=console,path=" + console, "-serial", "chardev:console",
 		"-chardev", "socket,id=line,path=" + line, "-serial", "chardev:line",
 		"-kernel", kernel, "-initrd", initrd, "-append", command}
