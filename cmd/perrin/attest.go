@@ -29,6 +29,13 @@ lists (.pem) are read there too. AMD SEV-SNP (snp), Intel TDX (tdx) and Intel SG
 says what else they must show: the least firmware, measurements, how old
 revocation lists may be (docs/threat-model.md#what-an-operator-asks-of-machines).
 
+What --measurement and policy.yaml want are the lines that this command prints as
+"measured", of a machine that you know to be well: of a TPM pcr4 and pcr7 change
+with the boot loader, pcr8 and pcr9 with the kernel, its command line and its
+initial file system. pcr10 changes with each program that IMA measures: list the
+programs in the file tpm-files instead, and each other one is refused by name
+(docs/threat-model.md#registers-and-files-of-a-tpm).
+
 The verifiers of snp, tdx and sgx were tested with recorded evidence of real
 machines and with made-up ones; nobody has run a node on such a machine yet.
 

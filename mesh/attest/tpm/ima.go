@@ -107,14 +107,13 @@ func (e *entry) fields(data []byte) {
 	if !r.ok || len(parts) != 2 {
 		return
 	}
-	algorithm := bytes.TrimSuffix(parts[0], []byte(":"))
-	algorithm = algorithm[bytes.LastIndexByte(algorithm, ':')+1:] // ima-ngv2 names the kind of digest before it
+	algorithm := bytes.TrimPrefix(bytes.TrimSuffix(parts[0], []byte(":")), []byte("ima:")) // ima-ngv2 names the kind of digest
 	e.algorithm, e.digest, e.name = string(algorithm), parts[1], string(bytes.TrimSuffix(name, []byte{0}))
 }
 
 // String names an entry for people.
 func (e entry) String() string {
-	return fmt.Sprintf("%.120q (%.12s %.8x)", e.name, e.algorithm, e.digest)
+	return fmt.Sprintf("%.120q (%.20s %.8x)", e.name, e.algorithm, e.digest)
 }
 
 // refused says why an entry is of no known file.

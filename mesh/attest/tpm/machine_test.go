@@ -2,6 +2,8 @@ package tpm_test
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/binary"
 	"path/filepath"
 	"slices"
@@ -192,4 +194,75 @@ func BenchmarkMachine(b *testing.B) {
 			b.Fatal(a.Fails)
 		}
 	}
+}
+
+// TestIMATemplates reads lists of made-up entries: of templates that name the kind of
+// digest, of a second kernel that took the first one's place, of an old kernel that
+// extends by SHA-1, and of templates that are not read.
+func TestIMATemplates(t *testing.T) {
+	e, x := machine(t, "known")
+	pcrs, aggregate := map[uint8][]byte{}, sha256.New()
+	for _, p := range e.PCRs {
+		if pcrs[p.Index] = p.Value; p.Index < 10 {
+			aggregate.Write(p.Value)
+		}
+	}
+	known := sha256.Sum256([]byte("known"))
+	x.Policy.TPMFiles = map[workload.Digest]bool{known: true}
+	file := imaEntry("ima-sig", "sha256:", known[:], "/bin/known")
+	begin := imaEntry("ima-ng", "sha256:", aggregate.Sum(nil), "boot_aggregate")
+	other := sha256.Sum256([]byte("other"))
+	for name, c := range map[string]struct {
+		list []byte
+		says string // in the refusal, or ""
+	}{
+		"two kernels":              {slices.Concat(begin, file, begin, file), ""},
+		"digests with their kind":  {slices.Concat(begin, imaEntry("ima-ngv2", "ima:sha256:", known[:], "/bin/known")), ""},
+		"of the file system":       {slices.Concat(begin, imaEntry("ima-sigv2", "verity:sha256:", known[:], "/bin/known")), "this node lists files by SHA-256"},
+		"a buffer":                 {slices.Concat(begin, file, imaEntry("ima-buf", "sha256:", other[:], "kernel_version")), `"kernel_version" (sha256 `},
+		"another called aggregate": {slices.Concat(begin, file, imaEntry("ima-ng", "sha256:", other[:], "boot_aggregate")), `"boot_aggregate" (sha256 `},
+		"no digest":                {slices.Concat(begin, file, imaEntry("ima-ng", "", nil, "")), `"" ( )`},
+		"a name for a terminal":    {slices.Concat(begin, file, imaEntry("ima-ng", "sha256:", other[:], "/\x1b[2J")), `"/\x1b[2J"`},
+	} {
+		list, err := tpm.ReplayFiles(c.list, tpm.ReplayedBy(c.list))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		a := tpm.VerifyFiles(x, list, pcrs)
+		if all := strings.Join(a.Fails, "; "); (all == "") != (c.says == "") || !strings.Contains(all, c.says) {
+			t.Errorf("%s: fails %q, want %q", name, a.Fails, c.says)
+		}
+	}
+	old, short := [32]byte{}, make([]byte, 32)
+	copy(short, begin[4:24])
+	tpm.ExtendForLog(&old, short)
+	copy(short, file[4:24])
+	tpm.ExtendForLog(&old, short)
+	list, err := tpm.ReplayFiles(slices.Concat(begin, file), old[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, tpm.VerifyFiles(x, list, pcrs), "older than 5.8, measures files by SHA-1 alone")
+	for template, says := range map[string]string{"ima": "boot with ima_template=ima-ng", "d-ng|n-ng": `in the template "d-ng|n-ng", which is not read`} {
+		if _, err := tpm.ReplayFiles(imaEntry(template, "sha256:", known[:], "/x"), old[:]); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("template %s: %v, want %q", template, err, says)
+		}
+	}
+}
+
+// imaEntry is an entry of a list as the kernel writes it.
+func imaEntry(template, algorithm string, digest []byte, name string) []byte {
+	if algorithm != "" {
+		digest, name = slices.Concat([]byte(algorithm), []byte{0}, digest), name+"\x00"
+	}
+	var data []byte
+	for _, field := range [][]byte{digest, []byte(name)} {
+		data = append(binary.LittleEndian.AppendUint32(data, uint32(len(field))), field...)
+	}
+	sum := sha1.Sum(data)
+	out := append([]byte{10, 0, 0, 0}, sum[:]...)
+	for _, field := range [][]byte{[]byte(template), data} {
+		out = append(binary.LittleEndian.AppendUint32(out, uint32(len(field))), field...)
+	}
+	return out
 }
