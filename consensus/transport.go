@@ -167,18 +167,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddres
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{AppendPipeline: p, trim: t.trim}, nil
-}
-
-type pipeline struct {
-	raft.AppendPipeline
-	trim func(*raft.AppendEntriesRequest)
-}
-
-// AppendEntries sends entries without waiting for the answer.
-func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	p.trim(req)
-	return p.AppendPipeline.AppendEntries(req, resp)
+	return newPipeline(p, t.trim), nil
 }
 
 // trim leaves out the entries that are too many bytes for one message, but at
