@@ -24,16 +24,26 @@ func (w *World) scheduleChurn() {
 	}
 }
 
-// session and absence are drawn by the peer and how often it has started, so that
+// sessionOf and absenceOf are drawn by the peer and how often it has started, so that
 // they are the same under every policy.
-func (w *World) session(i int32) int64 {
-	s := w.seed.Stream(uint32(i), forChurn).From(uint64(w.peers[i].boot) << 8)
-	return w.now + max(w.sc.Churn.Session.Draw(&s), millisecond)
+func (w *World) sessionOf(i, boot int32) int64 {
+	s := w.seed.Stream(uint32(i), forChurn).From(uint64(boot) << 8)
+	return max(w.sc.Churn.Session.Draw(&s), millisecond)
 }
 
-func (w *World) absence(i int32) int64 {
-	s := w.seed.Stream(uint32(i), forChurn).From(uint64(w.peers[i].boot)<<8 + 128)
-	return w.now + max(w.sc.Churn.Absence.Draw(&s), millisecond)
+func (w *World) absenceOf(i, boot int32) int64 {
+	s := w.seed.Stream(uint32(i), forChurn).From(uint64(boot)<<8 + 128)
+	return max(w.sc.Churn.Absence.Draw(&s), millisecond)
+}
+
+func (w *World) session(i int32) int64 { return w.now + w.sessionOf(i, w.peers[i].boot) }
+
+func (w *World) absence(i int32) int64 { return w.now + w.absenceOf(i, w.peers[i].boot) }
+
+// departs reports whether a departure takes a peer.
+func (w *World) departs(n int, i int32) bool {
+	s := w.seed.Stream(uint32(i), forDeparture).From(1<<40 + uint64(n)*4)
+	return s.Happens(w.sc.Churn.Departures[n].Share)
 }
 
 // goDown takes a peer off the mesh: what runs on it ends, what it held is gone.
@@ -159,11 +169,8 @@ func (w *World) disclaimed(to int32) {
 func (w *World) depart(n int) {
 	d := w.sc.Churn.Departures[n]
 	for i := range w.peers {
-		s := w.seed.Stream(uint32(i), forDeparture).From(1<<40 + uint64(n)*4)
-		p := &w.peers[i]
-		if !s.Happens(d.Share) || !p.up {
-			continue
+		if w.departs(n, int32(i)) && w.peers[i].up {
+			w.leave(int32(i), d.Back)
 		}
-		w.leave(int32(i), d.Back)
 	}
 }

@@ -41,3 +41,19 @@ func (w *World) Seat(cell, leader int32, voters []int32) error {
 	c.voters = slices.Clone(voters)
 	return w.lead(c, leader)
 }
+
+// Hit reports whether a fault of the scenario hits a peer that it may hit, or for
+// leaders a cell. It is drawn of the seed and stays the same throughout.
+func (w *World) Hit(fault, who int) bool {
+	return w.hits(int32(fault), int32(who), w.sc.Faults[fault].Share)
+}
+
+// Departs reports likewise whether a departure takes a peer.
+func (w *World) Departs(departure, peer int) bool { return w.departs(departure, int32(peer)) }
+
+// Session returns how many ns a peer stays after it has started for the so many-th
+// time, counted from 1.
+func (w *World) Session(peer, boot int) int64 { return w.sessionOf(int32(peer), int32(boot)) }
+
+// Absence returns how many ns it is away after that.
+func (w *World) Absence(peer, boot int) int64 { return w.absenceOf(int32(peer), int32(boot)) }

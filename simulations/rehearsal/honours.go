@@ -45,7 +45,7 @@ func (r Refusals) Hint() string {
 // Check returns Refusals unless whole nodes honour all that a scenario says.
 func Check(s *scenario.Scenario) error {
 	var all Refusals
-	for _, of := range [][]refusal{ofSize(s), ofMachines(s), ofWork(s), ofRest(s)} {
+	for _, of := range [][]refusal{ofSize(s), ofMachines(s), ofWork(s), ofFaults(s), ofRest(s)} {
 		for _, r := range of {
 			if r.asks {
 				all = append(all, r.Refused)
@@ -97,6 +97,18 @@ func ofWork(s *scenario.Scenario) []refusal {
 	}
 }
 
+// ofFaults refuses the faults that a bubble of virtual time cannot have.
+func ofFaults(s *scenario.Scenario) []refusal {
+	has := func(kind string) bool {
+		return slices.ContainsFunc(s.Faults, func(f scenario.Fault) bool { return f.Kind == kind })
+	}
+	return []refusal{
+		{has(scenario.Freeze), Refused{"faults.freeze", "a process cannot be stopped and go on in virtual time", "write cut or crash in place of freeze"}},
+		{has(scenario.Disk), Refused{"faults.disk", "disks take no virtual time", "leave faults.disk out"}},
+		{has(scenario.Duplicate), Refused{"faults.duplicate", "QUIC drops packets that come twice, and who repeats a message is the product itself", "leave faults.duplicate out"}},
+	}
+}
+
 func ofRest(s *scenario.Scenario) []refusal {
 	d := scenario.Default()
 	var out []refusal
@@ -105,8 +117,6 @@ func ofRest(s *scenario.Scenario) []refusal {
 		asks  bool
 	}{
 		{"policy", s.Policy.Name != scenario.Perrin},
-		{"churn", !s.Churn.Session.IsZero() || len(s.Churn.Departures) > 0},
-		{"faults", len(s.Faults) > 0},
 		{"attackers", len(s.Attackers) > 0},
 		{"costs", s.Costs != d.Costs && s.Costs != scenario.Costs{}},
 		{"cells", s.Cells != d.Cells},

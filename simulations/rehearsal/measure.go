@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/simulations/model"
+	"github.com/perrin-mesh/perrin/simulations/stack"
 	"github.com/perrin-mesh/perrin/simulations/stats"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -13,15 +14,19 @@ import (
 type tally struct {
 	sc *play
 
-	ack, placement, waiting, start, slowdown, rate, premium stats.Histogram
-	submitted, succeeded, failed, missed, placed            uint64
-	paid, paidMs                                            int64
+	ack, placement, waiting, start, slowdown, rate, premium, recovery stats.Histogram
+
+	gone map[task]time.Time // tasks that were lost, and since when
+	lost uint64             // attempts that ended with their machine or their lease
+
+	submitted, succeeded, failed, missed, placed uint64
+	paid, paidMs                                 int64
 }
 
 // result reads the figures of a play. Their names, units and meaning are those of
 // package model.
 func (p *play) result(r [2]reading) *model.Result {
-	t := &tally{sc: p}
+	t := &tally{sc: p, gone: map[task]time.Time{}}
 	t.workloads()
 	warm := float64(p.placedBetween(r))
 	out := &model.Result{Seed: uint64(p.seed), Series: p.series()}
@@ -60,6 +65,12 @@ func (p *play) result(r [2]reading) *model.Result {
 	add("placed", "slots", float64(t.placed))
 	add("succeeded", "", float64(t.succeeded))
 	add("unfinished", "", float64(t.submitted)-over)
+	if len(p.sc.Faults) > 0 || mortal(p.sc) {
+		spread("recovery", "ms", &t.recovery, 1e6, true)
+		add("lost_attempts", "in all", float64(t.lost))
+		add("expired_leases", "in all", float64(p.seen.expiries))
+		add("cut_packets", "in all", float64(r[1].cut))
+	}
 	return out
 }
 
@@ -116,12 +127,35 @@ func (t *tally) workloads() {
 		if began[s.Workload].IsZero() {
 			began[s.Workload] = s.From
 		}
+		t.recovers(&s, counted[s.Workload])
 	}
 	for i := range p.work {
 		if p.counts(&p.work[i]) {
 			t.one(i, placed, began)
 		}
 	}
+}
+
+// recovers takes a stint for what was lost and runs again. They come in the order
+// in which they began.
+func (t *tally) recovers(s *stack.Stint, counts bool) {
+	at := task{s.Workload, s.Task}
+	if since, was := t.gone[at]; was {
+		delete(t.gone, at)
+		if counts {
+			t.recovery.Add(int64(s.From.Sub(since)))
+		}
+	}
+	if !s.To.After(t.sc.end()) && (s.End == stack.Crashed || s.End == stack.LeaseEnded || s.End == stack.Killed) {
+		t.lost++
+		t.gone[at] = s.To
+	}
+}
+
+// task names a task of a workload.
+type task struct {
+	id    workload.ID
+	index uint32
 }
 
 // counts reports whether a workload is measured, as in the model.
@@ -137,6 +171,9 @@ func (t *tally) one(i int, placed, began map[workload.ID]time.Time) {
 	p := t.sc
 	a, came := p.acked[i], p.began.Add(p.work[i].at)
 	t.submitted++
+	if a.missed {
+		t.missed++
+	}
 	if a.at.IsZero() || a.at.After(p.end()) {
 		return
 	}

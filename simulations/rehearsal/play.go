@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/perrin-mesh/perrin/consensus/cell"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/simulations/stack"
@@ -32,24 +34,33 @@ type play struct {
 	voters    []int
 	followers int // servers beside the leader
 
+	storms storms
+
 	mu    sync.Mutex // guards the rest
 	acked []acked    // of each workload
+	away  map[int]bool
+	users map[int]users // of machines that are there
 }
 
 type acked struct {
-	id workload.ID
-	at time.Time // zero is never
+	id     workload.ID
+	at     time.Time // zero is never
+	missed bool      // who submitted it was gone before the ID came
 }
 
 // perform runs a script; it must be in a bubble of virtual time. told is called
 // now and then with the simulated time so far.
 func (s *script) perform(ctx context.Context, dir string, told func(time.Duration)) (p *play, readings [2]reading, err error) {
-	p = &play{script: s, acked: make([]acked, len(s.work)), seen: watcher{ends: map[workload.ID]ended{}}}
+	p = &play{script: s, acked: make([]acked, len(s.work)), away: map[int]bool{}, users: map[int]users{}}
+	p.seen.ends = map[workload.ID]ended{}
+	for range s.peers {
+		p.storms.kills = append(p.storms.kills, make(chan time.Duration))
+	}
 	m := &s.sc.Machines[0]
 	forming, cancel := context.WithTimeout(ctx, formWithin)
 	defer cancel()
 	p.mesh, err = stack.Start(forming, stack.Options{
-		Nodes: s.sc.Peers, Seed: uint64(s.seed), Path: s.link, Cores: m.Cores, Threads: m.Threads, Memory: m.Memory,
+		Nodes: s.sc.Peers, Seed: uint64(s.seed), Path: p.link, Cores: m.Cores, Threads: m.Threads, Memory: m.Memory,
 		CellSize: s.sc.CellSize, Program: p.program, Watch: p.seen.applied, Dir: dir,
 		Drift: func(index int) float64 { return float64(s.peers[index].Drift) / 1e6 },
 	})
@@ -60,8 +71,10 @@ func (s *script) perform(ctx context.Context, dir string, told func(time.Duratio
 	if err := p.seat(forming); err != nil {
 		return nil, readings, err
 	}
-	readings, err = p.run(ctx, told)
-	return p, readings, err
+	if readings, err = p.run(ctx, told); err != nil {
+		return nil, readings, err
+	}
+	return p, readings, p.once()
 }
 
 // seat waits until the cell is whole and notes who leads and votes.
@@ -97,8 +110,8 @@ func (p *play) program(machine int, a *runner.Attempt) stack.Act {
 	}
 	chance := p.seed.Stream(uint32(n), forStarts).From(uint64(a.Index)<<20 + uint64(a.Number)<<6)
 	return stack.Act{
-		Starts: time.Duration(p.sc.Start.Draw(&chance)),
-		Takes:  p.work[n].services[a.Index] * 1000 / time.Duration(p.peers[machine].Speed),
+		Starts: p.slowed(machine, time.Duration(p.sc.Start.Draw(&chance))),
+		Takes:  p.slowed(machine, p.work[n].services[a.Index]*1000/time.Duration(p.peers[machine].Speed)),
 	}
 }
 
@@ -111,10 +124,16 @@ func (p *play) run(ctx context.Context, told func(time.Duration)) (readings [2]r
 	time.Sleep(rest)
 	p.began = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
-	var open sync.WaitGroup
-	defer func() { cancel(); open.Wait() }()
+	var open errgroup.Group
+	defer func() { cancel(); err = errors.Join(err, open.Wait()) }()
 	for i := range p.work {
-		open.Go(func() { p.submit(ctx, i) })
+		open.Go(func() error { p.submit(ctx, i); return nil })
+	}
+	open.Go(func() error { p.storm(ctx); return nil })
+	if mortal(p.sc) {
+		for _, x := range p.mesh.Machines {
+			open.Go(func() error { return p.live(ctx, x) })
+		}
 	}
 	for i, at := range []time.Duration{time.Duration(p.sc.Warmup), time.Duration(p.sc.Duration)} {
 		for now := time.Since(p.began); now < at; now = time.Since(p.began) {
@@ -129,15 +148,13 @@ func (p *play) run(ctx context.Context, told func(time.Duration)) (readings [2]r
 // submit submits a workload at its time from its home, and notes when it is known.
 func (p *play) submit(ctx context.Context, i int) {
 	w := &p.work[i]
-	wait := time.NewTimer(time.Until(p.began.Add(w.at)))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-ctx.Done():
+	if !wait(ctx, p.began.Add(w.at)) {
 		return
 	}
-	b, err := p.mesh.Machines[w.home].Backend()
+	home, with := p.from(ctx, w.home)
+	b, err := home.Backend()
 	if err != nil {
+		p.miss(i)
 		return
 	}
 	s := &p.sc.Workloads[w.stream]
@@ -146,11 +163,21 @@ func (p *play) submit(ctx context.Context, i int) {
 	spec.Args, spec.Name, spec.Resources, spec.MaxPrice = argsOf(i), s.Name, s.Shape, s.MaxPrice
 	spec.Timeout = s.Timeout / int64(time.Millisecond)
 	spec.Tasks.Count = uint32(len(w.services))
-	sub, err := b.Submit(ctx, spec)
+	sub, err := b.Submit(with, spec)
 	if err != nil {
-		return // it has no ID, and is counted as missed
+		if ctx.Err() == nil {
+			p.miss(i)
+		}
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.acked[i] = acked{sub.ID, time.Now()}
+	p.acked[i] = acked{id: sub.ID, at: time.Now()}
+}
+
+// miss notes that a workload never had an ID.
+func (p *play) miss(i int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acked[i].missed = true
 }

@@ -13,7 +13,8 @@ import (
 // script is what happens to a mesh from outside: what the model drew.
 type script struct {
 	sc    *scenario.Scenario
-	seed  chance.Seed // of the replication
+	seed  chance.Seed  // of the replication
+	world *model.World // whose draws it all is
 	peers []model.Likeness
 	work  []work
 }
@@ -33,6 +34,7 @@ func write(sc *scenario.Scenario, n int) (*script, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.world = w
 	for i := range sc.Peers {
 		s.peers = append(s.peers, w.Likeness(i))
 	}
@@ -58,11 +60,16 @@ func write(sc *scenario.Scenario, n int) (*script, error) {
 	return s, nil
 }
 
-// link is the path between two peers.
-func (s *script) link(from, to int) packetnet.Link {
-	a, b := s.peers[from], s.peers[to]
-	one := s.sc.Network.RTT[a.Region][b.Region]/2 + a.Access + b.Access
-	return packetnet.Link{
-		Latency: time.Duration(one), Spread: time.Duration(one * s.sc.Network.Jitter / 1_000_000), Loss: float64(s.sc.Network.Loss) / 1e6,
+// link is the path between two peers, as faults leave it.
+func (p *play) link(from, to int) packetnet.Link {
+	a, b := p.peers[from], p.peers[to]
+	one := p.sc.Network.RTT[a.Region][b.Region]/2 + a.Access + b.Access
+	out := packetnet.Link{
+		Latency: time.Duration(one), Spread: time.Duration(one * p.sc.Network.Jitter / 1_000_000), Loss: float64(p.sc.Network.Loss) / million,
 	}
+	if w := p.storms.now.Load(); w != nil {
+		out.Loss = min(out.Loss+max(w.loss[a.Region], w.loss[b.Region]), 0.9)
+		out.Jitter = max(w.hold[a.Region], w.hold[b.Region])
+	}
+	return out
 }

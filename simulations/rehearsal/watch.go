@@ -20,6 +20,8 @@ type watcher struct {
 	awards  []awarded
 	closes  []closed
 	ends    map[workload.ID]ended
+
+	expiries uint64 // nodes that were given up
 }
 
 type awarded struct {
@@ -58,6 +60,8 @@ func (w *watcher) applied(_ int, cmd *ledger.Command, res *ledger.Result) {
 		}
 	case cmd.Close != nil:
 		w.closes = append(w.closes, closed{cmd.Close.Workload, res.Charged, cmd.Close.Usage.WallMs})
+	case cmd.Expire != nil:
+		w.expiries++
 	}
 	for _, id := range res.Ends {
 		w.ends[id] = ended{now, res.Phase}
@@ -69,10 +73,12 @@ type reading struct {
 	at              time.Time
 	requests, bytes uint64
 	entries         uint64
+	cut             uint64 // packets lost to cuts and to machines that are away
 }
 
 func (w *watcher) read(m *stack.Mesh) reading {
-	r := reading{at: time.Now(), bytes: m.Net.Stats().Bytes}
+	net := m.Net.Stats()
+	r := reading{at: time.Now(), bytes: net.Bytes, cut: net.Cut}
 	for _, x := range m.Machines {
 		r.requests += x.Traffic()
 	}

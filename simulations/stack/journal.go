@@ -31,6 +31,7 @@ const (
 	LeaseEnded End = "lease ended" // the supervisor ended it
 	Killed     End = "killed"      // the node did
 	Crashed    End = "crashed"     // with its machine
+	TimedOut   End = "timed out"   // it took longer than it may
 )
 
 // Journal is the record of all stints of a mesh. Its methods are safe for

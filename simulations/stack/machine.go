@@ -39,6 +39,7 @@ type Machine struct {
 	stop func()        // ends the node
 	done chan struct{} // closed when it has ended
 	err  error         // of a node that ended by itself
+	past uint64        // requests of nodes that ran here before
 }
 
 // port is what every node listens on.
@@ -136,6 +137,7 @@ func (x *Machine) Start(ctx context.Context) error {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.node, x.err = nil, err
+		x.past += requestsOf(n)
 	}()
 	return nil
 }
@@ -149,15 +151,19 @@ func (x *Machine) watch() func(*ledger.Command, *ledger.Result) {
 	return func(cmd *ledger.Command, res *ledger.Result) { told(x.Index, cmd, res) }
 }
 
-// Traffic is what the node has asked of other nodes since it started: requests,
-// without those to itself. It is 0 while the node does not run.
+// Traffic is what nodes of this machine have asked of other nodes: requests, without
+// those to themselves.
 func (x *Machine) Traffic() (requests uint64) {
 	x.mu.Lock()
-	n := x.node
+	n, past := x.node, x.past
 	x.mu.Unlock()
 	if n == nil {
-		return 0
+		return past
 	}
+	return past + requestsOf(n)
+}
+
+func requestsOf(n *node.Node) uint64 {
 	s, ok := n.Stats()["mesh"].(mesh.Stats)
 	if !ok {
 		return 0

@@ -137,7 +137,7 @@ func (s *session) Run(ctx context.Context, a runner.Attempt) (runner.Outcome, er
 func (s *session) play(ctx context.Context, kill <-chan struct{}, r *run, takes, timeout time.Duration) (End, workload.Exit) {
 	length, end, exit := takes, Done, workload.Exited
 	if timeout > 0 && timeout < takes {
-		length, end, exit = timeout, Killed, workload.TimedOut
+		length, end, exit = timeout, TimedOut, workload.TimedOut
 	}
 	timer := time.NewTimer(length)
 	defer timer.Stop()
