@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +18,7 @@ import (
 )
 
 func (a *app) simReportCommand() *cobra.Command {
-	var out string
+	var out, chart string
 	var figures []string
 	cmd := &cobra.Command{
 		Use: "report DIR [DIR]", Short: "Draw a run, a sweep or two runs in one page",
@@ -27,19 +28,30 @@ network, no script. It has distributions and time series with 95 % confidence
 bands, of a sweep a heat map and cost against latency, a map of the mesh, and
 the numbers beside each figure.
 
-The file is report.html in the (first) folder. It is written anew each time.`,
+The file is report.html in the (first) folder. It is written anew each time.
+
+With --chart one of the drawings is written as an SVG file for a paper or slides,
+CHART.svg in the folder. Without a name that fits, the names are listed.`,
 		Example: examples("perrin sim run quickstart --out results && perrin sim report results",
 			"perrin sim report load --figure utilisation --figure paid",
-			"perrin sim report auction random --out difference.html"),
+			"perrin sim report auction random --out difference.html",
+			"perrin sim report auction --chart time-from-submission --out figure.svg"),
 		Args: oneOrTwo, ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := knownFigures(figures); err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("chart") {
+				return a.simChart(args, chart, out, figures)
+			}
+			if strings.HasSuffix(out, ".svg") {
+				return usagef("add --chart time-from-submission, or write --out report.html", "--out: %s is for a drawing, and no --chart says which", out)
 			}
 			return a.simReport(args, out, figures)
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to write; - is standard output (default report.html in the folder)")
+	cmd.Flags().StringVar(&chart, "chart", "", "write only this drawing, as SVG: its title such as time-from-submission, or a part of it")
 	cmd.Flags().StringArrayVar(&figures, "figure", nil, "of a sweep: figure to show of each cell, again for more")
 	a.jsonFlag(cmd)
 	return cmd
@@ -49,15 +61,9 @@ func (a *app) simReport(dirs []string, out string, figures []string) error {
 	if err := a.checkReport(dirs, out, figures); err != nil {
 		return err
 	}
-	var r *report.Report
-	var err error
-	if len(dirs) == 2 {
-		r, err = report.Compare(dirs[0], dirs[1])
-	} else {
-		r, err = report.Of(dirs[0], figures)
-	}
+	r, err := readReport(dirs, figures)
 	if err != nil {
-		return folderFailure(err)
+		return err
 	}
 	if out == "" {
 		out = filepath.Join(dirs[0], "report.html")
@@ -74,6 +80,51 @@ func (a *app) simReport(dirs []string, out string, figures []string) error {
 	}
 	return show(a, written{out, r}, func(written) error {
 		_, err := fmt.Fprintf(a.stdout, "%s: %s\n", out, terminal.Plural(len(r.Figures), "figure"))
+		return err
+	})
+}
+
+func readReport(dirs, figures []string) (r *report.Report, err error) {
+	if len(dirs) == 2 {
+		r, err = report.Compare(dirs[0], dirs[1])
+	} else {
+		r, err = report.Of(dirs[0], figures)
+	}
+	if err != nil {
+		return nil, folderFailure(err)
+	}
+	return r, nil
+}
+
+// simChart writes one drawing.
+func (a *app) simChart(dirs []string, name, out string, figures []string) error {
+	if err := a.checkReport(dirs, out, figures); err != nil {
+		return err
+	}
+	r, err := readReport(dirs, figures)
+	if err != nil {
+		return err
+	}
+	f := r.Chart(name)
+	if f == nil {
+		return usagef("write --chart and one of "+strings.Join(r.Charts(), ", "), "--chart: no drawing, or more than one, is called %.60q", name)
+	}
+	if out == "-" {
+		return f.WriteSVG(a.stdout)
+	}
+	if out == "" {
+		out = filepath.Join(dirs[0], f.Key()+".svg")
+	}
+	if err := replaceFile(out, f.WriteSVG); err != nil {
+		return err
+	}
+	type drawn struct {
+		File  string `json:"file"`
+		Title string `json:"title"`
+		Note  string `json:"note"`
+	}
+	return show(a, drawn{out, f.Title, f.Note}, func(d drawn) error {
+		_, err := fmt.Fprintf(a.stdout, "%s: %s\n%s\n", d.File, d.Title, d.Note)
 		return err
 	})
 }
