@@ -44,7 +44,7 @@ func (g gateway) Audit(ctx context.Context, cell workload.CellID) (*api.Audit, e
 	if !ok {
 		return nil, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("cell %s is not known here", cell), Hint: "`perrin status` names this node's cell"}
 	}
-	out := &api.Audit{Cell: cell, Root: n.id.bundle.Root, Faults: []string{}, Silent: []workload.PeerID{}}
+	out := &api.Audit{Cell: cell, Root: n.id.bundle.Root, Voters: peersOf(view.Voters), Faults: []string{}, Silent: []workload.PeerID{}}
 	proof := notary.Proof{Type: notary.ProofType, Cell: cell, Voters: peersOf(view.Voters)}
 	at := n.walk(cell, out, &proof)
 	n.gatherMarks(ctx, &proof, at, out)

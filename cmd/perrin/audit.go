@@ -18,7 +18,7 @@ import (
 
 func (a *app) auditCommand() *cobra.Command {
 	var save, root, trust string
-	var against []string
+	var against, named []string
 	var offline bool
 	cmd := &cobra.Command{
 		Use: "audit [CELL]", Short: "Check the history of a cell, and that its voters tell the same one",
@@ -35,14 +35,18 @@ does not give the chain (gap).
 counts them with what is found now: a voter that signs another past than last
 week is caught. With --offline nothing is asked; the files are checked alone.
 
+Marks of peers that are no voters do not count. Who the voters are says --voters; or,
+when the daemon is asked, the daemon; or else the files themselves, which is nobody's
+signed word, so that then no history counts as a majority's.
+
 --trust takes what ` + "`perrin trust export`" + ` wrote: marks of voters that were removed or
 denied by then are in no majority, and prove no fork. They have no date, so that what
 such a voter signed before is left out too. Who signs two histories is named anyway.
 
 Returns 0 when a majority signed one history, 1 when something is wrong, 6 when
-nothing is, and too few voters answered.`,
+nothing is, and too few voters answered or nobody says who they are.`,
 		Example: examples("perrin audit", "perrin audit --save today.json", "perrin audit --against monday.json --json",
-			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW…",
+			"perrin audit --offline --against monday.json --against today.json --root 12D3KooW… --voters 12D3KooW…,12D3KooW…,12D3KooW…",
 			"perrin audit --offline --against monday.json --trust trust.json"),
 		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,6 +59,10 @@ nothing is, and too few voters answered.`,
 				if err := cell.UnmarshalText([]byte(args[0])); err != nil {
 					return usagef("`perrin status` names this node's cell", "%w", err)
 				}
+			}
+			voters, err := votersFlag(named)
+			if err != nil {
+				return err
 			}
 			past, err := readTrust(trust)
 			switch {
@@ -76,11 +84,14 @@ nothing is, and too few voters answered.`,
 				if proofs, err = a.auditOnline(cmd, r, cell, save, proofs); err != nil {
 					return err
 				}
-				if r.Gathered != nil && key.IsZero() {
+				if key.IsZero() {
 					key = r.Gathered.Root
 				}
+				if len(voters) == 0 {
+					voters = r.Gathered.Voters
+				}
 			}
-			if r.Audited, err = notary.CheckProof(proofs, key, past); err != nil {
+			if r.Audited, err = notary.CheckProof(proofs, key, past, voters...); err != nil {
 				return usagef("give proof files of one cell", "%w", err)
 			}
 			if err := show(a, r, a.printAudit); err != nil {
@@ -93,6 +104,7 @@ nothing is, and too few voters answered.`,
 	cmd.Flags().StringArrayVar(&against, "against", nil, "a proof file of before; may be given again")
 	cmd.Flags().BoolVar(&offline, "offline", false, "check the proof files alone")
 	cmd.Flags().StringVar(&root, "root", "", "the mesh's root key; without it the daemon's, or with --offline whichever the proof leads to")
+	cmd.Flags().StringSliceVar(&named, "voters", nil, "the voters of the cell, with commas, as perrin status --json lists them; others' marks do not count")
 	cmd.Flags().StringVar(&trust, "trust", "", "who was removed and denied, as perrin trust export wrote it; its root counts as --root")
 	a.jsonFlag(cmd)
 	return cmd
@@ -110,7 +122,7 @@ func (r *auditReport) verdict() error {
 	switch {
 	case len(r.Findings) > 0 || r.Gathered != nil && len(r.Gathered.Faults) > 0:
 		return outcome(exitFailure)
-	case !whole:
+	case !whole || r.Claimed:
 		return outcome(exitUnchecked)
 	}
 	return nil
@@ -190,6 +202,15 @@ func (a *app) printAudit(r *auditReport) error {
 	for _, d := range r.Doubted {
 		fmt.Fprintf(&out, "  ?     the marks of %s are in no majority: %s\n", d.Node.Short(), terminal.Clean(d.Why, 300))
 	}
+	if len(r.Outsiders) > 0 {
+		fmt.Fprintf(&out, "  ?     the marks of %s are of no voter, and do not count\n", shorts(r.Outsiders))
+	}
+	for _, d := range r.Disputes {
+		fmt.Fprintf(&out, "  ?     entry %d: %s, which is no voter, %s\n", d.Index, d.Nodes[0].Short(), terminal.Clean(d.Detail, 300))
+	}
+	if r.Claimed {
+		fmt.Fprintln(&out, "  ?     who the voters are is the word of these files alone: name them with --voters")
+	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(&out, "  FAIL  %-12s  entry %d: %s\n", f.Kind, f.Index, terminal.Clean(f.Detail, 300))
 	}
@@ -202,10 +223,22 @@ func (a *app) printAudit(r *auditReport) error {
 	case nil:
 		fmt.Fprintln(&out, "one history, and nothing wrong in it")
 	case outcome(exitUnchecked):
-		fmt.Fprintln(&out, "nothing is wrong, but too few voters could be compared")
+		fmt.Fprintln(&out, "nothing is wrong, but too little could be compared")
 	default:
 		fmt.Fprintln(&out, "somebody in this cell lies, or its disk does")
 	}
 	_, err := io.WriteString(a.stdout, out.String())
 	return err
+}
+
+// shorts lists peers, at most eight of them.
+func shorts(peers []workload.PeerID) string {
+	var out []string
+	for _, p := range peers[:min(len(peers), 8)] {
+		out = append(out, p.Short())
+	}
+	if len(peers) > len(out) {
+		out = append(out, "others")
+	}
+	return strings.Join(out, ", ")
 }

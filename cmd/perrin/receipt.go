@@ -68,12 +68,9 @@ when none fails and one could not be checked.`,
 			if err := errors.Join(peerFlag("--root", root, &opt.Root), peerFlag("--owner", owner, &opt.Owner)); err != nil {
 				return err
 			}
-			for _, text := range voters {
-				var voter workload.PeerID
-				if err := peerFlag("--voters", text, &voter); err != nil {
-					return err
-				}
-				opt.Voters = append(opt.Voters, voter)
+			var err error
+			if opt.Voters, err = votersFlag(voters); err != nil {
+				return err
 			}
 			past, err := readTrust(trust)
 			if err != nil {
@@ -181,4 +178,16 @@ func (a *app) printReceipt(r *receipt.Report) error {
 	}
 	_, err := io.WriteString(a.stdout, out.String())
 	return err
+}
+
+// votersFlag reads what --voters names.
+func votersFlag(list []string) (out []workload.PeerID, err error) {
+	for _, text := range list {
+		var voter workload.PeerID
+		if err := peerFlag("--voters", text, &voter); err != nil {
+			return nil, err
+		}
+		out = append(out, voter)
+	}
+	return out, nil
 }

@@ -20,7 +20,8 @@ type Audit struct {
 	Entries int               `json:"entries"` // commands
 	Awards  int               `json:"awards"`  // those among them, each cleared again
 	Faults  []string          `json:"faults"`  // where the log does not give the chain
-	Silent  []workload.PeerID `json:"silent"`  // voters that did not answer
+	Voters  []workload.PeerID `json:"voters"`  // as this node knows them
+	Silent  []workload.PeerID `json:"silent"`  // those of them that did not answer
 	Proof   json.RawMessage   `json:"proof"`   // a notary.Proof
 }
 

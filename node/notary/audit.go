@@ -89,11 +89,13 @@ type Checkpoint struct {
 
 // Audited is what CheckProof found.
 type Audited struct {
-	Cell        workload.CellID `json:"cell"`
-	Root        workload.PeerID `json:"root"`
-	Voters      int             `json:"voters"`
-	Checkpoints []Checkpoint    `json:"checkpoints"` // by index
-	Findings    []Finding       `json:"findings"`
+	Cell   workload.CellID `json:"cell"`
+	Root   workload.PeerID `json:"root"`
+	Voters int             `json:"voters"`
+	// Claimed says that who the voters are is the proofs' own word, which nobody signed.
+	Claimed     bool         `json:"voters_claimed"`
+	Checkpoints []Checkpoint `json:"checkpoints"` // by index
+	Findings    []Finding    `json:"findings"`
 	// Doubted are those whose marks are in no checkpoint, since they are removed or denied
 	// by the trust file: marks have no date.
 	Doubted []Doubt `json:"doubted,omitempty"`
@@ -102,6 +104,12 @@ type Audited struct {
 	AsOf   *time.Time       `json:"trust_as_of,omitempty"`
 	AsOfBy *workload.PeerID `json:"trust_as_of_by,omitempty"`
 
+	// Outsiders have signed marks and are none of the voters: they make no checkpoint and
+	// no fork. Disputes are those marks of theirs that differ from the voters'.
+	Outsiders []workload.PeerID `json:"outsiders,omitempty"`
+	Disputes  []Finding         `json:"disputes,omitempty"`
+
+	voters    map[workload.PeerID]bool
 	past      *admission.Past
 	stood     map[workload.PeerID]bool // by one certificate or more
 	certified map[workload.PeerID]bool // those of which a proof shows certificates of the mesh
@@ -175,13 +183,19 @@ type signedMark struct {
 // to be one. The error says that they do not belong together.
 //
 // With what a trust file says, voters that were removed or denied by its date make no
-// checkpoint and no fork; past may be nil.
-func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past) (*Audited, error) {
-	a := &Audited{Findings: []Finding{}, Root: root, past: past, stood: map[workload.PeerID]bool{}, certified: map[workload.PeerID]bool{}}
+// checkpoint and no fork; past may be nil. voters are those that who checks takes for the
+// cell's; without, they are those that the proofs name.
+func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past, voters ...workload.PeerID) (*Audited, error) {
+	a := &Audited{
+		Claimed: len(voters) == 0, voters: map[workload.PeerID]bool{},
+		Findings: []Finding{}, Root: root, past: past, stood: map[workload.PeerID]bool{}, certified: map[workload.PeerID]bool{},
+	}
 	if past != nil && !past.Written.IsZero() {
 		a.AsOf, a.AsOfBy = &past.Written, &past.By
 	}
-	voters := map[workload.PeerID]bool{}
+	for _, v := range voters {
+		a.voters[v] = true
+	}
 	var marks []signedMark
 	entries := 0
 	for i, p := range proofs {
@@ -193,12 +207,14 @@ func CheckProof(proofs []*Proof, root workload.PeerID, past *admission.Past) (*A
 		if len(marks)+len(p.Marks) > maxMarks || entries > maxEntries {
 			return nil, fmt.Errorf("%w: over %d marks or %d entries", ErrProof, maxMarks, maxEntries)
 		}
-		for _, v := range p.Voters {
-			voters[v] = true
+		if a.Claimed {
+			for _, v := range p.Voters {
+				a.voters[v] = true
+			}
 		}
 		marks = append(marks, a.open(p)...)
 	}
-	a.Voters = len(voters)
+	a.Voters = len(a.voters)
 	a.compare(marks)
 	for _, p := range proofs {
 		for i := range p.Entries {
@@ -262,6 +278,7 @@ func (a *Audited) compare(marks []signedMark) {
 func (a *Audited) compareAt(marks []signedMark) {
 	said := map[workload.PeerID]workload.Digest{}
 	var heads []Checkpoint
+	var others []signedMark
 	for _, m := range marks {
 		if before, ok := said[m.by]; ok && before != m.Head {
 			a.add(Equivocation, m.Index, []workload.PeerID{m.by}, "%s signed %s and %s", m.by.Short(), before.Short(), m.Head.Short())
@@ -273,12 +290,17 @@ func (a *Audited) compareAt(marks []signedMark) {
 		if a.doubts(m.by) {
 			continue
 		}
+		if !a.voters[m.by] {
+			others = append(others, m)
+			continue
+		}
 		i := slices.IndexFunc(heads, func(c Checkpoint) bool { return c.Head == m.Head })
 		if i < 0 {
 			heads, i = append(heads, Checkpoint{Index: m.Index, Head: m.Head}), len(heads)
 		}
 		heads[i].Signed = append(heads[i].Signed, m.by)
 	}
+	a.outside(others, heads)
 	if len(heads) == 0 {
 		return
 	}
@@ -290,12 +312,29 @@ func (a *Audited) compareAt(marks []signedMark) {
 	a.Checkpoints = append(a.Checkpoints, heads[0])
 }
 
+// maxDisputes bounds the marks of outsiders that are told.
+const maxDisputes = 16
+
+// outside notes who has signed marks without a vote, and where none of the voters has
+// signed the same.
+func (a *Audited) outside(marks []signedMark, heads []Checkpoint) {
+	for _, m := range marks {
+		if !slices.Contains(a.Outsiders, m.by) {
+			a.Outsiders = append(a.Outsiders, m.by)
+		}
+		same := slices.ContainsFunc(heads, func(c Checkpoint) bool { return c.Head == m.Head })
+		if len(heads) > 0 && !same && len(a.Disputes) < maxDisputes {
+			a.Disputes = append(a.Disputes, Finding{Fork, m.Index, []workload.PeerID{m.by}, fmt.Sprintf("signed %s, and no voter did", m.Head.Short())})
+		}
+	}
+}
+
 // judge says what is wrong with an entry. Who has signed it as its leader is proved
 // wrong by that alone; that voters have it in their logs, by their marks.
 func (a *Audited) judge(e *Entry, marks []signedMark) {
 	signed := 0
 	for _, m := range marks {
-		if m.Index == e.Index && m.Head == e.After() {
+		if m.Index == e.Index && m.Head == e.After() && a.voters[m.by] {
 			signed++
 		}
 	}

@@ -198,6 +198,45 @@ func TestTwoHistories(t *testing.T) {
 	}
 }
 
+// TestOutsidersMakeNoMajority has members that are no voters sign marks: they count for
+// nothing, and are told. Who signs two histories is named all the same.
+func TestOutsidersMakeNoMajority(t *testing.T) {
+	m := make3(t, 4, 2, time.Now())
+	root := meshtest.IDOf(m.mesh.Root)
+	one := awards(m, func(*ledger.Award) {})
+	other := awards(m, func(a *ledger.Award) { a.First = 2 })
+	check := func(p *Proof, voters ...workload.PeerID) *Audited {
+		a, err := CheckProof([]*Proof{p}, root, nil, voters...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	p := m.proof(one, 0, 1, 2)
+	if a := check(p); !a.Claimed || a.Voters != 3 {
+		t.Errorf("by the file's own word: %+v", a)
+	}
+	// The file names two that do not vote; the real ones are 0 and two others.
+	a := check(p, m.id(0), meshtest.IDOf(m.owner), meshtest.IDOf(m.mesh.Root))
+	if c, ok := a.Countersigned(); ok || a.Claimed || len(a.Outsiders) != 2 || len(a.Findings) > 0 {
+		t.Errorf("two of three marks are of no voters: %+v, %+v", c, a)
+	}
+	p.Voters = []workload.PeerID{m.id(2)} // a file that makes its maker the only voter
+	a = check(p, m.id(0), m.id(1), m.id(2))
+	if c, ok := a.Countersigned(); !ok || len(c.Signed) != 3 {
+		t.Errorf("the voters are named: %+v, %+v", c, a)
+	}
+	p = m.proof(one, 0, 1)
+	p.Marks = append(p.Marks, m.proof(other, 2).Marks...)
+	if a = check(p, m.id(0), m.id(1)); len(a.Findings) > 0 || len(a.Disputes) != 1 || a.Disputes[0].Index != 3 {
+		t.Errorf("an outsider's history: %+v", a)
+	}
+	p.Marks = append(p.Marks, m.proof(one, 2).Marks...)
+	if a = check(p, m.id(0), m.id(1)); !slices.Equal(a.kinds(), []FindingKind{Equivocation}) {
+		t.Errorf("an outsider's two histories: %+v", a)
+	}
+}
+
 // TestProofsProveThemselves changes what a proof needs.
 func TestProofsProveThemselves(t *testing.T) {
 	m, other := make3(t, 4, 2, time.Now()), make3(t, 4, 2, time.Now())
