@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -44,7 +45,7 @@ func (g gateway) Audit(ctx context.Context, cell workload.CellID) (*api.Audit, e
 	if !ok {
 		return nil, &api.Error{Kind: api.NotFound, Message: fmt.Sprintf("cell %s is not known here", cell), Hint: "`perrin status` names this node's cell"}
 	}
-	out := &api.Audit{Cell: cell, Root: n.id.bundle.Root, Voters: peersOf(view.Voters), Faults: []string{}, Silent: []workload.PeerID{}}
+	out := &api.Audit{Cell: cell, Root: n.id.bundle.Root, Voters: peersOf(view.Voters), Faults: []string{}, Refused: []api.Refusal{}, Silent: []workload.PeerID{}}
 	proof := notary.Proof{Type: notary.ProofType, Cell: cell, Voters: peersOf(view.Voters)}
 	at := n.walk(cell, out, &proof)
 	n.gatherMarks(ctx, &proof, at, out)
@@ -65,6 +66,7 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 	}
 	c.mu.RLock()
 	chain := c.heads.last()
+	out.Refused = append(out.Refused, c.wrong...)
 	c.mu.RUnlock()
 	if len(chain) == 0 {
 		return nil
@@ -83,6 +85,9 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		out.Entries++
 		award, err := notary.BadCommand(n.memo, cell, data)
 		out.Awards += award
+		if spec, refused := n.refusedAward(out.Refused, data, e.Index); err == nil && refused {
+			e.Spec, err = spec, errRefused
+		}
 		if err != nil && len(proof.Entries) < maxBadEntries {
 			proof.Entries = append(proof.Entries, e)
 			proof.Certificates = append(proof.Certificates, n.certificatesOf(data)...)
@@ -95,6 +100,27 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		}
 	}
 	return at
+}
+
+// errRefused stands for what a replica said when it refused an entry.
+var errRefused = errors.New("refused")
+
+// refusedAward reports whether an entry is an award that this replica refused, and
+// returns the owner's spec that it is to be held against, as far as that is kept.
+func (n *Node) refusedAward(refused []api.Refusal, entry []byte, index uint64) (spec *workload.Signed, found bool) {
+	if !slices.ContainsFunc(refused, func(r api.Refusal) bool { return r.Index == index }) {
+		return nil, false
+	}
+	cmd, err := leader.OpenCommand(entry)
+	if err != nil || cmd.Award == nil {
+		return nil, false
+	}
+	n.book.Read(func(s *ledger.State) {
+		if v, _, ok := s.Outline(cmd.Award.Workload); ok {
+			spec = &v.Signed
+		}
+	})
+	return spec, spec != nil
 }
 
 // certificatesOf are those of the leader that an entry names.

@@ -100,6 +100,7 @@ type book struct {
 	mu    sync.RWMutex // guards what follows
 	state *ledger.State
 	heads heads // of the chain
+	wrong refusals
 }
 
 func newBook(r ledger.Rules, log *slog.Logger, shelf *shelf) *book {
@@ -139,6 +140,7 @@ func (b *book) apply(term, index uint64, cmd *ledger.Command, data []byte) ledge
 	res := b.state.ApplyIn(term, index, cmd, data)
 	if at, head := b.state.Head(); at == index {
 		b.heads.push(at, head)
+		b.wrong.note(cmd, &res)
 	}
 	if cmd != nil && cmd.Close != nil && res.Reject == nil {
 		b.shelf.put(cmd.Close)
@@ -173,7 +175,7 @@ func (b *book) Restore(r io.Reader) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state, b.heads = state, nil
+	b.state, b.heads, b.wrong = state, nil, nil
 	if at, head := state.Head(); at > 0 {
 		b.heads.push(at, head)
 	}

@@ -120,7 +120,7 @@ type auditReport struct {
 func (r *auditReport) verdict() error {
 	_, whole := r.Countersigned()
 	switch {
-	case len(r.Findings) > 0 || r.Gathered != nil && len(r.Gathered.Faults) > 0:
+	case len(r.Findings) > 0 || r.Gathered != nil && len(r.Gathered.Faults)+len(r.Gathered.Refused) > 0:
 		return outcome(exitFailure)
 	case !whole || r.Claimed:
 		return outcome(exitUnchecked)
@@ -191,6 +191,9 @@ func (a *app) printAudit(r *auditReport) error {
 		}
 		for _, fault := range g.Faults {
 			fmt.Fprintf(&out, "  FAIL  %-12s  %s\n", notary.Gap, terminal.Clean(fault, 300))
+		}
+		for _, x := range g.Refused {
+			fmt.Fprintf(&out, "  FAIL  %-12s  entry %d, which every replica refuses (%s): %s\n", "bad-entry", x.Index, x.Code, terminal.Clean(x.Detail, 300))
 		}
 		for _, silent := range g.Silent {
 			fmt.Fprintf(&out, "  ?     voter %s did not answer\n", silent.Short())

@@ -21,8 +21,18 @@ type Audit struct {
 	Awards  int               `json:"awards"`  // those among them, each cleared again
 	Faults  []string          `json:"faults"`  // where the log does not give the chain
 	Voters  []workload.PeerID `json:"voters"`  // as this node knows them
+	Refused []Refusal         `json:"refused"` // what no honest leader proposes, the first one first
 	Silent  []workload.PeerID `json:"silent"`  // those of them that did not answer
 	Proof   json.RawMessage   `json:"proof"`   // a notary.Proof
+}
+
+// Refusal is an entry that a server of the cell refused when it applied the log by the
+// rules of every replica. Leader signed it; zero when nobody is known to have.
+type Refusal struct {
+	Index  uint64          `json:"index"`
+	Code   string          `json:"code"`
+	Detail string          `json:"detail"`
+	Leader workload.PeerID `json:"leader,omitzero"`
 }
 
 // Audit implements Backend.

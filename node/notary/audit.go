@@ -47,6 +47,8 @@ type Entry struct {
 	Index  uint64          `json:"index"`
 	Before workload.Digest `json:"before"`
 	Data   []byte          `json:"data"`
+	// Spec is the owner's, of an award that does not do what it asks for.
+	Spec *workload.Signed `json:"spec,omitempty"`
 }
 
 // After is the head of the chain after the entry, as ledger.State.Apply makes it.
@@ -339,6 +341,9 @@ func (a *Audited) judge(e *Entry, marks []signedMark) {
 		}
 	}
 	_, err := BadCommand(nil, a.Cell, e.Data)
+	if err == nil && e.Spec != nil {
+		err = against(a.Cell, e)
+	}
 	who, named := leaderOf(e.Data)
 	switch {
 	case err == nil:
@@ -354,6 +359,31 @@ func (a *Audited) judge(e *Entry, marks []signedMark) {
 	default:
 		a.add(BadAward, e.Index, []workload.PeerID{who}, "signed by %s, in the log that %d voters signed: %v", who.Short(), signed, err)
 	}
+}
+
+// against holds an award against its owner's spec, as every replica does.
+func against(cell workload.CellID, e *Entry) error {
+	c, err := leader.OpenCommand(e.Data)
+	if err != nil || c.Award == nil || leader.IDOf(cell, *e.Spec) != c.Award.Workload {
+		return nil // nothing that this spec says anything about
+	}
+	spec, err := leader.OpenSpec(nil, *e.Spec)
+	if err != nil {
+		return nil //nolint:nilerr // a bad spec is no fault of the award's
+	}
+	rules := ledger.Rules{
+		Replay:     func(a *ledger.Award) error { return Replay(nil, a) },
+		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(nil, s) },
+	}
+	if rej := rules.Check(&spec, c.Award); rej != nil {
+		return fmt.Errorf("award of %s: %w", c.Award.Workload.Short(), rej)
+	}
+	if spec.Countersign && len(c.Award.Slots) > 0 {
+		if _, _, err := leader.Countersigned(nil, cell, leader.ClearingOf(c.Award), c.Award.Countersigned); err != nil {
+			return fmt.Errorf("award of %s: %w", c.Award.Workload.Short(), err)
+		}
+	}
+	return nil
 }
 
 // leaderOf is the leader that a command names; false when it is no command.

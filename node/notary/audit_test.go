@@ -174,6 +174,39 @@ func TestNobodyIsFramed(t *testing.T) {
 	}
 }
 
+// TestAwardAgainstItsOwner has a leader award what clears, and is not what the owner asks
+// for: the owner's spec goes along as proof, and another's proves nothing.
+func TestAwardAgainstItsOwner(t *testing.T) {
+	m := make3(t, 4, 2, time.Now(), func(s *workload.Spec) { s.Countersign = true })
+	root := meshtest.IDOf(m.mesh.Root)
+	p := m.proof(awards(m, func(*ledger.Award) {}), 0, 1, 2)
+	e := awards(m, func(*ledger.Award) {}).entries[2]
+	e.Spec = &m.rec.Spec
+	p.Entries = []Entry{e}
+	if a := audited(t, root, p); !slices.Equal(a.kinds(), []FindingKind{BadAward}) || a.Findings[0].Nodes[0] != m.id(0) {
+		t.Errorf("an award that nobody countersigned: %+v", a.Findings)
+	}
+	other := make3(t, 5, 2, time.Now())
+	p.Entries[0].Spec = &other.rec.Spec
+	if a := audited(t, root, p); !slices.Equal(a.kinds(), []FindingKind{BadProof}) {
+		t.Errorf("with another workload's spec: %+v", a.Findings)
+	}
+	for name, change := range map[string]func(*ledger.Award){
+		"over more slots than wanted": func(a *ledger.Award) { a.Wanted = 1 },
+		"at another limit":            func(a *ledger.Award) { a.MaxPrice = 2_000_000 },
+		"of ranges of no task":        func(a *ledger.Award) { a.First = 0 },
+	} {
+		plain := make3(t, 4, 2, time.Now())
+		e := awards(plain, change).entries[2]
+		e.Spec = &plain.rec.Spec
+		p := plain.proof(awards(plain, change), 0, 1, 2)
+		p.Entries = []Entry{e}
+		if a := audited(t, meshtest.IDOf(plain.mesh.Root), p); !slices.Equal(a.kinds(), []FindingKind{BadAward}) {
+			t.Errorf("%s: %+v", name, a.Findings)
+		}
+	}
+}
+
 // TestTwoHistories has voters show different pasts, at once and one after the other.
 func TestTwoHistories(t *testing.T) {
 	m := make3(t, 4, 2, time.Now())

@@ -1,0 +1,49 @@
+package node
+
+import (
+	"slices"
+
+	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/node/api"
+)
+
+// maxRefusals bounds the refusals that a server remembers for an audit.
+const maxRefusals = 256
+
+// refusals are the entries that this replica refused since it began with a snapshot and
+// that no honest leader proposes, the oldest first.
+type refusals []api.Refusal
+
+// note keeps what a replica says to an entry, when it is one of these. The oldest go,
+// but for the first, since everything after it is in doubt.
+func (r *refusals) note(cmd *ledger.Command, res *ledger.Result) {
+	if !dishonest(cmd, res.Reject) {
+		return
+	}
+	if len(*r) == maxRefusals {
+		*r = slices.Delete(*r, 1, 2)
+	}
+	x := api.Refusal{Index: res.Index, Code: string(res.Reject.Code), Detail: res.Reject.Error()}
+	if cmd != nil && res.Reject.Code != ledger.NotProposed {
+		x.Leader = cmd.Leader
+	}
+	*r = append(*r, x)
+}
+
+// dishonest reports whether a leader that keeps to the rules never proposes what was
+// refused for this reason. Others come of races: what a command is about has ended, was
+// given up, or has changed while the command was on its way.
+func dishonest(cmd *ledger.Command, rej *ledger.Reject) bool {
+	if rej == nil {
+		return false
+	}
+	switch rej.Code {
+	case ledger.NotProposed, ledger.DoesNotReplay, ledger.OverPrice, ledger.NotProved, ledger.NotCountersigned:
+		return true
+	case ledger.BadSpec, ledger.WrongCell, ledger.WrongMesh, ledger.BadSignature:
+		return true
+	case ledger.Malformed:
+		return cmd == nil || cmd.Award != nil
+	}
+	return false
+}
