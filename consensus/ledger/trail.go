@@ -240,7 +240,7 @@ func (l *load) tasks(from, end uint32) []Task {
 	}
 	p.open(&l.fresh, Task{State: TaskOpen})
 	p.open(&l.retry, Task{State: TaskRetry})
-	for _, sl := range l.slots {
+	for _, sl := range l.sortedSlots() {
 		p.open(&sl.open, Task{State: TaskTaken, Slot: sl.ID, Node: sl.Node, Rate: sl.Rate})
 	}
 	return p.tasks
