@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -91,11 +92,32 @@ func (s *tappedStream) Write(p []byte) (int, error) {
 	return s.Stream.Write(p)
 }
 
-// company is a mesh of whole nodes in this process, whose messages are noted.
+// company is a mesh of whole nodes in this process, whose messages and logs are noted.
 type company struct {
 	nodes []*Node
 	stop  []func()
 	tap   wiretap
+	logs  logged
+}
+
+// logged is all that the nodes logged, of every level.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// has reports whether a marker was logged.
+func (l *logged) has(marker string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Contains(l.text.Bytes(), []byte(marker))
 }
 
 // startCompany starts one node for each config, the first of which founds the mesh.
@@ -149,6 +171,9 @@ func (c *company) settle(t *testing.T) {
 func (c *company) start(t *testing.T, cfg Config) {
 	t.Helper()
 	cfg.Listen, cfg.Loopback, cfg.Log = []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, true, testLog(t)
+	if !testing.Verbose() {
+		cfg.Log = slog.New(slog.NewTextHandler(&c.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	n, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,8 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -87,6 +89,41 @@ func (s *secretive) put(t *testing.T, b api.Backend) {
 	}
 }
 
+// marks adds the bytes of the content key to the markers, as they are and as text.
+func (s *secretive) marks(t *testing.T, owner *Node) {
+	t.Helper()
+	k, err := owner.contentKey(s.spec.Seal.Salt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	shares, err := k.Split(1, 1) // the one share of which one is needed is the key
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seal.CloseShares(shares)
+	share, err := shares[0].Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := share[1:]
+	s.markers["content key"], s.markers["content key in hex"] = string(key), hex.EncodeToString(key)
+	s.markers["content key in base64"] = base64.RawStdEncoding.EncodeToString(key)
+}
+
+// unlogged checks that nothing of a workload was logged by any node.
+func (s *secretive) unlogged(t *testing.T, c *company) {
+	t.Helper()
+	for what, marker := range s.markers {
+		if c.logs.has(marker) {
+			t.Errorf("the %s was logged", what)
+		}
+	}
+	if !testing.Verbose() && !c.logs.has("key of sealed work released") {
+		t.Error("the logs say nothing of the release: what was searched?")
+	}
+}
+
 // ended waits for a workload and returns it with its one task.
 func ended(t *testing.T, b api.Backend, id workload.ID) (*api.Workload, api.Task) {
 	t.Helper()
@@ -153,6 +190,7 @@ func TestSealedWork(t *testing.T) {
 	s := newSecretive(sealedScript)
 	s.spec.Seal = &workload.Seal{Salt: seal.NewSalt()}
 	s.put(t, b)
+	s.marks(t, owner)
 	sub, err := b.Submit(t.Context(), s.spec)
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +225,12 @@ func TestSealedWork(t *testing.T) {
 		for what, where := range c.stored(t, s.markers) {
 			t.Errorf("the %s is stored in %s", what, where)
 		}
+		for what := range s.markers {
+			if where := c.heard(s.markers[what]); strings.HasPrefix(what, "content key") && len(where) > 0 {
+				t.Errorf("the %s was heard, by whomever: %s", what, where)
+			}
+		}
+		s.unlogged(t, c)
 	})
 	t.Run("no other node opens it", func(t *testing.T) {
 		c.refusesOthers(t, other, sub.ID, task.Result)
@@ -258,23 +302,33 @@ func memoryFoldersIn(n *Node) []string {
 }
 
 // TestSealedWorkOutlivesItsOwner takes the owner's node away while its sealed work
-// runs, and then the node that runs it: two of three helpers release the key to
-// the next, and the owner, back again, reads what came of it.
+// runs, and then the node that runs it: two of three helpers have the next prove its
+// machine and release the key to it, and the owner, back again, reads what came of it.
 func TestSealedWorkOutlivesItsOwner(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("too long for a short run: a cell waits until it gives up a voter")
 	}
+	m := &madeUp{t: t, amd: attesttest.NewSEV(t, "Milan-B0", false), intel: attesttest.NewIntel(t)}
 	cfg := func(name, zone string) Config {
+		machine := collect.Of()
+		if zone == "far" {
+			machine = m.sev()
+		}
 		return Config{
-			Name: name, Cores: 1, Memory: 1 << 30, Labels: map[string]string{"zone": zone}, Attests: collect.Of(),
+			Name: name, Cores: 1, Memory: 1 << 30, Labels: map[string]string{"zone": zone}, Attests: machine, appraise: m.appraise,
 			Runners: map[workload.Kind]runner.Runner{workload.Process: stubbornRunner{}}, LeaseTTL: 2 * time.Second,
 		}
 	}
 	c := startCompany(t, cfg("owner", "home"), cfg("one", "home"), cfg("two", "home"), cfg("first", "far"), cfg("second", "far"))
 	owner, helpers := c.nodes[0], c.nodes[1:4]
+	for _, n := range c.nodes { // whoever leads appraises, and who releases
+		m.lists(filepath.Join(n.cfg.Data, AttestFolder))
+	}
 	s := newSecretive(sealedScript)
 	s.spec.Seal = &workload.Seal{Salt: seal.NewSalt(), Need: 2}
+	s.spec.Require = &workload.Require{Level: workload.LevelSNP, MaxAge: time.Hour.Milliseconds()}
+	s.marks(t, owner)
 	for _, h := range helpers {
 		s.spec.Seal.Helpers = append(s.spec.Seal.Helpers, h.self)
 	}
@@ -316,8 +370,20 @@ func TestSealedWorkOutlivesItsOwner(t *testing.T) {
 	})
 	c.stop[at]()
 	w, task := endedUnder(api.WithToken(t.Context(), token), t, b, sub.ID)
-	if next := c.nodes[7-at]; w.Phase != workload.Succeeded || task.Result.Attempt < 2 || task.Node != next.self {
+	next := c.nodes[7-at]
+	if w.Phase != workload.Succeeded || task.Result.Attempt < 2 || task.Node != next.self {
 		t.Fatalf("%s on %s, want %s: %+v", w.Phase, task.Node.Short(), next.self.Short(), task.Result)
+	}
+	asked := map[workload.PeerID]bool{}
+	for _, told := range next.attestor.Told() {
+		if told.Job == sub.ID && told.Kind == workload.LevelSNP {
+			asked[told.To] = true
+		}
+	}
+	for _, h := range helpers {
+		if h != c.nodes[at] && !asked[h.self] {
+			t.Errorf("%s released its share without evidence for this work", h.name)
+		}
 	}
 	again := cfg("owner", "home")
 	again.Data = owner.cfg.Data
@@ -335,6 +401,7 @@ func TestSealedWorkOutlivesItsOwner(t *testing.T) {
 			t.Errorf("the %s was heard: %s", what, where)
 		}
 	}
+	s.unlogged(t, c)
 }
 
 // stubbornRunner shows a task's files on its stdout and as its output, and never
