@@ -23,6 +23,8 @@ import (
 const (
 	AttestFolder     = "attest"
 	CollateralFolder = "collateral"
+
+	provedFile = "proved.json" // to whom this machine proved something
 )
 
 // collateralFresh is how old a revocation list or TCB information may be before
@@ -42,7 +44,7 @@ func (n *Node) openAttestor(context.Context) error {
 		}))
 	}
 	n.attestor = attestor.New(attestor.Config{
-		Self: n.self, Open: n.host.OpenStream, Machine: machine, Policy: filepath.Join(n.cfg.Data, AttestFolder),
+		Self: n.self, Open: n.host.OpenStream, Machine: machine, Policy: filepath.Join(n.cfg.Data, AttestFolder), History: filepath.Join(n.cfg.Data, provedFile),
 		Sealing: n.sealing.find, Appraise: n.cfg.appraise, Rand: rand.Reader, Now: time.Now, Log: n.log.With("part", "attest"),
 	})
 	return nil

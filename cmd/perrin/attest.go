@@ -20,7 +20,10 @@ func (a *app) attestCommand() *cobra.Command {
 		Use: "attest [NODE]", Short: "What a machine can prove of itself, and what that means",
 		Long: `Ask a node of this cell for fresh evidence of its machine, appraise it, and show
 what it proves: the level (none, tpm, sgx, tdx, snp), each claim graded, and the
-measurements. Without NODE, show what this machine can prove, and to whom it did.
+measurements. Without NODE, show what this machine can prove, and to whom it did: the
+last 64 times, also from before a restart. With --json the grades stand as appraisal.trust
+and appraisal.status, under the names and with the values of an EAR
+(draft-ietf-rats-ear); 2 to 31 affirm, 32 to 95 warn, from 96 on speak against it.
 
 A TPM counts when its maker's certificate lies as a .pem file in the daemon's folder
 attest, or its endorsement key is listed there in the file tpm-keys; revocation
@@ -179,10 +182,10 @@ var claims = [...]string{"instance-identity", "configuration", "executables", "f
 
 func writeTold(out *strings.Builder, told []api.Told) {
 	if len(told) == 0 {
-		out.WriteString("\nNobody else has asked this machine since the daemon started.\n")
+		out.WriteString("\nNobody else has asked this machine yet.\n")
 		return
 	}
-	out.WriteString("\nSince the daemon started it proved\n")
+	out.WriteString("\nIt proved, the last 64 times are kept,\n")
 	for _, t := range told {
 		fmt.Fprintf(out, "  %-4s to %s at %s", terminal.Clean(string(t.Kind), 8), nodeName(t.Name, t.To), t.At.UTC().Format("2006-01-02 15:04:05 MST"))
 		if !t.Workload.IsZero() {

@@ -1,6 +1,7 @@
 package repotest
 
 import (
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -49,5 +50,27 @@ func TestEveryParserIsFuzzed(t *testing.T) {
 	}
 	if len(reader) < 20 {
 		t.Errorf("only %d folders parse anything", len(reader))
+	}
+}
+
+// leastSeeds are the committed inputs that every fuzz target has at least, beside those in
+// its code: what a fuzzer found to reach other lines.
+const leastSeeds = 2
+
+// TestEveryFuzzTargetHasSeeds refuses a fuzz target without a committed corpus.
+func TestEveryFuzzTargetHasSeeds(t *testing.T) {
+	targets := 0
+	files(t, "_test.go", func(name string, content []byte) {
+		for _, found := range regexp.MustCompile(`(?m)^func (Fuzz[A-Z]\w*)\(`).FindAllSubmatch(content, -1) {
+			targets++
+			corpus := path.Join(path.Dir(name), "testdata/fuzz", string(found[1]))
+			seeds, err := os.ReadDir(path.Join(root, corpus))
+			if len(seeds) < leastSeeds {
+				t.Errorf("%s holds %d seeds, want %d: %v", corpus, len(seeds), leastSeeds, err)
+			}
+		}
+	})
+	if targets < 50 {
+		t.Errorf("only %d fuzz targets", targets)
 	}
 }

@@ -20,7 +20,7 @@ type Attest struct {
 	EvidenceBytes int                `json:"evidence_bytes"`
 	SameRules     bool               `json:"same_rules"`     // that node says that it asks of machines what this one does
 	Policy        string             `json:"policy_folder"`  // of the daemon that appraised
-	Told          []Told             `json:"told,omitempty"` // of this node alone: whom it proved something to since it started
+	Told          []Told             `json:"told,omitempty"` // of this node alone: the last 64 times that it proved something to another
 }
 
 // Told is one time that a node proved something.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -42,9 +41,12 @@ type Config struct {
 	// Appraise says what evidence proves; nil is appraise.Appraise, and no production code
 	// sets it.
 	Appraise func(*attest.Evidence, *attest.Expect) *workload.Appraisal
-	Rand     io.Reader
-	Now      func() time.Time
-	Log      *slog.Logger
+	// History is the file that keeps to whom this node proved something; "" keeps it in
+	// memory alone.
+	History string
+	Rand    io.Reader
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Attestor answers and asks. Its methods may be called from any goroutine.
@@ -55,14 +57,6 @@ type Attestor struct {
 	mu    sync.Mutex // guards the rest
 	pairs map[attest.Pair]bool
 	told  []Told
-}
-
-// Told is one time that this node proved something to somebody.
-type Told struct {
-	To   workload.PeerID
-	Kind workload.Level
-	Job  workload.ID
-	At   time.Time
 }
 
 // Proof is an appraisal with the evidence that it is of.
@@ -80,7 +74,14 @@ func New(cfg Config) *Attestor {
 	if cfg.Appraise == nil {
 		cfg.Appraise = appraise.Appraise
 	}
-	return &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}}
+	a := &Attestor{cfg: cfg, asked: make(chan struct{}, maxAsked), pairs: map[attest.Pair]bool{}}
+	if cfg.History != "" {
+		var err error
+		if a.told, err = readHistory(cfg.History); err != nil {
+			cfg.Log.Warn("whom this machine proved something to before is not known; it is written anew", "err", err)
+		}
+	}
+	return a
 }
 
 // Abilities lists what this machine can prove, and why not more.
@@ -88,15 +89,6 @@ func (a *Attestor) Abilities() []workload.Ability { return a.cfg.Machine.Abiliti
 
 // Kinds lists what this machine can prove.
 func (a *Attestor) Kinds() []string { return a.cfg.Machine.Kinds() }
-
-// Told lists to whom this node proved something since it started, the last first.
-func (a *Attestor) Told() []Told {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	out := slices.Clone(a.told)
-	slices.Reverse(out)
-	return out
-}
 
 func (a *Attestor) activated(p attest.Pair) bool {
 	a.mu.Lock()
@@ -195,12 +187,6 @@ func (a *Attestor) enter() bool {
 }
 
 func (a *Attestor) leave() { <-a.asked }
-
-func (a *Attestor) note(to workload.PeerID, kind workload.Level, job workload.ID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.told = append(a.told[max(0, len(a.told)-KeepTold+1):], Told{To: to, Kind: kind, Job: job, At: a.cfg.Now()})
-}
 
 // activate opens the credential that the asker may still send.
 func (a *Attestor) activate(ctx context.Context, s io.ReadWriter) error {
