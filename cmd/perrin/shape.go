@@ -151,7 +151,7 @@ func (s *shape) fillClass(r *workload.Resources) error {
 		case first != "":
 			return usagef("a task has whole cores, single threads or idle time", "--%s and --%s exclude each other", first, kind.flag)
 		case kind.cpus < 1 || kind.cpus > workload.MaxCPUs:
-			return usagef("leave the flag out for one core", "--%s: want 1 to %d, got %d", kind.flag, workload.MaxCPUs, kind.cpus)
+			return usagef("without any of --cores, --threads and --spare a task gets one core", "--%s: want 1 to %d, got %d", kind.flag, workload.MaxCPUs, kind.cpus)
 		}
 		first, r.Class, r.CPUs = kind.flag, kind.class, kind.cpus
 	}

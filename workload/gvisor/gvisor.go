@@ -118,6 +118,7 @@ const (
 // Start is one start of a program under runsc.
 type Start struct {
 	Program sandbox.Program // what to start in a sandbox
+	what    string          // is to run in gVisor
 	log     *os.File
 }
 
@@ -139,11 +140,15 @@ func (r *Runtime) Wrap(p sandbox.Program, dir string, disk int64) (*Start, error
 		return nil, fmt.Errorf("gvisor: %w", err)
 	}
 	p.Mounts = append(p.Mounts[:len(p.Mounts):len(p.Mounts)], sandbox.Mount{Source: bundle, Target: bundleDir, Aside: true})
+	what := p.Path
+	if len(p.Args) > 0 {
+		what = p.Args[0]
+	}
 	p.Runtime, p.User, p.Search, p.Keep = true, &sandbox.User{}, nil, []*os.File{log}
 	p.Path = r.path
 	p.Args = append(append([]string{"runsc"}, r.flags...), "run", "--bundle="+bundleDir, "attempt")
 	p.Env = []string{"PATH=/usr/bin:/bin", "TMPDIR=/tmp"}
-	return &Start{Program: p, log: log}, nil
+	return &Start{Program: p, what: what, log: log}, nil
 }
 
 // Close lets go of the start's log; of none it does nothing.
@@ -187,24 +192,34 @@ func (s *Start) End(e sandbox.End) (end sandbox.End, why string, err error) {
 
 func (s *Start) failed(e sandbox.End, said string) (sandbox.End, string, error) {
 	e.Code = codeNotFound
+	why := unix.ENOENT
 	switch {
 	case strings.Contains(said, unix.ENOENT.Error()), strings.Contains(said, "error finding executable"):
-	case strings.Contains(said, unix.ENOEXEC.Error()), strings.Contains(said, unix.EACCES.Error()):
-		e.Code = codeNotExecutable
+	case strings.Contains(said, unix.ENOEXEC.Error()):
+		e.Code, why = codeNotExecutable, unix.ENOEXEC
+	case strings.Contains(said, unix.EACCES.Error()):
+		e.Code, why = codeNotExecutable, unix.EACCES
 	default:
 		return e, "", fmt.Errorf("runsc: %.300s", said)
 	}
-	return e, said, nil
+	return e, fmt.Sprintf("cannot execute %.200q: %s", s.what, why), nil
 }
 
-// said is the last line that runsc has logged.
+// said is the message of the last line that runsc has logged.
 func (s *Start) said() string {
 	b, err := io.ReadAll(io.NewSectionReader(s.log, 0, maxLog))
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if err != nil {
 		return ""
 	}
-	return lines[len(lines)-1]
+	last := lines[len(lines)-1]
+	var logged struct {
+		Message string `json:"msg"`
+	}
+	if json.Unmarshal([]byte(last), &logged) == nil && logged.Message != "" {
+		return logged.Message
+	}
+	return last
 }
 
 // config is what runsc reads of a bundle (OCI runtime-spec 1.0.2).

@@ -52,12 +52,13 @@ func TestStart(t *testing.T) {
 	if err != nil || c.Process.Dir != "/srv" || c.Process.Args[2] != "true" || !c.Process.NoNew || c.Root.Path != "/perrin/root" || len(c.Linux.Namespaces) != 5 {
 		t.Errorf("%s, %v", raw, err)
 	}
+	s.what = "/x"
 	for _, e := range []struct {
 		end    sandbox.End
 		log    string
 		code   int
 		signal syscall.Signal
-		why    bool
+		why    string // it cannot execute /x
 		fails  bool
 	}{
 		{end: sandbox.End{Code: 7}, code: 7},
@@ -65,8 +66,8 @@ func TestStart(t *testing.T) {
 		{end: sandbox.End{Code: 200}, code: 200},
 		{end: sandbox.End{Code: 128}, code: 128},
 		{end: sandbox.End{Signal: 9, Broken: true}, signal: 9},
-		{end: sandbox.End{Code: 128}, log: "starting container: failed to load /x: no such file or directory\n", code: 127, why: true},
-		{end: sandbox.End{Code: 128}, log: "failed to load /x: permission denied\n", code: 126, why: true},
+		{end: sandbox.End{Code: 128}, log: `{"msg":"starting container: failed to load /x: no such file or directory","level":"error"}` + "\n", code: 127, why: "no such file or directory"},
+		{end: sandbox.End{Code: 128}, log: "failed to load /x: permission denied\n", code: 126, why: "permission denied"},
 		{end: sandbox.End{Code: 128}, log: "cannot create gofer process\n", code: 127, fails: true},
 	} {
 		if err := s.log.Truncate(0); err != nil {
@@ -75,8 +76,11 @@ func TestStart(t *testing.T) {
 		if _, err := s.log.WriteString(e.log); err != nil {
 			t.Fatal(err)
 		}
+		if e.why != "" {
+			e.why = `cannot execute "/x": ` + e.why
+		}
 		got, why, err := s.End(e.end)
-		if got.Code != e.code || got.Signal != e.signal || (why != "") != e.why || (err != nil) != e.fails {
+		if got.Code != e.code || got.Signal != e.signal || why != e.why || (err != nil) != e.fails {
 			t.Errorf("%+v with %q: %+v, %q, %v", e.end, e.log, got, why, err)
 		}
 	}
