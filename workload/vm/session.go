@@ -171,9 +171,12 @@ func (s *session) notReady(end *ending.Ending, cause error) (runner.Outcome, err
 	out := end.Outcome(ending.Program{Code: codeNotExecutable})
 	if out.Exit == workload.Exited {
 		out.Detail = "the virtual machine did not start: " + cause.Error()
-		if words := m.lastWords(); errors.Is(cause, errBrokeOff) && words != "" {
+		switch words := m.lastWords(); {
+		case errors.Is(cause, errBrokeOff) && words != "":
 			out.Detail = "the virtual machine did not start: " + words
-		} else if words != "" {
+		case errors.Is(cause, errBrokeOff):
+			out.Detail = "the virtual machine did not start: its kernel ended before it said anything; it may be damaged, or for another processor"
+		case words != "":
 			out.Detail += "; its last words: " + words
 		}
 		out.Detail = workload.Cut(out.Detail, runner.MaxDetail)
