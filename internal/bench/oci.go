@@ -56,7 +56,10 @@ func imageStarts(ctx context.Context, b *bench) error {
 	if err := s.images(ctx, b, record, rivals); err != nil {
 		return err
 	}
-	return s.sandboxed(ctx, b, record, images, rivals)
+	if err := s.sandboxed(ctx, b, record, images, rivals); err != nil {
+		return err
+	}
+	return imageMap(ctx, b, record, layer, rivals)
 }
 
 // runtimeRival is an OCI runtime: it runs the clock once.
