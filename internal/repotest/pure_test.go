@@ -30,7 +30,7 @@ var anyOrder = map[string]string{
 	"lease.Next":             "it finds the least of all",
 	"ledger.Restore":         "it only asks whether there is one",
 	"ledger.compact":         "forgetting one node does not touch another, and keeps the greatest epoch",
-	"ledger.Task":            "one task is in one slot",
+	"ledger.tasks":           "one task is in one slot",
 }
 
 // mayLock are files of pure packages that may import sync, with the reason.
