@@ -239,8 +239,18 @@ func cpusOf(free *workload.Capacity, class workload.Class) (workload.Code, int32
 	return workload.NoCores, free.Cores
 }
 
-// besideNote says that there are idle threads which the asker cannot have.
-func besideNote(free workload.Capacity, r workload.Resources) string {
+// cpuNote says why there are too few CPUs: the node never offers so many, or idle
+// threads are on cores of other tenants.
+func cpuNote(total, free workload.Capacity, r workload.Resources) string {
+	if _, most := cpusOf(&total, r.Class); most < r.CPUs {
+		switch r.Class {
+		case workload.Spare:
+			return fmt.Sprintf("the node lends the idle time of %s in all", workload.Counted(int(most), "thread"))
+		case workload.Thread:
+			return fmt.Sprintf("the node offers %s in all", workload.Counted(int(most), "thread"))
+		}
+		return fmt.Sprintf("the node offers %s in all", workload.Counted(int(most), "whole core"))
+	}
 	if free.Beside == 0 || r.Class == workload.Spare {
 		return ""
 	}
@@ -257,8 +267,8 @@ func besideNote(free workload.Capacity, r workload.Resources) string {
 	return fmt.Sprintf("%d %s%s asked, %d thread%s free but on cores of other tenants", r.CPUs, whole, s, free.Beside, t)
 }
 
-// short returns what of a shape the free capacity lacks.
-func short(free workload.Capacity, r workload.Resources) []workload.Reason {
+// short returns what of a shape the free capacity lacks; total is all that the node has.
+func short(total, free workload.Capacity, r workload.Resources) []workload.Reason {
 	var reasons []workload.Reason
 	lack := func(code workload.Code, want, have int64) {
 		if have < want {
@@ -268,7 +278,7 @@ func short(free workload.Capacity, r workload.Resources) []workload.Reason {
 	code, cpus := cpusOf(&free, r.Class)
 	lack(code, int64(r.CPUs), int64(cpus))
 	if len(reasons) > 0 {
-		reasons[0].Note = besideNote(free, r)
+		reasons[0].Note = cpuNote(total, free, r)
 	}
 	lack(workload.NoMemory, r.Memory, free.Memory)
 	lack(workload.NoDisk, r.Disk, free.Disk)

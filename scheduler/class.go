@@ -200,7 +200,7 @@ func (c *class) misfit(e *entry, now int64) []workload.Reason {
 		return m.reasons
 	}
 	reasons := append([]workload.Reason(nil), c.rule.unsuited(e)...)
-	reasons = append(reasons, short(e.offer.Free, c.key.shape)...)
+	reasons = append(reasons, short(e.offer.Machine.Total, e.offer.Free, c.key.shape)...)
 	if ask := e.rate(c.key.shape); c.key.maxPrice > 0 && ask > c.key.maxPrice {
 		reasons = append(reasons, workload.Reason{Code: workload.PriceAboveMax, Want: c.key.maxPrice, Have: ask})
 	}
