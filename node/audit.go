@@ -52,6 +52,12 @@ func (g gateway) Audit(ctx context.Context, cell workload.CellID) (*api.Audit, e
 	if len(at) == 0 { // no log here: compare what the voters said last
 		n.gatherMarks(ctx, &proof, newest(&proof), out)
 	}
+	kept := n.notarized.of(cell)
+	for _, h := range kept {
+		proof.Marks = append(append(proof.Marks, h.Marks...), h.Others...)
+		proof.Certificates = append(proof.Certificates, h.Certificates...)
+	}
+	out.Checkpoint = lastCheckpoint(kept)
 	raw, err := json.Marshal(&proof)
 	out.Proof = raw
 	return out, err
@@ -142,26 +148,38 @@ func (n *Node) certificatesOf(entry []byte) (out [][]byte) {
 
 // gatherMarks asks every voter for its marks at some entries.
 func (n *Node) gatherMarks(ctx context.Context, proof *notary.Proof, at []uint64, out *api.Audit) {
+	out.Silent = out.Silent[:0]
+	for _, a := range n.askMarks(ctx, proof.Cell, proof.Voters, at) {
+		if a.err != nil {
+			out.Silent = append(out.Silent, a.voter)
+			continue
+		}
+		proof.Marks = append(proof.Marks, a.answer.Marks...)
+		proof.Certificates = append(proof.Certificates, a.answer.Certificates)
+	}
+}
+
+// audited is what one voter answered.
+type audited struct {
+	voter  workload.PeerID
+	answer wire.AuditAnswer
+	err    error
+}
+
+// askMarks asks voters for their marks at some entries, all at once.
+func (n *Node) askMarks(ctx context.Context, cell workload.CellID, voters []workload.PeerID, at []uint64) []audited {
 	ctx, cancel := context.WithTimeout(ctx, auditFor)
 	defer cancel()
-	answers := make([]wire.AuditAnswer, len(proof.Voters))
-	errs := make([]error, len(proof.Voters))
+	out := make([]audited, len(voters))
 	var asked sync.WaitGroup
-	for i, voter := range proof.Voters {
+	for i, voter := range voters {
 		asked.Go(func() {
-			errs[i] = (caller{n}).Call(ctx, voter, wire.ProtoAudit, &wire.AuditMsg{Cell: proof.Cell, At: at}, &answers[i])
+			out[i].voter = voter
+			out[i].err = (caller{n}).Call(ctx, voter, wire.ProtoAudit, &wire.AuditMsg{Cell: cell, At: at}, &out[i].answer)
 		})
 	}
 	asked.Wait()
-	out.Silent = out.Silent[:0]
-	for i, voter := range proof.Voters {
-		if errs[i] != nil {
-			out.Silent = append(out.Silent, voter)
-			continue
-		}
-		proof.Marks = append(proof.Marks, answers[i].Marks...)
-		proof.Certificates = append(proof.Certificates, answers[i].Certificates)
-	}
+	return out
 }
 
 // newest are the entries of the marks of a proof.

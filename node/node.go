@@ -30,7 +30,10 @@ type Node struct {
 	self workload.PeerID
 	name string
 
-	memo     *workload.Memo
+	memo *workload.Memo
+
+	notarized notarized // checkpoints of the cell's chain
+
 	own      ownTokens // under mu
 	holding  *holding
 	store    *store.Store
@@ -238,6 +241,7 @@ func (n *Node) Run(ctx context.Context) error {
 	spawn("gossip", n.keepGossiping)
 	spawn("housekeeping", n.keepHouse)
 	spawn("mending", n.keepMending)
+	spawn("checkpoints", n.keepCheckpoints)
 	select {
 	case <-ctx.Done():
 	case err = <-failed:

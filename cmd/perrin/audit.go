@@ -189,6 +189,10 @@ func (a *app) printAudit(r *auditReport) error {
 		} else {
 			fmt.Fprintln(&out, "  this node has no log of the cell: the voters' marks are compared, no award is cleared again")
 		}
+		if c := g.Checkpoint; c != nil {
+			fmt.Fprintf(&out, "  the last checkpoint is entry %d, which %d of %d voters countersigned at %s; %d are kept\n",
+				c.Index, c.Signed, c.Voters, c.At.UTC().Format(time.RFC3339), c.Kept)
+		}
 		for _, fault := range g.Faults {
 			fmt.Fprintf(&out, "  FAIL  %-12s  %s\n", notary.Gap, terminal.Clean(fault, 300))
 		}

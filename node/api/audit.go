@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -23,7 +24,20 @@ type Audit struct {
 	Voters  []workload.PeerID `json:"voters"`  // as this node knows them
 	Refused []Refusal         `json:"refused"` // what no honest leader proposes, the first one first
 	Silent  []workload.PeerID `json:"silent"`  // those of them that did not answer
-	Proof   json.RawMessage   `json:"proof"`   // a notary.Proof
+	// Checkpoint is the newest that this voter had countersigned by itself; nil is none.
+	Checkpoint *Checkpoint `json:"checkpoint,omitempty"`
+
+	Proof json.RawMessage `json:"proof"` // a notary.Proof
+}
+
+// Checkpoint is a head of the cell's chain that a majority of its voters signed when a
+// voter asked them, as it does while entries come. The marks are in the proof.
+type Checkpoint struct {
+	Index  uint64    `json:"index"`
+	At     time.Time `json:"at"`
+	Signed int       `json:"signed"`
+	Voters int       `json:"voters"`
+	Kept   int       `json:"kept"` // it and those before it
 }
 
 // Refusal is an entry that a server of the cell refused when it applied the log by the
