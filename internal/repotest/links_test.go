@@ -52,3 +52,25 @@ func TestRelativeLinks(t *testing.T) {
 		t.Errorf("got %v, want %s", got, want)
 	}
 }
+
+// TestClaimsNameTests holds that each link of the threat model which says that it leads to a
+// test does.
+func TestClaimsNameTests(t *testing.T) {
+	claims := 0
+	files(t, ".md", func(name string, content []byte) {
+		if name != "docs/threat-model.md" {
+			return
+		}
+		for _, m := range regexp.MustCompile(`\[([^\]]*)\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(content), -1) {
+			if text := m[1]; !strings.Contains(text, "test") && text != "and" && text != "ledger" && text != "rules" {
+				continue
+			}
+			if claims++; !strings.HasSuffix(m[2], "_test.go") {
+				t.Errorf("%s: [%s] leads to %s, which is no test", name, m[1], m[2])
+			}
+		}
+	})
+	if claims < 40 {
+		t.Errorf("only %d claims name a test", claims)
+	}
+}
