@@ -69,6 +69,11 @@ func sound(spec *workload.Spec, c *Award) *Reject {
 	case c.MaxPrice != spec.MaxPrice:
 		return rejectf(Malformed, "cleared at a limit of %d, the owner's is %d", c.MaxPrice, spec.MaxPrice)
 	}
+	for i, score := range c.Scores {
+		if score.RiskPPM < 0 || score.RiskPPM > MaxStandingPPM {
+			return rejectf(Malformed, "score %d: a risk of %d ppm, a record gives 0 to %d", i, score.RiskPPM, MaxStandingPPM)
+		}
+	}
 	bidders := make(map[workload.PeerID]bool, len(c.Bids))
 	for _, b := range c.Bids {
 		bidders[b.By] = true

@@ -136,3 +136,31 @@ func FuzzOpenCommand(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkProposed is what signing an entry of one small award costs the leader, and
+// checking it a follower.
+func BenchmarkProposed(b *testing.B) {
+	bids := make([]workload.Signed, 3)
+	for i := range bids {
+		bids[i] = workload.Signed{Payload: make([]byte, 200), Sig: make([]byte, ed25519.SignatureSize)}
+	}
+	c := &ledger.Command{Version: 1, Leader: fuzzpeers.ID(asLeader), Term: 1, Seen: &ledger.Seen{}, Award: &ledger.Award{Bids: bids}}
+	entry, err := SealCommand(nil, fuzzpeers.Key(asLeader), duelCell, c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("leader", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := SealCommand(nil, fuzzpeers.Key(asLeader), duelCell, c); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("follower", func(b *testing.B) {
+		for b.Loop() {
+			if err := Proposed(nil, duelCell, c, entry); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -195,6 +195,8 @@ func TestAwardAgainstItsOwner(t *testing.T) {
 		"over more slots than wanted": func(a *ledger.Award) { a.Wanted = 1 },
 		"at another limit":            func(a *ledger.Award) { a.MaxPrice = 2_000_000 },
 		"of ranges of no task":        func(a *ledger.Award) { a.First = 0 },
+		"with a record that none has": func(a *ledger.Award) { a.Scores[2].RiskPPM = ledger.MaxStandingPPM + 1 },
+		"with a record below none":    func(a *ledger.Award) { a.Scores[2].RiskPPM = -1 },
 	} {
 		plain := make3(t, 4, 2, time.Now())
 		e := awards(plain, change).entries[2]
