@@ -45,3 +45,27 @@ func (t *cellTime) patient(wall, mono int64) (now, first int64) {
 	defer t.mu.Unlock()
 	return min(now, t.first+mono-t.firstM), t.first
 }
+
+// stepMs is how much further a clock must have gone than time did to count as set.
+const stepMs = 1000
+
+// steady knows since when the cell's time goes no faster than time does.
+type steady struct {
+	mu    sync.Mutex
+	begun bool
+	ahead int64 // of the cell's time over the monotonic clock, the least since then
+	since int64 // by the monotonic clock
+}
+
+// note takes both times, in ms, and returns for how long, in ms, the cell's time
+// has not been set forward, as far as the calls of this term tell.
+func (s *steady) note(cell, mono int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ahead := cell - mono
+	if !s.begun || ahead > s.ahead+stepMs {
+		s.begun, s.ahead, s.since = true, ahead, mono
+	}
+	s.ahead = min(s.ahead, ahead)
+	return mono - s.since
+}

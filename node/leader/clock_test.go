@@ -47,3 +47,26 @@ func TestPatientTime(t *testing.T) {
 		}
 	}
 }
+
+// TestSteadyTime sees clocks that are set forward, and no others.
+func TestSteadyTime(t *testing.T) {
+	const hour = 3_600_000
+	var s steady
+	for i, step := range []struct{ cell, mono, want int64 }{
+		{9 * hour, 100, 0}, // the term begins
+		{9*hour + 60_000, 60_100, 60_000},
+		{10*hour + 60_001, 60_101, 0},         // set forward
+		{10*hour + 90_001, 90_101, 30_000},    //
+		{10*hour + 120_901, 120_101, 60_000},  // slewed, by 0.9 s
+		{10*hour + 121_901, 120_201, 0},       // and 0.9 s more
+		{10*hour + 130_000, 150_201, 30_000},  // behind, at half speed
+		{10*hour + 160_201, 180_201, 60_000},  //
+		{10*hour + 200_201, 190_201, 0},       // and forward again
+		{10*hour + 260_201, 250_201, 60_000},  //
+		{10*hour + 320_201, 310_201, 120_000}, //
+	} {
+		if got := s.note(step.cell, step.mono); got != step.want {
+			t.Errorf("step %d: steady for %d ms, want %d", i, got, step.want)
+		}
+	}
+}

@@ -109,6 +109,7 @@ type Leader struct {
 	renewing sync.Mutex // guards renewals
 	renewals *lease.Renewals[wire.SlotRef]
 	time     cellTime
+	steady   steady
 
 	accepting unsettled
 

@@ -33,8 +33,13 @@ func (l *Leader) forget(ids []workload.ID) {
 }
 
 // Compact has the ledger shrink old workloads while rule names any, for at most
-// rounds times ledger.MaxCompact of them.
+// rounds times ledger.MaxCompact of them. It does nothing for rule.AtOnce after
+// the term's first call, and after a clock was set forward: what ended a moment
+// ago would seem to have ended long ago.
 func (l *Leader) Compact(ctx context.Context, rule *ledger.Compact, rounds int) error {
+	if l.steady.note(l.cellNow(), l.now()) < rule.AtOnce {
+		return nil
+	}
 	for range rounds {
 		due := 0
 		l.cfg.Cell.Read(func(s *ledger.State) { due = s.Compactable(time.Now().UnixMilli(), rule) })
