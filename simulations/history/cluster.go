@@ -104,7 +104,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // Leader asks a member who leads.
 func (c *Cluster) Leader(ctx context.Context, asked int) (leader int, err error) {
-	err = await(ctx, 20*time.Second, "a leader is known", func() bool {
+	err = await(ctx, time.Minute, "a leader is known", func() bool {
 		st, err := c.status(ctx, asked)
 		if err != nil || !st.Ready || st.Cells[0].Leader.IsZero() {
 			return false

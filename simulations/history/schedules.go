@@ -33,7 +33,7 @@ var Schedules = map[string]Schedule{
 }
 
 // rerunWithin bounds how long a cell may take to run elsewhere what a lost node ran.
-const rerunWithin = 40 * time.Second
+const rerunWithin = 90 * time.Second
 
 // begin submits a job and returns the member that runs it.
 func begin(ctx context.Context, c *Cluster, h *History, j *Job) (worker int, id workload.ID, err error) {
@@ -120,7 +120,7 @@ func lostMajority(ctx context.Context, c *Cluster, h *History) error {
 	if _, err := c.Leader(ctx, rest[0]); err != nil {
 		return err
 	}
-	return await(ctx, 20*time.Second, "a read of the new cell", func() bool {
+	return await(ctx, time.Minute, "a read of the new cell", func() bool {
 		_, err := h.Look(ctx, 0, rest[0], j, 2*time.Second)
 		return err == nil
 	})
