@@ -156,11 +156,32 @@ func TestManyTasksStayWithinBounds(t *testing.T) {
 	if int(w.Tasks.Done) != tasks {
 		t.Errorf("%d of %d tasks done", w.Tasks.Done, tasks)
 	}
+	began = time.Now()
+	checkResults(t, n, sub.ID, uint32(tasks))
+	t.Logf("all results were read in %v", time.Since(began))
 	if grown := after.heap - before.heap; grown > 64<<20 {
 		t.Errorf("the heap grew by %d MiB", grown>>20)
 	}
 	if grown := after.disk - before.disk; grown > int64(tasks)*1024+64<<20 {
 		t.Errorf("the disk grew by %d MiB", grown>>20)
+	}
+}
+
+// checkResults reads the results of a workload page by page, and holds that each
+// task has one.
+func checkResults(t *testing.T, n *Node, id workload.ID, tasks uint32) {
+	t.Helper()
+	for at := uint32(0); at < tasks; {
+		page, err := n.Backend().Tasks(t.Context(), id, at, tasks-at)
+		if err != nil || len(page) == 0 {
+			t.Fatalf("%d tasks from %d on: %v", len(page), at, err)
+		}
+		for i, task := range page {
+			if task.Index != at+uint32(i) || task.Result == nil || !task.Result.OK() {
+				t.Fatalf("task %d is %s, with result %+v", at+uint32(i), task.Phase, task.Result)
+			}
+		}
+		at += uint32(len(page))
 	}
 }
 

@@ -28,7 +28,7 @@ func (g gateway) Tasks(ctx context.Context, id workload.ID, from, count uint32) 
 	if err := n.query(ctx, id.Cell, &wire.QueryMsg{Op: leader.QueryPlaces, ID: id, From: from, Count: count}, &places); err != nil {
 		return nil, err
 	}
-	segments, err := n.segments(ctx, id)
+	segments, err := n.segments(ctx, id, from, uint32(len(places)))
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +103,12 @@ func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Ta
 	asked.Wait()
 }
 
-func (n *Node) segments(ctx context.Context, id workload.ID) (out []ledger.Segment, err error) {
+// segments asks where the results of count tasks from one on lie. A leader of an
+// earlier version names all of the workload's.
+func (n *Node) segments(ctx context.Context, id workload.ID, from, count uint32) (out []ledger.Segment, err error) {
 	for {
 		var page []ledger.Segment
-		m := &wire.QueryMsg{Op: leader.QuerySegments, ID: id, From: uint32(len(out))}
+		m := &wire.QueryMsg{Op: leader.QuerySegments, ID: id, Task: &from, Count: count, From: uint32(len(out))}
 		if err := n.query(ctx, id.Cell, m, &page); err != nil {
 			return nil, err
 		}

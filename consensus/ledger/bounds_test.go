@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,6 +71,53 @@ func TestWhatIsNotKeptIsCounted(t *testing.T) {
 		}
 	}
 	w.checkInvariants(t)
+}
+
+// TestResultsOfAPage: who asks where the results of some tasks lie is told of the
+// segments that have any of them, a part at a time.
+func TestResultsOfAPage(t *testing.T) {
+	w := newWorld()
+	w.found(t, "n1")
+	const segments, each = 40, 10
+	w.accept("w", "alice", func(s *workload.Spec) { s.Tasks.Count, s.Retries = segments*each, 1 })
+	w.apply(func(c *Command) { c.Award = awardTo(loadID("w"), 1, segments*each, 5, "n1") })
+	for n := range uint32(segments) { // the last task of each fails, and is open again
+		at := (n * 7 % segments) * each
+		cl := &Close{
+			Workload: loadID("w"), Slot: 1, Fence: workload.Fence{Generation: 1, Epoch: 1}, Segment: segmentRef(uint64(n)),
+			Done:   []workload.Range{{From: at, Count: each - 1, Attempt: 1}},
+			Failed: []FailedTask{{Index: at + each - 1, Attempt: 1, Exit: workload.Exited, Code: 1}},
+		}
+		if r := w.apply(func(c *Command) { c.Close = cl }); r.Reject != nil {
+			t.Fatal(r.Reject)
+		}
+	}
+	for _, ask := range [][2]uint32{{0, 1}, {0, 400}, {9, 1}, {10, 10}, {5, 90}, {399, 1}, {390, 1 << 31}, {400, 5}, {7, 0}} {
+		var want, got []workload.Ref
+		for _, seg := range w.Segments(loadID("w")) {
+			for i := ask[0]; i < min(ask[0]+ask[1], segments*each); i++ {
+				if task, _ := w.Task(loadID("w"), i); task.Segment != nil && task.Segment.Ref == seg.Ref {
+					want = append(want, seg.Ref)
+					break
+				}
+			}
+		}
+		for {
+			part := w.ResultsOf(loadID("w"), ask[0], ask[1], len(got), 3)
+			for _, seg := range part {
+				got = append(got, seg.Ref)
+			}
+			if len(part) < 3 {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("tasks from %d on, %d of them: %d segments, want %d", ask[0], ask[1], len(got), len(want))
+		}
+	}
+	if got := w.ResultsOf(loadID("nobody"), 0, 1, 0, 1); got != nil {
+		t.Errorf("of no workload: %v", got)
+	}
 }
 
 func TestSlotHoldsABoundedNumberOfRanges(t *testing.T) {

@@ -224,6 +224,38 @@ func (s *State) Segments(id workload.ID) []Segment {
 	return nil
 }
 
+// ResultsOf returns where the results of count tasks from one on lie: the
+// segments that have the final one of any, in order of closing, but for the first
+// skip of them, and most at most.
+func (s *State) ResultsOf(id workload.ID, from, count uint32, skip, most int) (out []Segment) {
+	l := s.loads[id]
+	if l == nil || count == 0 {
+		return nil
+	}
+	end := uint64(from) + uint64(count)
+	for i := range l.Segments {
+		seg := &l.Segments[i]
+		if len(out) == most {
+			break
+		}
+		if !seg.closesAny(uint64(from), end) {
+			continue
+		}
+		if skip > 0 {
+			skip--
+			continue
+		}
+		out = append(out, *seg)
+	}
+	return out
+}
+
+// closesAny reports whether a segment has the final result of a task of [from, end).
+func (g *Segment) closesAny(from, end uint64) bool {
+	return slices.ContainsFunc(g.Done, func(r workload.Range) bool { return uint64(r.From) < end && uint64(r.End()) > from }) ||
+		slices.ContainsFunc(g.Failed, func(f FailedTask) bool { return uint64(f.Index) >= from && uint64(f.Index) < end })
+}
+
 // Auctions returns the last auctions of a workload as they were committed.
 func (s *State) Auctions(id workload.ID) []Auction {
 	if l := s.loads[id]; l != nil {

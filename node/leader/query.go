@@ -25,7 +25,7 @@ const (
 	QueryResolve  = "resolve"  // Text -> workload.ID
 	QueryWhy      = "why"      // ID, Task -> api.Why
 	QueryPlaces   = "places"   // ID, From, Count -> []Place
-	QuerySegments = "segments" // ID, From -> []ledger.Segment, at most SegmentPage
+	QuerySegments = "segments" // ID, Task, Count, From -> []ledger.Segment, at most SegmentPage
 	QueryReceipt  = "receipt"  // ID -> ReceiptParts
 	QueryParts    = "parts"    // ID, From -> []receipt.Segment, at most SegmentPage
 	QueryOffers   = "offers"   // -> []workload.Offer
@@ -69,10 +69,7 @@ func (l *Leader) query(ctx context.Context, a asker, m *wire.QueryMsg) (any, err
 	case QueryPlaces:
 		return l.places(a, m)
 	case QuerySegments:
-		var segments []ledger.Segment
-		err := l.withReadable(a, m.ID, func(s *ledger.State, _ *ledger.View) { segments = s.Segments(m.ID) })
-		from := min(int(m.From), len(segments))
-		return segments[from:min(from+SegmentPage, len(segments))], err
+		return l.segments(a, m)
 	case QueryReceipt:
 		return l.receiptParts(a, m.ID)
 	case QueryParts:
@@ -283,6 +280,19 @@ func (l *Leader) places(a asker, m *wire.QueryMsg) (out []Place, err error) {
 			}
 			out = append(out, p)
 		}
+	})
+	return out, err
+}
+
+// segments answers QuerySegments: where the results of a workload lie or, with
+// Task, those of Count tasks from that one on. From is how many the asker has had.
+func (l *Leader) segments(a asker, m *wire.QueryMsg) (out []ledger.Segment, err error) {
+	err = l.withReadable(a, m.ID, func(s *ledger.State, v *ledger.View) {
+		first, count := uint32(0), v.Tasks.Total
+		if m.Task != nil {
+			first, count = *m.Task, m.Count
+		}
+		out = s.ResultsOf(m.ID, first, count, int(m.From), SegmentPage)
 	})
 	return out, err
 }
