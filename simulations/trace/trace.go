@@ -197,7 +197,7 @@ func (c *columns) row(record []string, index map[string]int, perToken float64) (
 	} else if c.from != "" {
 		err = c.span(&r, record, index)
 	} else if r.service, err = seconds(c.service, record[index[c.service]], 0); c.end == "" {
-		r.at, err2 = seconds(c.at, record[index[c.at]], -maxTime)
+		r.at, err2 = seconds(c.at, record[index[c.at]], 0)
 	} else if r.at, err2 = seconds(c.end, record[index[c.end]], -maxTime); err == nil {
 		r.at -= r.service
 	}

@@ -52,6 +52,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"at_s,service_s\n1,x\n":              `line 2: service_s: want seconds of 0 or more, got "x"`,
 		"at_s,service_s\n1,-1\n":             "line 2: service_s",
 		"at_s,service_s\n1,NaN\n":            "line 2: service_s",
+		"at_s,service_s\n-1,2\n":             `line 2: at_s: want seconds of 0 or more, got "-1"`,
 		"at_s,service_s\n1\n":                "line 2",
 		"at_s,service_s\n2,1\n1,1\n":         "line 3: it came 1 s before the one above: sort the trace by time",
 		"at_s,service_s,tasks\n2,1,0\n":      "line 2: tasks: want 1 to 10000",
