@@ -140,7 +140,7 @@ func (b *book) apply(term, index uint64, cmd *ledger.Command, data []byte) ledge
 	res := b.state.ApplyIn(term, index, cmd, data)
 	if at, head := b.state.Head(); at == index {
 		b.heads.push(at, head)
-		b.wrong.note(cmd, &res)
+		b.wrong.note(cmd, &res, func() bool { return b.signed(cmd, data) })
 	}
 	if cmd != nil && cmd.Close != nil && res.Reject == nil {
 		b.shelf.put(cmd.Close)

@@ -16,7 +16,10 @@ type refusals []api.Refusal
 
 // note keeps what a replica says to an entry, when it is one of these. The oldest go,
 // but for the first, since everything after it is in doubt.
-func (r *refusals) note(cmd *ledger.Command, res *ledger.Result) {
+//
+// signed says whether the leader that the command names has signed it, as a member:
+// whoever forwards an entry without such a signature writes any name into it.
+func (r *refusals) note(cmd *ledger.Command, res *ledger.Result, signed func() bool) {
 	if !dishonest(cmd, res.Reject) {
 		return
 	}
@@ -24,7 +27,7 @@ func (r *refusals) note(cmd *ledger.Command, res *ledger.Result) {
 		*r = slices.Delete(*r, 1, 2)
 	}
 	x := api.Refusal{Index: res.Index, Code: string(res.Reject.Code), Detail: res.Reject.Error()}
-	if cmd != nil && res.Reject.Code != ledger.NotProposed {
+	if cmd != nil && res.Reject.Code != ledger.NotProposed && signed() {
 		x.Leader = cmd.Leader
 	}
 	*r = append(*r, x)
@@ -46,4 +49,13 @@ func dishonest(cmd *ledger.Command, rej *ledger.Reject) bool {
 		return cmd == nil || cmd.Award != nil
 	}
 	return false
+}
+
+// signed reports whether the leader that a command names is a member and has signed its
+// entry. The caller holds b.mu.
+func (b *book) signed(cmd *ledger.Command, entry []byte) bool {
+	if _, member := b.state.Member(cmd.Leader); !member || !cmd.Judges() || b.rules.Proposed == nil {
+		return false
+	}
+	return b.rules.Proposed(b.state.Cell().Cell, cmd, entry) == nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/meshtest"
+	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -40,11 +41,27 @@ func TestRefusalsAreRemembered(t *testing.T) {
 	index++
 	b.Apply(2, index, []byte("no command"))
 	apply(lead, &ledger.Command{Accept: &ledger.Accept{ID: workload.ID{Cell: cell}, Spec: workload.Signed{By: meshtest.IDOf(other)}}})
+	// Nobody has signed these, and they name an innocent one.
+	put := func(raw []byte) {
+		index++
+		b.Apply(2, index, raw)
+	}
+	named := meshtest.IDOf(lead)
+	put(wire.MustMarshal(&ledger.Command{Version: 1, Leader: named, Accept: &ledger.Accept{ID: workload.ID{Cell: cell}, Spec: workload.Signed{By: named}}}))
+	two := ledger.Command{Version: 1, Leader: named, Award: &ledger.Award{}, Release: &ledger.Release{}}
+	put(append(wire.MustMarshal(&two), make([]byte, ed25519.SignatureSize)...))
+	apply(lead, &ledger.Command{Award: &ledger.Award{}, Release: &ledger.Release{}}) // 10: this one it did sign
+	stranger, err := leader.SealCommand(nil, other, cell, &ledger.Command{Version: 1, Leader: meshtest.IDOf(other), Award: &ledger.Award{}, Release: &ledger.Release{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(stranger)
 	want := []struct {
 		index  uint64
 		code   ledger.Code
 		leader workload.PeerID
-	}{{5, ledger.NotProposed, workload.PeerID{}}, {6, ledger.Malformed, workload.PeerID{}}, {7, ledger.BadSignature, meshtest.IDOf(lead)}}
+	}{{5, ledger.NotProposed, workload.PeerID{}}, {6, ledger.Malformed, workload.PeerID{}}, {7, ledger.BadSignature, workload.PeerID{}},
+		{8, ledger.BadSignature, workload.PeerID{}}, {9, ledger.Malformed, workload.PeerID{}}, {10, ledger.Malformed, named}, {11, ledger.Malformed, workload.PeerID{}}}
 	if len(b.wrong) != len(want) {
 		t.Fatalf("remembered %+v", b.wrong)
 	}

@@ -41,7 +41,7 @@ type Checkpoint struct {
 }
 
 // Refusal is an entry that a server of the cell refused when it applied the log by the
-// rules of every replica. Leader signed it; zero when nobody is known to have.
+// rules of every replica. Leader signed it as a member of the cell; zero when none did.
 type Refusal struct {
 	Index  uint64          `json:"index"`
 	Code   string          `json:"code"`

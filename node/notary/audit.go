@@ -344,11 +344,11 @@ func (a *Audited) judge(e *Entry, marks []signedMark) {
 	if err == nil && e.Spec != nil {
 		err = against(a.Cell, e)
 	}
-	who, named := leaderOf(e.Data)
+	who, known := SignerOf(nil, a.Cell, e.Data)
 	switch {
 	case err == nil:
 		a.add(BadProof, e.Index, nil, "nothing is wrong with this entry")
-	case !named, errors.Is(err, ErrUnsigned):
+	case !known:
 		if signed == 0 {
 			a.add(BadProof, e.Index, nil, "nobody has signed for this entry")
 			return
@@ -386,10 +386,11 @@ func against(cell workload.CellID, e *Entry) error {
 	return nil
 }
 
-// leaderOf is the leader that a command names; false when it is no command.
-func leaderOf(data []byte) (workload.PeerID, bool) {
+// SignerOf is the leader that signed an entry of a cell; false when nobody has, as of a
+// command that does not judge. memo may be nil.
+func SignerOf(memo *workload.Memo, cell workload.CellID, data []byte) (workload.PeerID, bool) {
 	c, err := leader.OpenCommand(data)
-	if err != nil {
+	if err != nil || !c.Judges() || leader.Proposed(memo, cell, c, data) != nil {
 		return workload.PeerID{}, false
 	}
 	return c.Leader, true
