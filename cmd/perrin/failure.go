@@ -44,9 +44,10 @@ Verbs that answer for a program (run, wait, and dev with a COMMAND) return the
 program's own code, and
 
   124  the program ran longer than its --timeout
-  125  Perrin itself failed, whatever the reason, so that every other code is the program's
-  126  the program cannot be run: a bad module, a bad image, or not for this machine
-  127  the program, or the one that an image names, is not there
+  125  Perrin itself failed, or refused before a node tried: a typing error, a file
+       that is not here or is no program; so that every other code is the program's
+  126  a node could not run the program: a bad module, or not for that machine
+  127  the node, or the image, does not have the program
   128+N  the program was ended by signal N; 137 is also: out of memory
   143  the workload was stopped
 

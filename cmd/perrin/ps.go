@@ -22,7 +22,7 @@ is for them.`,
 		Example: examples("perrin ps", "perrin ps -a --label project=cats", "perrin ps -a --json", "perrin ps --token attic.token"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			want, err := pairs("label", labels)
+			want, err := pairs("label", "NAME=VALUE", labels)
 			if err != nil {
 				return err
 			}
@@ -32,7 +32,9 @@ is for them.`,
 					return err
 				}
 				slices.SortStableFunc(list, func(x, y api.Workload) int { return y.Created.Compare(x.Created) })
-				return show(a, append([]api.Workload{}, list...), func(list []api.Workload) error { return a.printWorkloads(list, all) })
+				return show(a, append([]api.Workload{}, list...), func(list []api.Workload) error {
+					return a.printWorkloads(list, all, len(want) > 0)
+				})
 			})
 		},
 	}
@@ -43,11 +45,16 @@ is for them.`,
 	return cmd
 }
 
-func (a *app) printWorkloads(list []api.Workload, all bool) error {
+func (a *app) printWorkloads(list []api.Workload, all, labels bool) error {
 	if len(list) == 0 {
-		if all {
+		switch {
+		case labels && all:
+			a.note("no workload has these labels; `perrin ps -a` lists all")
+		case labels:
+			a.note("nothing that runs has these labels; `perrin ps -a` with them also shows what has ended")
+		case all:
 			a.note("no workloads yet; try `perrin run -- echo hi`")
-		} else {
+		default:
 			a.note("nothing is running; `perrin ps -a` also shows what has ended")
 		}
 		return nil

@@ -10,13 +10,23 @@ import (
 // readyPoll is how often a node is asked whether it is ready.
 const readyPoll = 100 * time.Millisecond
 
-// untilReady asks for the status until the mesh is ready or ctx ends.
-func (a *app) untilReady(ctx context.Context, b *backend) (*api.Status, error) {
+// askStatus asks the daemon for the status.
+func (a *app) askStatus(ctx context.Context) (st *api.Status, err error) {
+	err = a.withBackend(func(b *backend) error {
+		st, err = b.Status(ctx, a.json)
+		return err
+	})
+	return st, err
+}
+
+// untilReady asks for the status until a daemon is there and its mesh is ready, or
+// ctx ends.
+func (a *app) untilReady(ctx context.Context) (*api.Status, error) {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
-		st, err := b.Status(ctx, a.json)
-		if err == nil && st.Ready || err != nil && api.KindOf(err) != api.Unavailable {
+		st, err := a.askStatus(ctx)
+		if _, _, code := explain(err); err == nil && st.Ready || err != nil && code != exitUnavailable {
 			return st, err
 		}
 		select {

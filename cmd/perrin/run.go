@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -183,7 +184,39 @@ func (a *app) connectForRun(ctx context.Context, s *shape, j *job) (*backend, er
 	if err != nil {
 		return nil, err
 	}
+	if err := neverFits(ctx, b, &j.spec.Resources); err != nil {
+		b.close()
+		return nil, err
+	}
 	return a.sealOrClose(ctx, b, s, j)
+}
+
+// neverFits says what a task wants beyond what there is of it in a mesh that ends
+// with this command, where waiting for another node is in vain; nil in any other.
+func neverFits(ctx context.Context, b *backend, want *workload.Resources) error {
+	if !b.embedded {
+		return nil
+	}
+	st, err := b.Status(ctx, false)
+	if err != nil {
+		return err
+	}
+	total := st.Capacity.Total
+	if total.Slots == 0 {
+		return nil // the node has not offered anything yet
+	}
+	cpus, of := total.Cores, "physical core"
+	if want.Class != workload.Core {
+		cpus, of = total.Threads, "thread"
+	}
+	const hint = "ask for less, or start daemons on several machines: `perrin init`, then `perrin up`"
+	switch {
+	case want.CPUs > cpus:
+		return usagef(hint, "there is no daemon here, and this machine has %s of the %d wanted", terminal.Plural(int(cpus), of), want.CPUs)
+	case want.Memory > total.Memory:
+		return usagef(hint, "there is no daemon here, and this machine lends %s of memory of the %s wanted", terminal.Size(total.Memory), terminal.Size(want.Memory))
+	}
+	return nil
 }
 
 // needsDaemon says what of a job a mesh cannot do that ends with this command; nil

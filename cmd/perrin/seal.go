@@ -48,7 +48,7 @@ func (s *sealFlags) fill(spec *workload.Spec) error {
 	if _, err := parseHelpers(s.helpers); err != nil {
 		return err
 	}
-	files, err := pairs("secret", s.secrets)
+	files, err := pairs("secret", "NAME=FILE", s.secrets)
 	if err != nil {
 		return err
 	}

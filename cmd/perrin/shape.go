@@ -109,7 +109,7 @@ func (s *shape) spec(getenv func(string) string) (workload.Spec, error) {
 	if spec.Env, err = environment(s.env, getenv); err != nil {
 		return spec, err
 	}
-	spec.Labels, err = pairs("label", s.labels)
+	spec.Labels, err = pairs("label", "NAME=VALUE", s.labels)
 	return spec, err
 }
 
@@ -194,13 +194,13 @@ func environment(list []string, getenv func(string) string) (map[string]string, 
 	return env, nil
 }
 
-// pairs reads a list of NAME=VALUE.
-func pairs(flag string, list []string) (map[string]string, error) {
+// pairs reads a list of what a flag takes: NAME=VALUE, NAME=FILE.
+func pairs(flag, want string, list []string) (map[string]string, error) {
 	out := map[string]string{}
 	for _, item := range list {
 		name, value, ok := strings.Cut(item, "=")
 		if !ok || name == "" {
-			return nil, usagef(fmt.Sprintf("write --%s NAME=VALUE", flag), "--%s: want NAME=VALUE, got %.60q", flag, item)
+			return nil, usagef(fmt.Sprintf("write --%s %s", flag, want), "--%s: want %s, got %.60q", flag, want, item)
 		}
 		out[name] = value
 	}

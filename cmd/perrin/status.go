@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -28,22 +27,23 @@ figures.`,
 		Example: examples("perrin status", "perrin status --json", "perrin status --wait    # returns when the mesh is ready"),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withBackend(func(b *backend) error { return a.status(cmd.Context(), b, wait) })
+			ask := a.askStatus
+			if wait {
+				ask = a.untilReady
+			}
+			st, err := ask(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.showStatus(st)
 		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the mesh is ready")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the mesh is ready, also for a daemon that does not answer yet")
 	a.jsonFlag(cmd)
 	return cmd
 }
 
-func (a *app) status(ctx context.Context, b *backend, wait bool) error {
-	st, err := b.Status(ctx, a.json)
-	if wait && (err == nil && !st.Ready || api.KindOf(err) == api.Unavailable) {
-		st, err = a.untilReady(ctx, b)
-	}
-	if err != nil {
-		return err
-	}
+func (a *app) showStatus(st *api.Status) error {
 	if err := show(a, st, a.printStatus); err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func (c *check) certificates() (string, error) {
 		return "", err
 	}
 	if c.opt.Root.IsZero() {
-		return "", lacking("%s lead to the root %s, and nothing here says that it is your mesh's: give --root", workload.Counted(len(c.certs), "node"), c.root())
+		return "", lacking("the certificates of %s lead to the root %s, and nothing here says that it is your mesh's: give --root", workload.Counted(len(c.certs), "node"), c.root())
 	}
 	detail := fmt.Sprintf("%s, certified by %s below the root %s", workload.Counted(len(c.certs), "node"), workload.Counted(len(operators), "operator"), c.opt.Root)
 	if c.opt.Stood != nil {
