@@ -133,10 +133,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 // now, until it has heard; and that a daemon that has just started runs nothing.
 func (n *Node) introduce(ctx context.Context) {
 	c := n.currentCell()
-	msg := wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version, Cell: &c.id}
 	var answer wire.MemberAnswer
 	for {
-		err := n.CallLeader(ctx, c.id, wire.ProtoMember, &msg, &answer)
+		err := n.CallLeader(ctx, c.id, wire.ProtoMember, n.memberMsg(c), &answer)
 		if err == nil {
 			break
 		}
@@ -237,6 +236,7 @@ func (n *Node) leadTerm(ctx context.Context, c *cell) error {
 		Prover: &prover{n: n}, Operates: n.operates, IsOperator: n.isOperator,
 		Desk: scheduler.DefaultConfig(), Lease: n.lease(), Clock: n.cfg.clock(), Log: n.log.With("part", "leader"),
 	})
+	n.joinOwn(ctx, c)
 	n.setLeader(l)
 	defer n.setLeader(nil)
 	n.log.Info("leading", "cell", c.id, "term", c.Term())

@@ -50,6 +50,7 @@ func (n *Node) keepMembers(ctx context.Context, c *cell, l *leader.Leader) {
 	k := &keeper{n: n, c: c, l: l, since: time.Now(), joined: map[workload.PeerID]joined{}}
 	every, same := membersEvery, 0
 	for pause(ctx, every) {
+		n.joinOwn(ctx, c)
 		now := time.Now()
 		if now.Sub(k.since) > fullTerm && n.room() != nil {
 			k.yieldTerm()
@@ -236,6 +237,36 @@ func (n *Node) handleMember(ctx context.Context, from workload.PeerID, m *wire.M
 		return nil, err
 	}
 	c := n.currentCell()
+	if from != n.self && !c.hasMember(n.self) {
+		return nil, wire.Errorf(wire.Unavailable, "the leader is not a member of its cell yet")
+	}
+	return n.addMember(ctx, c, from, m)
+}
+
+// hasMember reports whether the ledger has a node as a member.
+func (c *cell) hasMember(node workload.PeerID) (ok bool) {
+	c.Read(func(s *ledger.State) { _, ok = s.Member(node) })
+	return ok
+}
+
+// memberMsg is what this node says of itself as a member of a cell.
+func (n *Node) memberMsg(c *cell) *wire.MemberMsg {
+	return &wire.MemberMsg{Name: n.name, Addrs: n.addrs(), Direct: true, Version: n.cfg.Version, Cell: &c.id}
+}
+
+// joinOwn makes the leader a member of its cell, before anything else that it judges:
+// the replicas take that of members only.
+func (n *Node) joinOwn(ctx context.Context, c *cell) {
+	if c.hasMember(n.self) {
+		return
+	}
+	if _, err := n.addMember(ctx, c, n.self, n.memberMsg(c)); err != nil {
+		n.log.Warn("the leader is not a member of its cell", "err", err)
+	}
+}
+
+// addMember has the cell take a node as a member, or update what it knows of one.
+func (n *Node) addMember(ctx context.Context, c *cell, from workload.PeerID, m *wire.MemberMsg) (*wire.MemberAnswer, error) {
 	id, ok := n.host.Admitted(from)
 	if !ok && from != n.self {
 		return nil, wire.Errorf(wire.Unauthorized, "not admitted")

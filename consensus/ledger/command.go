@@ -63,7 +63,7 @@ type MemberAdd struct {
 }
 
 // MemberRemove takes a node out of the cell. Its slots must have expired or
-// been released first; otherwise it is rejected.
+// been released first, and another member must stay; otherwise it is rejected.
 type MemberRemove struct {
 	Node workload.PeerID `cbor:"1,keyasint"`
 }

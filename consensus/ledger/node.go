@@ -90,6 +90,8 @@ func (s *State) memberRemove(c *MemberRemove) *Reject {
 		return rejectf(NotMember, "%s", c.Node)
 	case len(n.slots) > 0:
 		return rejectf(HoldsSlots, "%s holds %d slots", c.Node, len(n.slots))
+	case len(s.members) == 1: // without members anybody's signature would do
+		return rejectf(LastMember, "%s is the only member", c.Node)
 	}
 	s.known++
 	delete(s.members, c.Node)

@@ -23,9 +23,13 @@ func (c *Command) Judges() bool {
 	return c.Draw != nil && len(c.Draw.Sig) == 0
 }
 
+// joins reports whether a leader makes itself a member, which it may before it is one:
+// otherwise nobody could mend a cell whose members cannot be elected.
+func (c *Command) joins() bool { return c.MemberAdd != nil && c.MemberAdd.Node == c.Leader }
+
 // proposed checks who proposed a command that judges: a member of the cell, as soon as
-// there is any, in the term of the entry that carries it, by its signature. Without
-// Rules.Proposed nobody looks; without a term any will do.
+// there is any, or who becomes one by it, in the term of the entry that carries it, by
+// its signature. Without Rules.Proposed nobody looks; without a term any will do.
 func (s *State) proposed(term uint64, c *Command, raw []byte) *Reject {
 	if s.rules.Proposed == nil || !c.Judges() {
 		return nil
@@ -33,7 +37,7 @@ func (s *State) proposed(term uint64, c *Command, raw []byte) *Reject {
 	switch {
 	case term != 0 && c.Term != term:
 		return rejectf(StaleTerm, "proposed in term %d, and it is term %d", c.Term, term)
-	case len(s.members) > 0 && s.members[c.Leader] == nil:
+	case len(s.members) > 0 && s.members[c.Leader] == nil && !c.joins():
 		return rejectf(NotProposed, "proposed by %s, which is no member of the cell", c.Leader.Short())
 	}
 	if err := s.rules.Proposed(s.cell, c, raw); err != nil {

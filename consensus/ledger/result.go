@@ -18,6 +18,7 @@ const (
 	Founded          Code = "founded"           // the cell is founded already
 	CellFull         Code = "cell-full"         // as many members as the cell may have
 	NotMember        Code = "not-member"        // the node is no member of the cell
+	LastMember       Code = "last-member"       // the cell has no other member
 	UnknownNode      Code = "unknown-node"      // the ledger has no lease of the node
 	HoldsSlots       Code = "holds-slots"       // the member still holds slots
 	UnknownWorkload  Code = "unknown-workload"  // no such workload, or compacted

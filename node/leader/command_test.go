@@ -164,3 +164,61 @@ func BenchmarkProposed(b *testing.B) {
 		}
 	})
 }
+
+// TestALeaderJoinsItsCell has a cell get members of which none leads, by a race or by a
+// malicious leader. Whoever leads next makes itself a member and goes on.
+func TestALeaderJoinsItsCell(t *testing.T) {
+	const term = 2
+	add := func(n, by int) *ledger.Command {
+		return &ledger.Command{Leader: fuzzpeers.ID(by), MemberAdd: &ledger.MemberAdd{Node: fuzzpeers.ID(n), Name: "n"}}
+	}
+	remove := func(n, by int) *ledger.Command {
+		return &ledger.Command{Leader: fuzzpeers.ID(by), MemberRemove: &ledger.MemberRemove{Node: fuzzpeers.ID(n)}}
+	}
+	type step struct {
+		by   int
+		c    *ledger.Command
+		want ledger.Code
+	}
+	for name, log := range map[string][]step{
+		"another came first": {
+			{asLeader, add(asOther, asLeader), ""},
+			{asLeader, remove(asOther, asLeader), ledger.NotProposed},
+			{asOther, add(asLeader, asLeader), ledger.NotProposed}, // not signed by who it names
+			{asLeader, add(asLeader, asLeader), ""},
+			{asLeader, remove(asOther, asLeader), ""},
+			{asLeader, remove(asLeader, asLeader), ledger.LastMember},
+		},
+		"a leader put all others out": {
+			{asLeader, add(asLeader, asLeader), ""},
+			{asLeader, add(asWorker, asLeader), ""},
+			{asLeader, remove(asWorker, asLeader), ""},
+			{asWorker, add(asOther, asWorker), ledger.NotProposed},
+			{asWorker, add(asWorker, asWorker), ""},
+			{asWorker, remove(asLeader, asWorker), ""},
+		},
+	} {
+		rules := duelRules(nil)
+		rules.Proposed = func(cell workload.CellID, c *ledger.Command, raw []byte) error { return Proposed(nil, cell, c, raw) }
+		state := ledger.New(rules)
+		genesis := step{asLeader, &ledger.Command{Genesis: &ledger.Genesis{Mesh: duelMesh, Cell: duelCell, Epoch: 1, MaxSize: 8}}, ""}
+		for i, x := range append([]step{genesis}, log...) {
+			x.c.Version, x.c.Term = ledger.CommandVersion, term
+			entry, err := SealCommand(nil, fuzzpeers.Key(x.by), duelCell, x.c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd, err := OpenCommand(entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code := ledger.Code("")
+			if rej := state.ApplyIn(term, uint64(i+1), cmd, entry).Reject; rej != nil {
+				code = rej.Code
+			}
+			if code != x.want {
+				t.Errorf("%s: step %d: %q, want %q", name, i, code, x.want)
+			}
+		}
+	}
+}
