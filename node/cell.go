@@ -29,6 +29,7 @@ import (
 func rules(memo *workload.Memo) ledger.Rules {
 	return ledger.Rules{
 		OpenSpec:   func(s workload.Signed) (workload.Spec, error) { return leader.OpenSpec(memo, s) },
+		IDOf:       leader.IDOf,
 		OpenBid:    func(s workload.Signed) (workload.Bid, error) { return leader.OpenBid(memo, s) },
 		Replay:     func(a *ledger.Award) error { return notary.Replay(memo, a) },
 		OpenResult: func(c *ledger.Close, node workload.PeerID) error { return openResult(memo, c, node) },

@@ -362,7 +362,7 @@ func TestTooManySegmentsCannotBePassedOn(t *testing.T) {
 	if x, _ := w.Workload(loadID("x")); x.Phase != workload.Failed || !strings.Contains(x.Reason, why) {
 		t.Errorf("what waited is %s: %s", x.Phase, x.Reason)
 	}
-	if r := w.accept("y", "alice", after); r.Reject == nil || !strings.Contains(r.Reject.Detail, why) {
+	if r := w.accept("y", "alice", after); r.Reject == nil || r.Reject.Code != TooMuchPassed || !strings.Contains(r.Reject.Detail, why) {
 		t.Errorf("what comes after it now: %v", r.Reject)
 	}
 	w.checkInvariants(t)

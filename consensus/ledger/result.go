@@ -30,12 +30,13 @@ const (
 	TooOld           Code = "too-old"           // signed before one of the owner's that is forgotten: it may be a replay
 	ClockAhead       Code = "clock-ahead"       // signed or ordered more than MaxAhead after the ledger's time
 	BadSignature     Code = "bad-signature"     // a statement does not carry its author's signature
-	BadSpec          Code = "bad-spec"          // the spec does not decode or validate
+	BadSpec          Code = "bad-spec"          // the spec does not decode or validate, or the ID is not its own
 	BadToken         Code = "bad-token"         // the token does not verify, has ended, or is not for the node
 	OverQuota        Code = "over-quota"        // the owner has spent what it may, or the token allows less
 	OldOrder         Code = "old-order"         // a later order about the account was applied
 	Full             Code = "full"              // the ledger holds as many as it may
 	AfterFailed      Code = "after-failed"      // a workload to wait for has ended without success
+	TooMuchPassed    Code = "too-much-passed"   // a workload to come after has more segments than can be given on
 	WaitingFor       Code = "waiting-for"       // the workload waits for others
 	Ended            Code = "ended"             // the workload has ended
 	DoesNotReplay    Code = "does-not-replay"   // the clearing of an award gives something else

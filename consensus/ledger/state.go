@@ -15,6 +15,8 @@ type Rules struct {
 	// spec and validates it. An error that wraps workload.ErrSignature rejects
 	// the command as BadSignature, any other as BadSpec. Required.
 	OpenSpec func(workload.Signed) (workload.Spec, error)
+	// IDOf names the workload of a spec that a cell takes on. Without it any name will do.
+	IDOf func(workload.CellID, workload.Signed) workload.ID
 	// Replay verifies the bids' signatures, replays the clearing and returns an
 	// error when it gives other slots than the award. Required.
 	Replay func(*Award) error

@@ -60,6 +60,8 @@ func (s *State) acceptable(e *entry, c *Accept, spec *workload.Spec) *Reject {
 	switch {
 	case c.ID.Cell != s.cell:
 		return rejectf(WrongCell, "%s is of cell %s, this is %s", c.ID, c.ID.Cell, s.cell)
+	case s.rules.IDOf != nil && s.rules.IDOf(s.cell, c.Spec) != c.ID:
+		return rejectf(BadSpec, "the spec is another than the one that %s names", c.ID)
 	case spec.Mesh != s.mesh:
 		return rejectf(WrongMesh, "signed for mesh %s, this is %s", spec.Mesh, s.mesh)
 	case s.loads[c.ID] != nil || s.tombs[c.ID] != nil:
@@ -109,7 +111,7 @@ func (s *State) newLoad(e *entry, c *Accept, spec *workload.Spec) (*load, *Rejec
 		case dep.Phase == workload.Failed || dep.Phase == workload.Stopped:
 			return nil, rejectf(AfterFailed, "%s ended as %s", id, dep.Phase)
 		case dep.Phase == workload.Succeeded && len(dep.Segments) > MaxPassed:
-			return nil, rejectf(BadSpec, "%s", passed(dep))
+			return nil, rejectf(TooMuchPassed, "%s", passed(dep))
 		case dep.Phase != workload.Succeeded:
 			l.Phase = workload.Waiting
 		}

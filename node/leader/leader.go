@@ -362,7 +362,7 @@ func rejectKind(code ledger.Code) wire.Kind {
 		return wire.NotLeader
 	case ledger.StaleFence:
 		return wire.Expired
-	case ledger.Malformed, ledger.BadSpec:
+	case ledger.Malformed, ledger.BadSpec, ledger.TooMuchPassed:
 		return wire.Malformed
 	case ledger.Full:
 		return wire.Full
