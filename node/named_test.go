@@ -1,43 +1,48 @@
 package node
 
 import (
-	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 
-	"github.com/perrin-mesh/perrin/consensus/ledger"
-	"github.com/perrin-mesh/perrin/mesh/meshtest"
-	"github.com/perrin-mesh/perrin/mesh/wire"
-	"github.com/perrin-mesh/perrin/node/leader"
-	"github.com/perrin-mesh/perrin/workload"
+	"github.com/perrin-mesh/perrin/mesh/admission"
+	"github.com/perrin-mesh/perrin/node/api"
 )
 
-// TestReplicasNameWorkloads holds that every replica knows which ID a spec has.
-func TestReplicasNameWorkloads(t *testing.T) {
-	lead, cell := meshtest.Key(t), workload.CellID{4}
-	quiet := slog.New(slog.DiscardHandler)
-	b := newBook(rules(nil), quiet, newShelf(nil, quiet))
-	spec := workload.DefaultSpec()
-	spec.Program = workload.Program{Kind: workload.Process, Host: "true", Name: "true"}
-	signed := workload.Sign(workload.DomainSpec, wire.MustMarshal(spec), lead)
-	for i, x := range []struct {
-		c    ledger.Command
-		code ledger.Code
-	}{
-		{ledger.Command{Genesis: &ledger.Genesis{Cell: cell, Epoch: 1, MaxSize: 4}}, ""},
-		{ledger.Command{Accept: &ledger.Accept{ID: workload.ID{Cell: cell, Random: [16]byte{1}}, Spec: signed}}, ledger.BadSpec},
-		{ledger.Command{Accept: &ledger.Accept{ID: leader.IDOf(cell, signed), Spec: signed}}, ""},
-	} {
-		x.c.Version, x.c.Leader = ledger.CommandVersion, meshtest.IDOf(lead)
-		raw, err := leader.SealCommand(nil, lead, cell, &x.c)
+// TestNameBeforeBeginning names nodes as users do.
+func TestNameBeforeBeginning(t *testing.T) {
+	t.Parallel()
+	nodes := make([]called, 3)
+	for i := range nodes {
+		key, err := admission.NewKey()
 		if err != nil {
 			t.Fatal(err)
 		}
-		code := ledger.Code("")
-		if res := b.Apply(2, uint64(i+1), raw).(ledger.Result); res.Reject != nil {
-			code = res.Reject.Code
+		nodes[i].id = idOf(key)
+	}
+	short, long := nodes[1].id.Short()[:1], nodes[1].id.Short()
+	nodes[0].name, nodes[1].name, nodes[2].name = short, "b", long
+	for _, c := range []struct {
+		text string
+		want []called
+	}{
+		{"", nil},
+		{"nobody", nil},
+		{short, nodes[:1]},
+		{nodes[0].id.Short(), nodes[:1]},
+		{nodes[0].id.String(), nodes[:1]},
+		{long, nodes[1:]}, // one takes the other's identity as its name
+	} {
+		found := pick(nodes, c.text)
+		slices.SortFunc(found, func(x, y called) int { return slices.Index(nodes, x) - slices.Index(nodes, y) })
+		if !slices.Equal(found, c.want) {
+			t.Errorf("%q names %v, want %v", c.text, found, c.want)
 		}
-		if code != x.code {
-			t.Errorf("entry %d: %q, want %q", i+1, code, x.code)
+	}
+	err := severalNamed(api.Ambiguous, long, pick(nodes, long))
+	for _, n := range nodes[1:] {
+		if !strings.Contains(err.Hint, n.id.Short()) {
+			t.Errorf("hint %q leaves %s out", err.Hint, n.id.Short())
 		}
 	}
 }
