@@ -129,12 +129,15 @@ var fidelities = []string{study.Model, study.Stack}
 
 func (a *app) simReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "replay DIR", Short: "Run a study again and compare its traces",
+		Use: "replay DIR", Short: "Run a study again and compare its traces and figures",
 		Long: `Run the scenario of a folder that perrin sim run has made, with its seed and
 policy, and compare the trace of every replication, a hash over all its events,
-with the manifest. Other figures than the folder's are an error, and so is a
-scenario or a file of events that was changed since, or a scenario that this
-version reads otherwise.`,
+with the manifest, and every figure, byte by byte: summary.json, series.csv and
+spreads.csv. Another one than the folder's is an error, and so is a scenario or a
+file of events that was changed since, or a scenario that this version reads
+otherwise. A run with --against is run under both policies again.
+
+When it began, how long it took and on which machine is the word of who ran it.`,
 		Example: examples("perrin sim run quickstart --out results && perrin sim replay results"),
 		Args:    exactly(1, "one DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -148,6 +151,10 @@ version reads otherwise.`,
 			if err := fits(s, 1); err != nil {
 				return err
 			}
+			rival, err := study.Rival(args[0])
+			if err != nil {
+				return folderFailure(err)
+			}
 			if err := m.CheckLogs(args[0]); err != nil {
 				return &failure{err: err, code: exitFailure, hint: "the events of the run are not what it wrote; `perrin sim run` with the scenario and seed writes them again"}
 			}
@@ -157,7 +164,10 @@ version reads otherwise.`,
 			a.noteCommand(s)
 			ctx, stop := a.untilInterrupted(cmd.Context())
 			defer stop()
-			_, err = study.Replay(ctx, m, s, a.Version, study.Options{Memory: study.FreeMemory(), Progress: a.simProgress(time.Now())})
+			out, err := study.Replay(ctx, m, s, a.Version, study.Options{Memory: study.FreeMemory(), Progress: a.simProgress(time.Now()), Against: rival})
+			if err == nil {
+				err = out.CheckFigures(args[0])
+			}
 			if err != nil {
 				return simFailure(err)
 			}
@@ -344,12 +354,15 @@ func simFailure(err error) error {
 	var broken *model.Violation
 	var differ *study.Difference
 	var unlike *study.Unlike
+	var altered *study.Altered
 	var process *external.Broken
 	switch {
 	case errors.As(err, &process):
 		return &failure{err: err, code: exitFailure, hint: "docs/policies.md has the protocol, and an example that keeps to it; what it prints for people must go to standard error"}
 	case errors.As(err, &unlike):
 		return &failure{err: err, code: exitFailure, hint: "a replay needs the version that made the folder; with the same one this is a bug"}
+	case errors.As(err, &altered):
+		return &failure{err: err, code: exitFailure, hint: "the events are those of the run: the file was changed since, or another version wrote it; `perrin sim run` with the scenario and seed writes it again"}
 	case errors.As(err, &large):
 		return &failure{err: err, code: exitUsage, hint: "fewer peers, a shorter duration, --workers 1, or a machine with more memory"}
 	case errors.As(err, &broken):

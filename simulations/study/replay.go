@@ -74,18 +74,7 @@ func Read(dir string) (*Manifest, *scenario.Scenario, error) {
 	return &m, s, nil
 }
 
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, largestFile+1))
-	if err == nil && len(data) > largestFile {
-		err = fmt.Errorf("%s: more than %d bytes", name, largestFile)
-	}
-	return data, err
-}
+func readFile(name string) ([]byte, error) { return readAtMost(name, largestFile) }
 
 // HowRun returns Model or Stack.
 func (m *Manifest) HowRun() string {

@@ -143,10 +143,16 @@ func Run(ctx context.Context, sc *scenario.Scenario, o Options) (*Outcome, error
 	return out, nil
 }
 
+// How the row of another policy is named, and its unit before the policy's name.
+const (
+	rivalName = "decentralisation"
+	rivalUnit = "% above "
+)
+
 // dearer is how much more the same work cost than under another policy, world by
 // world: the price of decentralisation where that is all-knowing.
 func (o *Outcome) dearer(other *Outcome, name string) Row {
-	row := Row{Name: "decentralisation", Unit: "% above " + name}
+	row := Row{Name: rivalName, Unit: rivalUnit + name}
 	values := make([]float64, len(o.Results))
 	for i := range o.Results {
 		values[i] = 100 * (figure(o.Results[i], "cost")/figure(other.Results[i], "cost") - 1)

@@ -1,12 +1,15 @@
 package study
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,9 +111,11 @@ func TestFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Replay(context.Background(), again, sc, "v2", Options{}); err != nil {
-		t.Errorf("the same again: %v", err)
+	repeated, err := Replay(context.Background(), again, sc, "v2", Options{})
+	if err != nil {
+		t.Fatalf("the same again: %v", err)
 	}
+	checkAltered(t, dir, repeated)
 	var unlike *Unlike
 	again.Replications[2].Trace = "0000000000000000"
 	if _, err := Replay(context.Background(), again, sc, "v2", Options{}); !errors.As(err, &unlike) || unlike.Replication != 3 || unlike.Made != "v1" {
@@ -124,6 +129,42 @@ func TestFolder(t *testing.T) {
 	}
 	if err := Open(dir); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a folder that is not empty: %v", err)
+	}
+}
+
+// checkAltered changes the figures of a folder, one after another.
+func checkAltered(t *testing.T, dir string, o *Outcome) {
+	t.Helper()
+	if err := o.CheckFigures(dir); err != nil {
+		t.Fatalf("the folder as it was written: %v", err)
+	}
+	p50 := number(*o.Rows[slices.IndexFunc(o.Rows, func(r Row) bool { return r.Name == "placement_p50" })].Values[1])
+	for _, c := range []struct{ file, pattern, with, says string }{
+		{"summary.json", `(?s)("placement_p50".*?"values": \[\s+[0-9.e-]+,\s+)[0-9.e-]+`, "${1}12.5", "placement_p50 of replication 2 is 12.5, the run gives " + p50[:4]},
+		{"summary.json", `(?s)("ack_p50".*?"mean": )[0-9.e-]+`, "${1}7", "the interval of ack_p50 is {"},
+		{"summary.json", `"placement_p99"`, `"placement_p98"`, "a figure is placement_p98 (ms), the run gives placement_p99 (ms)"},
+		{"summary.json", `,\s+\{\s+"name": "\w+",\s+"unit": "[^"]*",\s+"interval": \{[^{}]*\},\s+"values": \[[^\]]*\]\s+\}\s+\]\s+\}\s*$`, "]}", "the number of figures"},
+		{"summary.json", `"confidence": 0.95`, `"confidence": 0.99`, "line 4 is"},
+		{"series.csv", `(?m)^(2,1\.5,\d+),\d+,`, "${1},99999,", "line 10, placed is 99999, the run gives "},
+		{"series.csv", `(?m)^4,3,.*\n`, "", "line 25 is "},
+		{"spreads.csv", `(?m)^(3,placement,ms,0\.5,)[^,]+`, "${1}1", ", value is 1, the run gives "},
+	} {
+		name := filepath.Join(dir, c.file)
+		was, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := regexp.MustCompile(c.pattern).ReplaceAll(was, []byte(c.with))
+		if err := os.WriteFile(name, forged, 0o600); err != nil || bytes.Equal(was, forged) {
+			t.Fatalf("%s: nothing changed by %s (%v)", c.file, c.pattern, err)
+		}
+		var altered *Altered
+		if err := o.CheckFigures(dir); !errors.As(err, &altered) || altered.File != c.file || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s with %s: %v, want %q", c.file, c.with, err, c.says)
+		}
+		if err := os.WriteFile(name, was, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
