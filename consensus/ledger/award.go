@@ -9,7 +9,7 @@ import (
 // award gives slots of a workload to nodes, with their first tasks. It gives
 // fewer than it names when fewer tasks are open or max-parallel leaves fewer;
 // without any slot it only records the auction for Why.
-func (s *State) award(e *entry, c *Award) *Reject {
+func (s *State) award(e *entry, c *Award, leader workload.PeerID) *Reject {
 	e.res.ID = c.Workload
 	l := s.loads[c.Workload]
 	switch {
@@ -26,6 +26,13 @@ func (s *State) award(e *entry, c *Award) *Reject {
 	}
 	if rej := s.rules.Check(l.Spec, c); rej != nil {
 		return rej
+	}
+	if l.Spec.Require != nil && s.rules.OpenProved != nil {
+		for i, p := range c.Proofs {
+			if p.By != leader { // anybody can sign one, and a leader answers for its own
+				return rejectf(NotProved, "proof %d: signed by %s, proposed by %s", i, p.By.Short(), leader.Short())
+			}
+		}
 	}
 	if l.Spec.Countersign && len(c.Slots) > 0 && s.rules.Countersigned != nil {
 		if err := s.rules.Countersigned(s.cell, c); err != nil {

@@ -49,6 +49,10 @@ func TestAwardNeedsProof(t *testing.T) {
 			proof(a, "ann", as)
 			proof(a, "bob", func(p *workload.Proved) { p.Workload = loadID("other") })
 		}, NotProved},
+		"signed by another": {func(a *Award) {
+			proof(a, "ann", as)
+			proof(a, "bob", func(p *workload.Proved) { p.By = peer("bob") })
+		}, NotProved},
 		"forged": {func(a *Award) { proof(a, "ann", as); proof(a, "bob", as); a.Proofs[1].Sig = []byte("x") }, NotProved},
 	} {
 		w := &world{State: New(proving())}

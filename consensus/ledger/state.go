@@ -238,7 +238,7 @@ func (s *State) dispatch(e *entry, c *Command) *Reject {
 	case c.Accept != nil:
 		return s.accept(e, c.Accept)
 	case c.Award != nil:
-		return s.award(e, c.Award)
+		return s.award(e, c.Award, c.Leader)
 	case c.Refuse != nil:
 		return s.refuse(e, c.Refuse)
 	case c.Take != nil:
