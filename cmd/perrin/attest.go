@@ -35,8 +35,11 @@ revocation lists may be (docs/threat-model.md#what-an-operator-asks-of-machines)
 What --measurement and policy.yaml want are the lines that this command prints as
 "measured", of a machine that you know to be well: of a TPM pcr4 and pcr7 change
 with the boot loader, pcr8 and pcr9 with the kernel, its command line and its
-initial file system. pcr10 changes with each program that IMA measures: list the
-programs in the file tpm-files instead, and each other one is refused by name
+initial file system. List pcr4 and pcr9 together (with GRUB pcr4, pcr8, pcr9): root
+on any kernel can extend pcr9, so alone it says nothing about who did. pcr10 changes with each program that IMA measures: list the
+programs in the file tpm-files instead, and each other one is refused by name.
+Files count as known only beside those registers, and never with a BIOS, whose
+pcr4 is the boot sector alone
 (docs/threat-model.md#registers-and-files-of-a-tpm).
 
 The verifiers of snp, tdx and sgx were tested with recorded evidence of real

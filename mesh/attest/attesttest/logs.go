@@ -84,8 +84,13 @@ func (c *Chip) NewIMA(root string) *IMA {
 }
 
 // Measure adds a file by its content to the list and the chip.
-func (i *IMA) Measure(name string, content []byte) {
-	data := entry(sha256.Sum256(content), name)
+func (i *IMA) Measure(name string, content []byte) { i.measure(name, sha256.Sum256(content)) }
+
+// Begin adds the entry by which a kernel begins its list: a digest of PCR 0 to 9.
+func (i *IMA) Begin(aggregate [sha256.Size]byte) { i.measure("boot_aggregate", aggregate) }
+
+func (i *IMA) measure(name string, sum [sha256.Size]byte) {
+	data := entry(sum, name)
 	short, own := sha1.Sum(data), sha256.Sum256(data)
 	i.add(short[:], data)
 	i.chip.Extend(10, own[:])

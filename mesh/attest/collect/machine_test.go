@@ -52,6 +52,12 @@ func TestMachine(t *testing.T) {
 	b.activate(e)
 	a := b.appraise(e, bind)
 	wantProof(t, a)
+	if a.Trust.Executables != attest.RuntimeUnknown {
+		t.Errorf("by pcr9 alone, which any kernel's root extends: %+v", a.Trust)
+	}
+	b.policy.TPMMeasurements = append(b.policy.TPMMeasurements, workload.Measurement{Name: "pcr4", Value: e.PCRs[4].Value})
+	a = b.appraise(e, bind)
+	wantProof(t, a)
 	if a.Trust.Executables != attest.RuntimeKnown || a.Trust.Config != attest.ConfigUnsafe || a.Status != workload.TierWarning {
 		t.Errorf("graded %+v as %s, want known files and Secure Boot off", a.Trust, a.Status)
 	}
@@ -200,15 +206,19 @@ func (c *computer) withoutPolicy(t *testing.T) {
 	}
 }
 
-// byBIOS boots the machine by firmware that measures no kernel: its files count, and
-// the register of the kernel shows nothing.
+// byBIOS boots the machine by firmware that measures no kernel: it proves a TPM, and
+// the register of the kernel shows nothing, so that they are not known.
 func (c *computer) byBIOS(t *testing.T) {
 	m := machine.Boot(t, c.chip, machine.Config{BIOS: true, Command: "ima_policy=tcb", Programs: c.files, Console: filepath.Join(t.TempDir(), "console")})
 	c.machine = collect.Of(m)
 	c.policy.TPMMeasurements = nil
 	bind := binding()
 	e := c.collect(bind)
-	wantProof(t, c.appraise(e, bind))
+	a := c.appraise(e, bind)
+	wantProof(t, a)
+	if a.Trust.Executables != attest.RuntimeUnknown {
+		t.Errorf("of a kernel that nothing measured: %+v", a.Trust)
+	}
 	c.policy.TPMMeasurements = []workload.Measurement{{Name: "pcr9", Value: kernelRegister(m.Command, m.Initrd)}}
 	wantRefusal(t, c.appraise(e, bind), "its pcr9 is not one that the policy of this node lists")
 	c.record(t, "bios", e, bind)

@@ -269,6 +269,48 @@ func (b *bench) otherChip(t *testing.T, e *attest.Evidence, bind *attest.Binding
 	}
 }
 
+// TestForgedFiles: on a machine with any kernel, root extends PCR 9 as a good kernel's
+// start would and PCR 10 by a list of its own. No file counts as known by that.
+func TestForgedFiles(t *testing.T) {
+	b := newBench(t)
+	pcr9, aggregate := make([]byte, 32), sha256.New()
+	for _, data := range []string{"ima_policy=tcb", "initrd"} {
+		sum := sha256.Sum256([]byte(data))
+		b.chip.Extend(9, sum[:])
+		sum = sha256.Sum256(append(pcr9, sum[:]...))
+		pcr9 = sum[:]
+	}
+	b.policy.TPMFiles = map[workload.Digest]bool{sha256.Sum256([]byte("good")): true}
+	b.policy.TPMMeasurements = []workload.Measurement{{Name: "pcr9", Value: pcr9}}
+	b.chip.NewIMA(b.root).Measure("/bin/good", []byte("good"))
+	bind := binding()
+	e := b.collect(bind)
+	b.activate(e)
+	wantRefusal(t, b.appraise(e, bind), "does not begin with a boot_aggregate")
+
+	b.chip.Reboot() // and now by a list that begins as it should
+	for _, data := range []string{"ima_policy=tcb", "initrd"} {
+		sum := sha256.Sum256([]byte(data))
+		b.chip.Extend(9, sum[:])
+	}
+	for _, p := range b.collect(bind).PCRs[:10] {
+		aggregate.Write(p.Value)
+	}
+	ima := b.chip.NewIMA(b.root)
+	ima.Begin([32]byte(aggregate.Sum(nil)))
+	ima.Measure("/bin/good", []byte("good"))
+	bind = binding()
+	a := b.appraise(b.collect(bind), bind)
+	wantProof(t, a)
+	if a.Trust.Executables != attest.RuntimeUnknown || !strings.Contains(strings.Join(a.Notes, ";"), "do not count as known") {
+		t.Errorf("a list that root made up: %+v, %q", a.Trust, a.Notes)
+	}
+	b.policy.TPMMeasurements = append(b.policy.TPMMeasurements, workload.Measurement{Name: "pcr4", Value: make([]byte, 32)})
+	if a := b.appraise(b.collect(bind), bind); a.Trust.Executables != attest.RuntimeUnknown {
+		t.Errorf("by a register that nothing extended: %+v, %q", a.Trust, a.Notes)
+	}
+}
+
 // TestBareChip shows a chip without a certificate: it counts where the operator
 // has listed its key, and nowhere else.
 func TestBareChip(t *testing.T) {

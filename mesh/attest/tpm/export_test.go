@@ -36,10 +36,11 @@ func ReplayedBy(list []byte) []byte {
 	return pcr[:]
 }
 
-// VerifyFiles holds a list of what ran against a policy.
+// VerifyFiles holds a list of what ran against a policy, after a boot by UEFI.
 func VerifyFiles(x *attest.Expect, list *files, value map[uint8][]byte) *workload.Appraisal {
 	f := attest.Begin(&attest.Evidence{Kind: workload.LevelTPM}, x)
-	verifyFiles(f, list, x.Policy.TPMFiles, value)
+	f.Trust.Executables = attest.RuntimeUnknown
+	verifyFiles(f, list, x.Policy, value, &boot{secure: new(bool)})
 	return f.End()
 }
 

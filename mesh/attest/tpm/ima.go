@@ -131,17 +131,19 @@ func (e entry) refused() string {
 // begins: a digest of the registers of the boot.
 const bootAggregate = "boot_aggregate"
 
-// isAggregate reports whether an entry is the digest of PCR 0 to 9, or as kernels
-// before 5.8 made it, 0 to 7.
+// isAggregate reports whether an entry is the SHA-256 of PCR 0 to 9, as kernels make
+// it from 5.8 on (ima_calc_boot_aggregate_tfm).
 func (e entry) isAggregate(value map[uint8][]byte) bool {
 	h := sha256.New()
 	for i := range uint8(bootPCRs) {
-		if i == 8 && bytes.Equal(h.Sum(nil), e.digest) {
-			return true
-		}
 		h.Write(value[i])
 	}
-	return bytes.Equal(h.Sum(nil), e.digest)
+	return e.name == bootAggregate && !e.violation && e.algorithm == sha256Name && bytes.Equal(h.Sum(nil), e.digest)
+}
+
+// begun reports whether a list begins as the kernel of the boot would have begun it.
+func (f *files) begun(value map[uint8][]byte) bool {
+	return len(f.entries) > 0 && f.entries[0].isAggregate(value)
 }
 
 // unknown returns the entries that are not of a known file, the first of each, and
@@ -150,7 +152,7 @@ func (f *files) unknown(known map[workload.Digest]bool, value map[uint8][]byte) 
 	seen := map[string]bool{}
 	for _, e := range f.entries {
 		switch text := e.String(); {
-		case e.name == bootAggregate && !e.violation && e.isAggregate(value):
+		case e.isAggregate(value):
 		case !e.violation && e.algorithm == sha256Name && len(e.digest) == sha256.Size && known[workload.Digest(e.digest)]:
 			fine++
 		case !seen[text]:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,9 +38,20 @@ func refused(t *testing.T, a *workload.Appraisal, says ...string) {
 	}
 }
 
+// listBoot has the policy list registers of the boot as evidence has them.
+func listBoot(e *attest.Evidence, x *attest.Expect, pcrs ...uint8) {
+	x.Policy.TPMMeasurements = nil
+	for _, p := range e.PCRs {
+		if slices.Contains(pcrs, p.Index) {
+			x.Policy.TPMMeasurements = append(x.Policy.TPMMeasurements, workload.Measurement{Name: fmt.Sprintf("pcr%d", p.Index), Value: p.Value})
+		}
+	}
+}
+
 // TestBootedMachine appraises what machines showed, by several policies.
 func TestBootedMachine(t *testing.T) {
 	e, x := machine(t, "known")
+	listBoot(e, x, 4, 9)
 	a := tpm.Verify(e, x)
 	if a.Level != workload.LevelTPM || len(a.Fails) > 0 || a.Trust.Executables != attest.RuntimeKnown || a.Trust.Config != attest.ConfigUnsafe {
 		t.Errorf("proved %s, %+v, %q", a.Level, a.Trust, a.Fails)
@@ -73,15 +85,97 @@ func TestBootedMachine(t *testing.T) {
 }
 
 // TestBIOSMachine: a machine without Secure Boot, whose firmware ends its part by
-// another separator, counts, and is graded as unsafe.
+// another separator, counts, and is graded as unsafe. Nothing shows which kernel it
+// started, so that its list of files may be anybody's.
 func TestBIOSMachine(t *testing.T) {
 	e, x := machine(t, "bios")
+	listBoot(e, x, 4, 9)
 	a := tpm.Verify(e, x)
-	if a.Level != workload.LevelTPM || len(a.Fails) > 0 || a.Trust.Executables != attest.RuntimeKnown || a.Trust.Config != attest.ConfigUnsafe {
+	if a.Level != workload.LevelTPM || len(a.Fails) > 0 || a.Trust.Executables != attest.RuntimeUnknown || a.Trust.Config != attest.ConfigUnsafe {
 		t.Errorf("proved %s, %+v, %q", a.Level, a.Trust, a.Fails)
 	}
-	if !strings.Contains(strings.Join(a.Notes, ";"), "13 events; it does not say that Secure Boot is on") {
-		t.Errorf("notes %q", a.Notes)
+	for _, says := range []string{"13 events; it does not say that Secure Boot is on", "do not count as known: nothing extended PCR 9"} {
+		if !strings.Contains(strings.Join(a.Notes, ";"), says) {
+			t.Errorf("notes %q, want %q", a.Notes, says)
+		}
+	}
+}
+
+// TestKnownFilesNeedTheBoot: a list of known files was made by a kernel with IMA only
+// where the policy lists the registers of its start, and the firmware measured that.
+func TestKnownFilesNeedTheBoot(t *testing.T) {
+	e, x := machine(t, "known")
+	pcrs := map[uint8][]byte{}
+	for _, p := range e.PCRs {
+		pcrs[p.Index] = p.Value
+	}
+	list, err := tpm.ReplayFiles(e.FileLog, pcrs[10])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for says, listed := range map[string][]uint8{
+		"": {4, 9}, "policy.yaml lists no pcr4": {9}, "policy.yaml lists no pcr9": {4, 7, 8},
+	} {
+		listBoot(e, x, listed...)
+		a := tpm.VerifyFiles(x, list, pcrs)
+		if known := a.Trust.Executables == attest.RuntimeKnown; len(a.Fails) > 0 || known != (says == "") || !strings.Contains(strings.Join(a.Notes, ";"), says) {
+			t.Errorf("listing %v: %+v, %q, %q, want %q", listed, a.Trust, a.Fails, a.Notes, says)
+		}
+	}
+	listBoot(e, x, 4, 9)
+	boot := e.BootLog
+	e.BootLog = nil
+	if a := tpm.Verify(e, x); a.Trust.Executables != attest.RuntimeUnknown || !strings.Contains(strings.Join(a.Notes, ";"), "no boot log shows that UEFI firmware measured") {
+		t.Errorf("without its boot log: %+v, %q", a.Trust, a.Notes)
+	}
+	e.BootLog = boot
+
+	first := imaEntries(t, e.FileLog)[0]
+	forged := e.FileLog[len(first):]
+	if list, err = tpm.ReplayFiles(forged, tpm.ReplayedBy(forged)); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, tpm.VerifyFiles(x, list, pcrs), "does not begin with a boot_aggregate")
+	forged = slices.Concat(forged, first)
+	if list, err = tpm.ReplayFiles(forged, tpm.ReplayedBy(forged)); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, tpm.VerifyFiles(x, list, pcrs), "does not begin with a boot_aggregate")
+
+	if list, err = tpm.ReplayFiles(e.FileLog, pcrs[10]); err != nil {
+		t.Fatal(err)
+	}
+	pcrs[8] = pcrs[7]
+	refused(t, tpm.VerifyFiles(x, list, pcrs), "does not begin with a boot_aggregate")
+}
+
+// TestKnownFilesByGRUB: where a boot loader measured its commands, they are listed too.
+func TestKnownFilesByGRUB(t *testing.T) {
+	e, x := machine(t, "known")
+	pcrs, aggregate := map[uint8][]byte{}, sha256.New()
+	for i := range e.PCRs {
+		p := &e.PCRs[i]
+		if p.Index == 8 {
+			p.Value = bytes.Repeat([]byte{8}, 32)
+		}
+		if pcrs[p.Index] = p.Value; p.Index < 10 {
+			aggregate.Write(p.Value)
+		}
+	}
+	known := sha256.Sum256([]byte("known"))
+	x.Policy.TPMFiles = map[workload.Digest]bool{known: true}
+	log := slices.Concat(imaEntry("ima-ng", "sha256:", aggregate.Sum(nil), "boot_aggregate"), imaEntry("ima-ng", "sha256:", known[:], "/bin/known"))
+	list, err := tpm.ReplayFiles(log, tpm.ReplayedBy(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listBoot(e, x, 4, 9)
+	if a := tpm.VerifyFiles(x, list, pcrs); a.Trust.Executables != attest.RuntimeUnknown || !strings.Contains(strings.Join(a.Notes, ";"), "lists no pcr8") {
+		t.Errorf("without pcr8: %+v, %q, %q", a.Trust, a.Fails, a.Notes)
+	}
+	listBoot(e, x, 4, 8, 9)
+	if a := tpm.VerifyFiles(x, list, pcrs); a.Trust.Executables != attest.RuntimeKnown || len(a.Fails) > 0 {
+		t.Errorf("with pcr8: %+v, %q, %q", a.Trust, a.Fails, a.Notes)
 	}
 }
 

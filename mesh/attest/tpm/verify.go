@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
 	"github.com/perrin-mesh/perrin/workload"
@@ -105,7 +106,7 @@ func verifyLogs(f *attest.Finding, e *attest.Evidence, p *attest.Policy) {
 	for _, p := range e.PCRs {
 		value[p.Index] = p.Value
 	}
-	verifyBoot(f, e.BootLog, value)
+	b := verifyBoot(f, e.BootLog, value)
 	if e.FileLog == nil && len(p.TPMFiles) > 0 {
 		f.Trust.Executables = attest.RuntimeRefused
 		f.Fail("this node lists the files that may run, and no IMA list came along: IMA is off, or its list not readable or too long")
@@ -127,7 +128,7 @@ func verifyLogs(f *attest.Finding, e *attest.Evidence, p *attest.Policy) {
 	}
 	f.Trust.Executables = attest.RuntimeUnknown
 	if len(p.TPMFiles) > 0 {
-		verifyFiles(f, list, p.TPMFiles, value)
+		verifyFiles(f, list, p, value, b)
 		return
 	}
 	f.Note("IMA measured %d files, %d of them while they were being written; none is held against a list of known ones", list.count, list.violations)
@@ -136,9 +137,10 @@ func verifyLogs(f *attest.Finding, e *attest.Evidence, p *attest.Policy) {
 // maxNamed is how many unknown files an appraisal names.
 const maxNamed = 5
 
-// verifyFiles holds what ran against the list of known files.
-func verifyFiles(f *attest.Finding, list *files, known map[workload.Digest]bool, value map[uint8][]byte) {
-	unknown, fine := list.unknown(known, value)
+// verifyFiles holds what ran against the list of known files. That the list is the
+// kernel's, and not one that root made up, rests on the boot: see vouched.
+func verifyFiles(f *attest.Finding, list *files, p *attest.Policy, value map[uint8][]byte, b *boot) {
+	unknown, fine := list.unknown(p.TPMFiles, value)
 	for i, e := range unknown {
 		if i == maxNamed {
 			f.Fail("%d more files that this node does not list", len(unknown)-i)
@@ -150,30 +152,58 @@ func verifyFiles(f *attest.Finding, list *files, known map[workload.Digest]bool,
 	case list.weak:
 		f.Trust.Executables = attest.RuntimeRefused
 		f.Fail("its kernel, older than 5.8, measures files by SHA-1 alone, in which whoever made one can hide another")
+	case !list.begun(value):
+		f.Trust.Executables = attest.RuntimeRefused
+		f.Fail("the IMA list does not begin with a boot_aggregate of PCR 0 to 9, as the kernel of this boot would have begun it")
 	case len(unknown) > 0:
 		f.Trust.Executables = attest.RuntimeRefused
 	case fine == 0:
 		f.Trust.Executables = attest.RuntimeRefused
-		f.Fail("IMA measured no file: its kernel was started without ima_policy=tcb, or another policy that measures programs")
+		f.Fail("IMA measured no file: its kernel was started without ima_policy=tcb, or a policy in its initial file system that measures programs")
 	default:
+		if why := vouched(p, value, b); why != "" { // RuntimeUnknown
+			f.Note("IMA's list names %d files, all of which this node lists, and they do not count as known: %s", fine, why)
+			return
+		}
 		f.Trust.Executables = attest.RuntimeKnown
 		f.Note("IMA measured %d files, all of which this node lists", fine)
 	}
 }
 
+// vouched says why it is not known that a kernel with IMA made a list, or returns "".
+// Any kernel's root extends PCR 8 to 10 as it likes. So the policy must list who
+// measured the rest, PCR 4, which the firmware extends before it starts that; and
+// what a good loader or kernel measured into PCR 9, and where it uses it, PCR 8. A
+// BIOS measures the boot sector alone into PCR 4, whatever kernel that then loads.
+func vouched(p *attest.Policy, value map[uint8][]byte, b *boot) string {
+	for _, i := range []uint8{4, 8, 9} {
+		switch empty := len(bytes.Trim(value[i], "\x00")) == 0; {
+		case empty && i != 8:
+			return fmt.Sprintf("nothing extended PCR %d, in which the kernel's start is", i)
+		case !empty && !slices.ContainsFunc(p.TPMMeasurements, func(m workload.Measurement) bool { return m.Name == fmt.Sprintf("pcr%d", i) }):
+			return fmt.Sprintf("policy.yaml lists no pcr%d, so that any kernel may have made up the list", i)
+		}
+	}
+	if b == nil || b.secure == nil {
+		return "no boot log shows that UEFI firmware measured the kernel's start; a BIOS measures the boot sector alone"
+	}
+	return ""
+}
+
 // bootPCRs are those that firmware and boot loader extend.
 const bootPCRs = 10
 
-func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
+// verifyBoot returns what the boot log comes to, if it leads to the registers.
+func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) *boot {
 	if log == nil {
 		f.Note("no boot log came along: the registers can be compared, but not explained")
-		return
+		return nil
 	}
 	b, err := replayBoot(log)
 	if err != nil {
 		f.Trust.Config = attest.ConfigRefused
 		f.Fail("%v", err)
-		return
+		return nil
 	}
 	for i := range uint8(bootPCRs) {
 		switch v := value[i]; {
@@ -187,6 +217,7 @@ func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
 	}
 	switch {
 	case f.Trust.Config == attest.ConfigRefused:
+		return nil
 	case b.secure == nil: // what a log leaves out must not be worth more than what it admits
 		f.Trust.Config = attest.ConfigUnsafe
 		f.Note("the boot log explains the registers, %d events; it does not say that Secure Boot is on", b.events)
@@ -197,6 +228,7 @@ func verifyBoot(f *attest.Finding, log []byte, value map[uint8][]byte) {
 		f.Trust.Config = attest.ConfigUnsafe
 		f.Note("the boot log explains the registers, %d events; Secure Boot is off", b.events)
 	}
+	return b
 }
 
 // Covers reports whether the registers of evidence are those of its quote; one
