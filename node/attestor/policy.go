@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/perrin-mesh/perrin/mesh/attest"
@@ -65,8 +66,8 @@ func LoadPolicy(dir string) (*attest.Policy, error) {
 
 func loadFile(p *attest.Policy, path string) error {
 	name := filepath.Base(path)
-	if name == "policy.yml" || name == "policy.json" {
-		return fmt.Errorf("call it %s, or it is not read", PolicyFile)
+	if meant := slipOf(name); meant != "" {
+		return fmt.Errorf("call it %s, or it is not read; as a copy, name it %s.old", meant, meant)
 	}
 	if !isPolicy(name) {
 		return nil
@@ -185,4 +186,27 @@ func PolicyDigest(dir string) workload.Digest {
 // isPolicy reports whether LoadPolicy reads a file of that name.
 func isPolicy(name string) bool {
 	return name == KeysFile || name == FilesFile || name == PolicyFile || strings.HasSuffix(name, ".pem")
+}
+
+// slipOf returns what a file that LoadPolicy does not read was most likely to be called,
+// or "": a rule that is left out in silence would take anything. Copies that say so
+// (.old, .bak, ~) and hidden files are nobody's rules.
+func slipOf(name string) string {
+	ext := filepath.Ext(name)
+	if isPolicy(name) || strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") || slices.Contains([]string{".old", ".orig", ".bak"}, ext) {
+		return ""
+	}
+	if strings.EqualFold(ext, ".pem") {
+		return strings.TrimSuffix(name, ext) + ".pem"
+	}
+	stem, _, _ := strings.Cut(strings.ToLower(name), ".")
+	switch document.Nearest(strings.ReplaceAll(stem, "_", "-"), []string{"policy", KeysFile, FilesFile}) {
+	case "policy":
+		return PolicyFile
+	case KeysFile:
+		return KeysFile
+	case FilesFile:
+		return FilesFile
+	}
+	return ""
 }

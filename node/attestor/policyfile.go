@@ -107,6 +107,10 @@ func (s *sheet) texts(name string, n *document.Node, each func(*document.Node)) 
 		s.fail(n.Pos, "%s: want a list of at most %d, got %s", name, maxListed, n.Kind)
 		return
 	}
+	if len(n.Items) == 0 { // who writes it may mean none, and it would have any pass
+		s.fail(n.Pos, "%s: it is empty; list at least one, or leave the field out for the default", name)
+		return
+	}
 	for _, item := range n.Items {
 		if item.Kind != document.String {
 			s.fail(item.Pos, "%s: want a text, got %s", name, item.Kind)
@@ -159,6 +163,9 @@ func (s *sheet) snp(n *document.Node, p *attest.SNPPolicy) {
 		"max_vmpl":     s.number("snp.max_vmpl", 3, func(v uint64) { p.MaxVMPL = uint32(v) }),
 		"min_tcb": func(n *document.Node) {
 			p.MinTCB = map[string]attest.SNPTCB{}
+			if n.Kind == document.Map && len(n.Fields) == 0 {
+				s.fail(n.Pos, "snp.min_tcb: it is empty; name at least one product, or leave the field out to take any")
+			}
 			products := fieldReaders{}
 			for _, name := range []string{"milan", "genoa", "turin"} {
 				products[name] = func(n *document.Node) { p.MinTCB[name] = s.tcb("snp.min_tcb."+name, n) }

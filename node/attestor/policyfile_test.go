@@ -56,6 +56,10 @@ func TestPolicyFileRefuses(t *testing.T) {
 		"snp: {measurements: launch=00}":                                 "snp.measurements: want a list of at most 256, got a text",
 		"snp: yes please":                                                "snp: want a mapping, got a text",
 		"tdx: {status: [Revoked]}":                                       `tdx.status: "Revoked" is none of UpToDate,`,
+		"tpm: {measurements: []}":                                        "policy.yaml:1:21: tpm.measurements: it is empty; list at least one, or leave the field out",
+		"sgx: {measurements: []}":                                        "sgx.measurements: it is empty",
+		"tdx: {status: []}":                                              "tdx.status: it is empty",
+		"snp: {min_tcb: {}}":                                             "snp.min_tcb: it is empty; name at least one product",
 		"tdx: {min_evaluation: -1}":                                      "tdx.min_evaluation: want a number",
 		"collateral_age: 3 days":                                         "collateral_age: want a time such as 720h",
 		"collateral_age: 0s":                                             "collateral_age: want a time such as 720h",
@@ -70,10 +74,29 @@ func TestPolicyFileRefuses(t *testing.T) {
 			t.Errorf("%q: got %v, want %q", text, err, says)
 		}
 	}
+}
+
+// TestMisnamedPolicy: a file whose name is a slip is not left out in silence, and the
+// daemon's own folder and notes are.
+func TestMisnamedPolicy(t *testing.T) {
+	for name, want := range map[string]string{
+		"policy.json": PolicyFile, "policy.yml": PolicyFile, "policy.yaml.txt": PolicyFile, "Policy.yaml": PolicyFile, "policy": PolicyFile, "polcy.yaml": PolicyFile,
+		"tpm-files.txt": FilesFile, "tpm_files": FilesFile, "TPM-Files": FilesFile, "tpmfiles": FilesFile, "tpm-file": FilesFile, "tpm-files.lst": FilesFile,
+		"tpm-keys.txt": KeysFile, "tpm_keys": KeysFile, "tpm-key": KeysFile,
+		"maker.PEM": "maker.pem",
+	} {
+		dir := t.TempDir()
+		put(t, dir, name, []byte("x"))
+		if _, err := LoadPolicy(dir); !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), name+": call it "+want+",") {
+			t.Errorf("%s: got %v, want to be told of %s", name, err, want)
+		}
+	}
 	dir := t.TempDir()
-	put(t, dir, "policy.json", []byte("{}"))
-	if _, err := LoadPolicy(dir); err == nil || !strings.Contains(err.Error(), "call it policy.yaml") {
-		t.Errorf("got %v", err)
+	for _, name := range []string{"collateral", "notes.txt", "README", "tpm-files.old", "tpm-files~", ".tpm-files.swp", "policy.yaml.bak"} {
+		put(t, dir, name, []byte("x"))
+	}
+	if _, err := LoadPolicy(dir); err != nil {
+		t.Error(err)
 	}
 }
 
