@@ -125,7 +125,7 @@ func TestKnownFilesNeedTheBoot(t *testing.T) {
 	listBoot(e, x, 4, 9)
 	boot := e.BootLog
 	e.BootLog = nil
-	if a := tpm.Verify(e, x); a.Trust.Executables != attest.RuntimeUnknown || !strings.Contains(strings.Join(a.Notes, ";"), "no boot log shows that UEFI firmware measured") {
+	if a := tpm.Verify(e, x); a.Trust.Executables != attest.RuntimeUnknown || a.Trust.Config != attest.ConfigUnsafe || !strings.Contains(strings.Join(a.Notes, ";"), "no boot log shows that UEFI firmware measured") {
 		t.Errorf("without its boot log: %+v, %q", a.Trust, a.Notes)
 	}
 	e.BootLog = boot
