@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ type prover struct {
 }
 
 // proofKey is what an appraisal may serve: any work, or one workload whose spec
-// wants fresh evidence.
+// wants fresh evidence, for as long as the operator's rules are those it was made by.
 type proofKey struct {
+	rules workload.Digest // attestor.Rules
 	node  workload.PeerID
 	level workload.Level
 	job   workload.ID
@@ -48,7 +50,11 @@ const (
 // Prove implements leader.Prover. It does not wait longer than ctx; what comes
 // after that serves who asks next.
 func (p *prover) Prove(ctx context.Context, node workload.PeerID, job workload.ID, auction workload.AuctionID, r *workload.Require) (*workload.Proved, error) {
-	key := proofKey{node: node, level: r.Level}
+	rules, err := p.n.attestor.Rules()
+	if err != nil {
+		return nil, p.unruled(err)
+	}
+	key := proofKey{rules: rules, node: node, level: r.Level}
 	question := attestor.Question{Kind: r.Level}
 	if r.Fresh() {
 		key.job, question.Job, question.Award = job, job, auction
@@ -90,7 +96,7 @@ func (p *prover) inquire(key proofKey, question attestor.Question, r *workload.R
 	}
 	q := &inquiry{job: question.Job, award: question.Award, done: make(chan struct{})}
 	p.known[key] = q
-	go p.ask(q, key.node, question)
+	go p.ask(q, key, question)
 	return q
 }
 
@@ -114,18 +120,26 @@ func (q *inquiry) serves(r *workload.Require, now time.Time) bool {
 }
 
 // ask outlives who asked first: a slow chip's evidence serves the next auction.
-func (p *prover) ask(q *inquiry, node workload.PeerID, question attestor.Question) {
+func (p *prover) ask(q *inquiry, key proofKey, question attestor.Question) {
 	defer close(q.done)
-	proof, err := p.n.attestor.Ask(context.Background(), node, question)
+	proof, err := p.n.attestor.Ask(context.Background(), key.node, question)
 	q.at = time.Now()
-	switch {
+	rules, unread := p.n.attestor.Rules()
+	switch err := cmp.Or(err, unread); {
 	case errors.Is(err, attestor.ErrPolicy):
-		q.err = fmt.Errorf("%w: the leader %s appraises nothing: %w", workload.ErrNotProved, p.n.name, err)
+		q.err = p.unruled(err)
 	case err != nil:
 		q.err = err
+	case rules != key.rules:
+		q.err = fmt.Errorf("%w: the rules of the leader %s changed while it asked", workload.ErrNotProved, p.n.name)
 	default:
 		q.found = proof.Appraisal
 	}
+}
+
+// unruled is the answer where the operator's folder does not read.
+func (p *prover) unruled(err error) error {
+	return fmt.Errorf("%w: the leader %s appraises nothing: %w", workload.ErrNotProved, p.n.name, err)
 }
 
 // forget drops an answer that may be used once.

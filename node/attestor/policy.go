@@ -65,25 +65,11 @@ func LoadPolicy(dir string) (*attest.Policy, error) {
 }
 
 func loadFile(p *attest.Policy, path string) error {
-	name := filepath.Base(path)
-	if meant := slipOf(name); meant != "" {
-		return fmt.Errorf("call it %s, or it is not read; as a copy, name it %s.old", meant, meant)
-	}
-	if !isPolicy(name) {
-		return nil
-	}
-	about, err := os.Stat(path)
-	if err != nil {
+	b, err := readPolicy(path)
+	if b == nil {
 		return err
 	}
-	if about.Size() > maxPolicyFile {
-		return fmt.Errorf("%d bytes, at most %d", about.Size(), maxPolicyFile)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	switch name {
+	switch filepath.Base(path) {
 	case KeysFile:
 		return loadKeys(p, b)
 	case FilesFile:
@@ -156,31 +142,66 @@ func digests(b []byte, as string, add func(workload.Digest)) error {
 // and contents of the files that LoadPolicy reads, in the order of their names. It is zero
 // where there are none, or one does not read.
 func PolicyDigest(dir string) workload.Digest {
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) > maxPolicyFiles {
+	d, err := policyDigest(dir)
+	if err != nil {
 		return workload.Digest{}
+	}
+	return d
+}
+
+// Rules is the PolicyDigest of what this node asks of machines at the moment: what was
+// appraised under others does not count under these. An error is ErrPolicy, of a folder
+// that LoadPolicy would not read.
+func (a *Attestor) Rules() (workload.Digest, error) { return policyDigest(a.cfg.Policy) }
+
+func policyDigest(dir string) (workload.Digest, error) {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || dir == "":
+		return workload.Digest{}, nil
+	case err != nil:
+		return workload.Digest{}, fmt.Errorf("%w: %w", ErrPolicy, err)
+	case len(entries) > maxPolicyFiles:
+		return workload.Digest{}, fmt.Errorf("%w: %s has %d files, at most %d", ErrPolicy, dir, len(entries), maxPolicyFiles)
 	}
 	h, any := sha256.New(), false
 	for _, e := range entries {
-		if !isPolicy(e.Name()) {
-			continue
-		}
-		about, err := e.Info()
-		if err != nil || about.Size() > maxPolicyFile {
-			return workload.Digest{}
-		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		b, err := readPolicy(filepath.Join(dir, e.Name()))
 		if err != nil {
-			return workload.Digest{}
+			return workload.Digest{}, fmt.Errorf("%w: %s: %w", ErrPolicy, e.Name(), err)
 		}
-		sum := sha256.Sum256(b)
-		fmt.Fprintf(h, "%q %x\n", e.Name(), sum)
-		any = true
+		if b != nil {
+			fmt.Fprintf(h, "%q %x\n", e.Name(), sha256.Sum256(b))
+			any = true
+		}
 	}
 	if !any {
-		return workload.Digest{}
+		return workload.Digest{}, nil
 	}
-	return workload.Digest(h.Sum(nil))
+	return workload.Digest(h.Sum(nil)), nil
+}
+
+// readPolicy reads one file of the folder, or returns nil of one that is none of it.
+func readPolicy(path string) ([]byte, error) {
+	name := filepath.Base(path)
+	if meant := slipOf(name); meant != "" {
+		return nil, fmt.Errorf("call it %s, or it is not read; as a copy, name it %s.old", meant, meant)
+	}
+	if !isPolicy(name) {
+		return nil, nil
+	}
+	about, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if about.Size() > maxPolicyFile {
+		return nil, fmt.Errorf("%d bytes, at most %d", about.Size(), maxPolicyFile)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{}, b...), nil // not nil, though it be empty
 }
 
 // isPolicy reports whether LoadPolicy reads a file of that name.
