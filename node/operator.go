@@ -39,13 +39,14 @@ func (g gateway) ChangeOperator(ctx context.Context, c api.OperatorChange) (*api
 	return n.addOperator(ctx, c, root)
 }
 
-// publishCharter signs and spreads what the root says now, and makes sure that it counts.
-func (n *Node) publishCharter(root rootKey, charter admission.Charter) error {
+// publishCharter signs and spreads what the root says now, with what this node's operator
+// says along with it, and makes sure that it counts.
+func (n *Node) publishCharter(root rootKey, charter admission.Charter, along ...admission.SignedDenial) error {
 	signed, err := admission.SignCharter(root, charter, time.Now())
 	if err != nil {
 		return api.Errorf(api.Refused, "%s", err.Error())
 	}
-	if err := n.host.Publish(admission.Statements{Charter: &signed}); err != nil {
+	if err := n.host.Publish(admission.Statements{Charter: &signed, Denials: along}); err != nil {
 		return err
 	}
 	if !n.id.trust.Holds(signed) {
@@ -125,20 +126,24 @@ func (n *Node) removeOperator(c api.OperatorChange, root rootKey) (*api.TrustOpe
 	if !c.Now {
 		from = now.Add(admission.RemovalGrace)
 	}
+	issuer := n.id.issuer.Load()
+	heir := !c.Now && issuer != nil && issuer.ID() != gone.Key && !n.id.trust.Leaving(issuer.ID())
+	var adopted []admission.SignedDenial
 	lapsing := 0
-	for _, d := range n.id.trust.List(now) {
-		if d.By == gone.Key {
-			lapsing++
+	if heir { // with the charter: no moment is left in which nobody denies them
+		if adopted, err = adopts(issuer, gone.Key, now); err != nil {
+			return nil, err
 		}
+	} else {
+		lapsing = n.deniedBy(gone.Key, now)
 	}
-	if err := n.publishCharter(root, charter.Without(gone.Key, from)); err != nil {
+	if err := n.publishCharter(root, charter.Without(gone.Key, from), adopted...); err != nil {
 		return nil, err
 	}
-	if issuer := n.id.issuer.Load(); !c.Now && issuer != nil && !n.id.trust.Leaving(issuer.ID()) {
+	if heir { // what it said until it heard of the charter
 		if err := n.adoptDenials(issuer, gone.Key); err != nil {
 			return nil, err
 		}
-		lapsing = 0
 	}
 	return &api.TrustOperator{Name: gone.Name, Key: gone.Key, Node: gone.Node, Self: gone.Node == n.self, Time: from, Lapsing: lapsing}, nil
 }
@@ -165,14 +170,30 @@ func operatorCalled(charter *admission.Charter, text string) (*admission.Operato
 
 // adoptDenials has an operator of this node say what another one denies.
 func (n *Node) adoptDenials(issuer *admission.Issuer, from workload.PeerID) error {
-	docs, err := issuer.Adopt(from, time.Now())
-	if err != nil {
-		return &api.Error{Kind: api.Refused, Message: err.Error(), Hint: admission.Hint(err)}
-	}
-	if len(docs) == 0 {
-		return nil
+	docs, err := adopts(issuer, from, time.Now())
+	if err != nil || len(docs) == 0 {
+		return err
 	}
 	return n.host.Publish(admission.Statements{Denials: docs})
+}
+
+// adopts is what an operator says to deny what another one denies.
+func adopts(issuer *admission.Issuer, from workload.PeerID, now time.Time) ([]admission.SignedDenial, error) {
+	docs, err := issuer.Adopt(from, now)
+	if err != nil {
+		return nil, &api.Error{Kind: api.Refused, Message: err.Error(), Hint: admission.Hint(err)}
+	}
+	return docs, nil
+}
+
+// deniedBy counts the peers that an operator puts out.
+func (n *Node) deniedBy(operator workload.PeerID, now time.Time) (count int) {
+	for _, d := range n.id.trust.List(now) {
+		if d.By == operator {
+			count++
+		}
+	}
+	return count
 }
 
 // handleOperator makes this node an operator's: the root's node asks for a key,

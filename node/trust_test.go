@@ -224,6 +224,11 @@ func (m *testMesh) putOut() {
 	if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: true}); api.KindOf(err) != api.Refused {
 		t.Errorf("another operator's denial is lifted: %v", err)
 	}
+	for _, lift := range []bool{false, true} { // its own word, which leaves the other's as it is
+		if _, err := m.client(0).ChangeDenied(within(t, 30*time.Second), api.DenyChange{Peer: out, Lift: lift}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := m.client(0).ChangeOperator(within(t, 30*time.Second), api.OperatorChange{Node: m.Members[1].Name, Remove: true}); err != nil {
 		t.Fatal(err)
 	}

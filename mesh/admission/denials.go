@@ -66,17 +66,35 @@ func (t *Trust) done(h *held, now time.Time) bool { return h.over(now) || !t.ope
 
 // live reports whether h puts its peer out at now. What an operator said that is
 // leaving counts until it is gone, unless one that stays has spoken of the peer
-// since: so its denials can be taken over, and then lifted.
+// since it was removed and since it said so: so its denials can be taken over, and
+// then lifted, and what others lifted before lifts none of them.
 func (t *Trust) live(h *held, now time.Time) bool {
 	from, leaving := t.charter.removedFrom(h.by)
 	if !h.counts(now) || leaving && !now.Before(from) {
 		return false
 	}
-	since := from.Add(-RemovalGrace - ClockSkew).UnixMilli()
 	return !leaving || !slices.ContainsFunc(t.denials[h.Peer], func(o *held) bool {
 		_, also := t.charter.removedFrom(o.by)
-		return !also && o.At >= since
+		return !also && o.At >= h.answeredFrom(from)
 	})
+}
+
+// answeredFrom is from when, in ms, what is said of h's peer answers h, whose
+// operator counts no more after from.
+func (h *held) answeredFrom(from time.Time) int64 {
+	return max(from.Add(-RemovalGrace).UnixMilli(), h.At)
+}
+
+// speaks is the time, in ms, of what is said of a peer at now. It answers what leaving
+// operators said, although their clocks or the root's are up to ClockSkew ahead.
+func (t *Trust) speaks(peer workload.PeerID, now time.Time) int64 {
+	at, latest := now.UnixMilli(), now.Add(ClockSkew).UnixMilli()
+	for _, h := range t.denials[peer] {
+		if from, leaving := t.charter.removedFrom(h.by); leaving && h.answeredFrom(from) <= latest {
+			at = max(at, h.answeredFrom(from))
+		}
+	}
+	return at
 }
 
 // prune forgets what is done.
@@ -240,7 +258,7 @@ func (t *Trust) Deny(operator ed25519.PrivateKey, cert workload.Signed, d Denial
 
 // sign signs d with the number after old's.
 func (t *Trust) sign(operator ed25519.PrivateKey, cert workload.Signed, d Denial, old *held, now time.Time) (SignedDenial, error) {
-	d.Mesh, d.At, d.Seq = MeshOf(t.root), now.UnixMilli(), 1
+	d.Mesh, d.At, d.Seq = MeshOf(t.root), t.speaks(d.Peer, now), 1
 	if old != nil {
 		d.Seq = old.Seq + 1
 	}

@@ -191,3 +191,45 @@ func TestRenewalOfARemovedOperatorsNodeIsRefused(t *testing.T) {
 		t.Errorf("renewed at the door: %v", err)
 	}
 }
+
+// TestALiftFromBeforeLosesNoDenialOfARemovedOperator: an operator lifts its own denial,
+// another one denies the peer a moment later, or did before, and is removed.
+func TestALiftFromBeforeLosesNoDenialOfARemovedOperator(t *testing.T) {
+	peer, leaves := workload.PeerID{9}, epoch.Add(time.Minute)
+	for name, lifts := range map[string]time.Time{"lifted before it was denied": epoch.Add(-time.Second), "lifted since": epoch.Add(30 * time.Second)} {
+		tr := newTrust(t)
+		i, err := NewIssuer(idOf(joinKey), idOf(rootKey), operatorCert(t), operatorKey, &memory{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.Heed(tr)
+		merge(t, tr, epoch, denialOf(t, tr, Denial{Peer: peer}, epoch.Add(-2*time.Second)))
+		merge(t, tr, epoch, otherDenies(t, tr, Denial{Peer: peer, Reason: "lost"}))
+		merge(t, tr, lifts, denialOf(t, tr, Denial{Peer: peer, Lift: true}, lifts))
+		mergeCharter(t, tr, Charter{}.Without(idOf(otherKey), leaves.Add(RemovalGrace)), leaves)
+		if tr.Denied(peer, leaves) == nil {
+			t.Errorf("%s: let in by the removal of the operator", name)
+		}
+		docs, err := i.Adopt(idOf(otherKey), leaves)
+		if err != nil || len(docs) != 1 {
+			t.Fatalf("%s: %d are taken over, %v", name, len(docs), err)
+		}
+		merge(t, tr, leaves, docs...)
+		if tr.Denied(peer, leaves.Add(2*RemovalGrace)) == nil {
+			t.Errorf("%s: let in once the operator is gone", name)
+		}
+	}
+}
+
+// TestAHeirLiftsWhatWasSaidByAClockAhead: the removed operator's clock, and the root's,
+// are ahead of the one of the operator that stays.
+func TestAHeirLiftsWhatWasSaidByAClockAhead(t *testing.T) {
+	tr, peer, slow := newTrust(t), workload.PeerID{9}, epoch.Add(-ClockSkew+time.Second)
+	merge(t, tr, epoch, otherDenies(t, tr, Denial{Peer: peer}))
+	mergeCharter(t, tr, Charter{}.Without(idOf(otherKey), epoch.Add(RemovalGrace)), slow)
+	merge(t, tr, slow, denialOf(t, tr, Denial{Peer: peer}, slow))
+	merge(t, tr, slow, denialOf(t, tr, Denial{Peer: peer, Lift: true}, slow))
+	if err := tr.Denied(peer, slow); err != nil {
+		t.Errorf("lifted by the operator that stays: %v", err)
+	}
+}
