@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
@@ -39,6 +42,9 @@ func (g gateway) SetQuota(ctx context.Context, c api.QuotaChange) (*api.Account,
 		return nil, api.Errorf(api.Invalid, "limit: want micro-credits, 0 or more, or -1 for none, got %d", c.Limit)
 	}
 	account, err := g.accountNamed(ctx, c.Account)
+	if refused := n.refuseNodeQuota(n.names(ctx), c, account); refused != nil {
+		return nil, refused
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +64,63 @@ func (g gateway) SetQuota(ctx context.Context, c api.QuotaChange) (*api.Account,
 		}
 	}
 	return &api.Account{Peer: account, Limit: c.Limit}, nil
+}
+
+// refuseNodeQuota refuses a limit of a node's account, which only earns: what is submitted
+// on a node counts for its owner's key, which is another. Account is zero when c names
+// none. A limit that such an account has can be taken away.
+func (n *Node) refuseNodeQuota(names map[workload.PeerID]string, c api.QuotaChange, account workload.PeerID) error {
+	node := nodeMeant(names, c.Account, account)
+	if node.IsZero() || c.Limit < 0 && !account.IsZero() {
+		return nil
+	}
+	limit, name := "none", names[node]
+	if c.Limit >= 0 {
+		limit = strconv.FormatInt(c.Limit, 10)
+	}
+	if owner := n.submitsAt(node); !owner.IsZero() {
+		return &api.Error{Kind: api.Refused, Message: fmt.Sprintf("%s is a node, whose account only earns; what is submitted there counts for its owner, %s", name, owner),
+			Hint: fmt.Sprintf("`perrin quota set %s %s`", owner, limit)}
+	}
+	return &api.Error{Kind: api.Refused, Message: name + " is a node, whose account only earns; what is submitted there counts for its owner, whose key is another",
+		Hint: fmt.Sprintf("`perrin quota` on %s shows that key whole with --json: `perrin quota set KEY %s` here", name, limit)}
+}
+
+// nodeMeant returns the node of names whose account that is, or that is called text, or
+// the zero value.
+func nodeMeant(names map[workload.PeerID]string, text string, account workload.PeerID) (node workload.PeerID) {
+	if names[account] != "" {
+		return account
+	}
+	for id, name := range names {
+		if account.IsZero() && name == text && text != "" {
+			node = id
+		}
+	}
+	return node
+}
+
+// submitsAt returns the key that owns what is submitted on a node: that of the newest
+// workload from there that this node's copy of the cell's ledger has, or the zero value.
+func (n *Node) submitsAt(node workload.PeerID) (owner workload.PeerID) {
+	if node == n.self {
+		return idOf(n.id.owner)
+	}
+	if c := n.currentCell(); c != nil {
+		c.Read(func(s *ledger.State) { owner = newestOwner(s.List(ledger.Filter{}), node) })
+	}
+	return owner
+}
+
+// newestOwner is whose the newest of some workloads is that were submitted on a node.
+func newestOwner(all iter.Seq[ledger.View], node workload.PeerID) (owner workload.PeerID) {
+	var newest uint64
+	for v := range all {
+		if v.Home == node && v.Seq >= newest {
+			owner, newest = v.Owner, v.Seq
+		}
+	}
+	return owner
 }
 
 // accountNamed finds an account by the beginning or the end of its key as it is shown.

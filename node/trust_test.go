@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -49,6 +50,13 @@ func (m *testMesh) tenants() {
 	for what, err := range read(guest, within(t, time.Minute)) {
 		if api.KindOf(err) != api.Unauthorized || !strings.Contains(err.Error(), "not yours") {
 			t.Errorf("%s of somebody else's workload: %v", what, err)
+		}
+	}
+	for name, hint := range map[string]string{m.Members[2].Name: "perrin quota set 12D3", m.Members[3].Name: "perrin quota"} {
+		_, err := m.client(0).SetQuota(within(t, time.Minute), api.QuotaChange{Account: name, Limit: 10})
+		var e *api.Error
+		if !errors.As(err, &e) || e.Kind != api.Refused || !strings.Contains(e.Hint, hint) {
+			t.Errorf("a quota of the node %s, whose account only earns: %v", name, err)
 		}
 	}
 	if _, err := guest.Resolve(within(t, time.Minute), "secret"); api.KindOf(err) != api.NotFound {
