@@ -213,7 +213,9 @@ func (h *Host) record(c network.Conn, who workload.PeerID, err error) {
 		h.refusal.Store(&Refusal{Peer: who, At: h.cfg.Now(), Reason: decided.Error()})
 	}
 	h.roster.refuse(c.RemotePeer(), decided.error)
-	h.log.Warn("peer refused, or refuses this node", "peer", who, "addr", c.RemoteMultiaddr(), "reason", decided.error)
+	if before, say := h.told.again(who, h.cfg.Now()); say {
+		h.log.Warn("peer refused, or refuses this node", "peer", who, "addr", c.RemoteMultiaddr(), "reason", decided.error, "unsaid", before)
+	}
 }
 
 // Refusal is what a peer said that does not take this node. The reason is the

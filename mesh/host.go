@@ -50,6 +50,7 @@ type Host struct {
 	refusal      atomic.Pointer[Refusal]
 	shown        shown
 	apart        apart
+	told         told
 
 	mu       sync.RWMutex // guards the rest
 	unary    map[string]*service
