@@ -15,6 +15,7 @@ import (
 	"github.com/perrin-mesh/perrin/consensus"
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/consensus/store"
+	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
@@ -291,6 +292,8 @@ func apiError(err error) error {
 		return &api.Error{Kind: "unavailable", Message: fmt.Sprintf("the cell has no leader that answers: %v", err), Hint: "`perrin status` says which voters are there"}
 	case errors.As(err, &e) && strings.HasPrefix(e.Detail, string(ledger.OverQuota)):
 		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: "`perrin quota` shows it; an operator raises it with `perrin quota set`. A token's limits are in `perrin token inspect FILE`"}
+	case errors.As(err, &e) && putOut(e.Detail):
+		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: admission.Hint(admission.ErrDenied)}
 	case errors.As(err, &e):
 		return &api.Error{Kind: apiKind(e.Kind), Message: e.Detail, Hint: hintOf(e.Kind)}
 	case errors.Is(err, wire.Unavailable):
@@ -298,6 +301,9 @@ func apiError(err error) error {
 	}
 	return err
 }
+
+// putOut reports whether a peer's refusal says that somebody is denied.
+func putOut(detail string) bool { return strings.Contains(detail, admission.ErrDenied.Error()) }
 
 // hintOf says what to do about a refusal of the cell's.
 func hintOf(k wire.Kind) string {

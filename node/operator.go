@@ -78,15 +78,29 @@ func (n *Node) addOperator(ctx context.Context, c api.OperatorChange, root rootK
 	if err != nil {
 		return nil, api.Errorf(api.Refused, "%s", err.Error())
 	}
-	entry := admission.Operator{Key: answer.Key, Node: peer, Name: name, Since: now.UnixMilli()}
-	if err := n.publishCharter(root, n.id.trust.Charter().With(entry, now)); err != nil {
-		return nil, err
-	}
+	charter := n.id.trust.Charter()
+	entry, already := operatorEntry(&charter, admission.Operator{Key: answer.Key, Node: peer, Name: name, Since: now.UnixMilli()})
+	if !already {
+		if err := n.publishCharter(root, charter.With(entry, now)); err != nil {
+			return nil, err
+		}
+	} // one that is named may have missed its certificate
 	if err := (caller{n}).Call(ctx, peer, wire.ProtoOperator, &wire.OperatorMsg{Cert: &cert}, &answer); err != nil {
 		return nil, &api.Error{Kind: api.Unavailable, Message: fmt.Sprintf("%s is named as an operator, and did not get its certificate: %v", name, err),
 			Hint: "type it again"}
 	}
-	return &api.TrustOperator{Name: name, Key: answer.Key, Node: peer, Self: peer == n.self, Reached: true, Time: now}, nil
+	return &api.TrustOperator{Name: name, Key: answer.Key, Node: peer, Self: peer == n.self, Reached: true, Already: already, Time: time.UnixMilli(entry.Since)}, nil
+}
+
+// operatorEntry returns the entry of a charter that says what o does but for the time,
+// and true, or o.
+func operatorEntry(charter *admission.Charter, o admission.Operator) (admission.Operator, bool) {
+	for _, old := range charter.Operators {
+		if old.Key == o.Key && old.Node == o.Node && old.Name == o.Name {
+			return old, true
+		}
+	}
+	return o, false
 }
 
 // certified returns the name in a connected node's certificate. Where the user

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/mesh"
 	"github.com/perrin-mesh/perrin/mesh/wire"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
@@ -28,7 +29,7 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 	why := n.notReady
 	n.mu.Unlock()
 	if err != nil {
-		why = "no leader of the cell answers"
+		why = whyNoLeader(n.host.Refusal(), time.Now())
 	}
 	st := &api.Status{
 		Ready: why == "", Why: why, Mesh: n.host.Mesh(), Node: n.self, Name: n.name, Version: n.cfg.Version,
@@ -53,6 +54,15 @@ func (g gateway) Status(ctx context.Context, stats bool) (*api.Status, error) {
 		st.Stats = n.Stats()
 	}
 	return st, nil
+}
+
+// whyNoLeader says why a node reaches no leader. The refusal is the last one by a peer,
+// or nil.
+func whyNoLeader(r *mesh.Refusal, now time.Time) string {
+	if r == nil || now.Sub(r.At) >= refusalShown || !putOut(r.Reason) {
+		return "no leader of the cell answers"
+	}
+	return fmt.Sprintf("this node is denied: %.300q", r.Reason)
 }
 
 // addOffer counts one node's offer in.

@@ -182,6 +182,9 @@ func (a *app) changeOperator(cmd *cobra.Command, node string, c api.OperatorChan
 			if c.Remove && !c.Now {
 				done += "; certificates that it signed count until " + o.Time.Local().Format(trustTime)
 			}
+			if o.Already {
+				done = "is an operator already"
+			}
 			if o.Lapsing > 0 {
 				fmt.Fprintf(a.stderr, "warning: what it denied (%d) counts until %s: `perrin deny` it again on another operator's node\n", o.Lapsing, o.Time.Local().Format(trustTime))
 			}

@@ -178,10 +178,21 @@ func (t *Trust) Denied(peer workload.PeerID, now time.Time) error {
 	if h.Until != 0 {
 		text = "until " + time.UnixMilli(h.Until).UTC().Format("2006-01-02 15:04 UTC")
 	}
+	text += " by operator " + t.operatorName(h.by)
 	if h.Reason != "" {
 		text += fmt.Sprintf(", %q", h.Reason)
 	}
 	return fmt.Errorf("peer %s is denied %s: %w", peer.Short(), text, ErrDenied)
+}
+
+// operatorName is what the charter calls an operator's key, or its short form.
+func (t *Trust) operatorName(key workload.PeerID) string {
+	for _, o := range t.charter.Operators {
+		if o.Key == key {
+			return o.Name
+		}
+	}
+	return key.Short()
 }
 
 // longest returns the denial of a peer that lasts longest, or nil when none is live.

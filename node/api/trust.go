@@ -34,6 +34,7 @@ type TrustOperator struct {
 	Self    bool            `json:"self"`
 	Reached bool            `json:"reached"`                   // it is this node or connected to it
 	Time    time.Time       `json:"time"`                      // since when it is one; of a removed one, from when it counts no more
+	Already bool            `json:"already,omitempty"`         // it was one before it was added
 	Lapsing int             `json:"lapsing_denials,omitempty"` // of one just removed: its denials that nobody took over
 }
 
