@@ -71,6 +71,10 @@ func (g gateway) Trust(context.Context) (*api.Trust, error) {
 			Renews: own.NotAfter.Add(-admission.NodeTTL / 2), Ends: own.NotAfter, Grace: own.NotAfter.Add(admission.OfflineGrace),
 		},
 	}
+	out.RulesFolder = filepath.Join(n.cfg.Data, AttestFolder)
+	if _, err := attestor.LoadPolicy(out.RulesFolder); err != nil {
+		out.RulesWrong = err.Error()
+	}
 	for _, o := range charter.Operators {
 		_, reached := n.host.Admitted(o.Node)
 		out.Operators = append(out.Operators, api.TrustOperator{

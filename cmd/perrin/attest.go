@@ -76,6 +76,7 @@ With --require, return 1 when less is proved.`,
 // requireFlags adds what can be required of a machine.
 func requireFlags(cmd *cobra.Command, level *string, measurements *[]string) {
 	cmd.Flags().StringVar(level, "require", "", "what the machine must prove: tpm, sgx, tdx or snp")
+	oneOf(cmd, "require", []string{"tpm", "sgx", "tdx", "snp"})
 	cmd.Flags().StringArrayVar(measurements, "measurement", nil, "NAME=HEX that it must show, such as pcr7=…; of one name any will do")
 }
 

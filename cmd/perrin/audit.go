@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
+	"github.com/perrin-mesh/perrin/mesh/admission"
 	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
@@ -74,7 +75,7 @@ nothing is, and too few voters answered or nobody says who they are.`,
 				return usagef("", "--trust: it is of the root %s, --root says %s", past.Root, key)
 			}
 			r := &auditReport{}
-			proofs, err := readProofs(against)
+			proofs, err := readProofs(against, key)
 			switch {
 			case err != nil:
 				return err
@@ -159,7 +160,9 @@ func writeNew(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-func readProofs(names []string) (out []*notary.Proof, err error) {
+// readProofs reads proof files. One that is of another root than wanted, or was changed, is
+// an error: it says nothing about the voters. A root of zero is whichever a file has.
+func readProofs(names []string, root workload.PeerID) (out []*notary.Proof, err error) {
 	for _, name := range names {
 		f, err := os.Open(name)
 		if err != nil {
@@ -174,9 +177,36 @@ func readProofs(names []string) (out []*notary.Proof, err error) {
 		if err != nil {
 			return nil, failf("`perrin audit --save FILE` writes one", "--against %s: %w", name, err)
 		}
+		if err := whole(p, root); err != nil {
+			return nil, fmt.Errorf("--against %s: %w", name, err)
+		}
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+// whole checks the roots and signatures of a proof file.
+func whole(p *notary.Proof, root workload.PeerID) error {
+	for i, raw := range p.Certificates {
+		c, err := admission.OpenChain(raw)
+		if err != nil {
+			return damaged("certificate %d: %w", i, err)
+		}
+		if !root.IsZero() && c.Root != root {
+			return usagef("name the mesh's own root, as `perrin trust status` prints it, or the file of that mesh", "it is of the root %s, not of %s", c.Root, root)
+		}
+	}
+	for i, s := range p.Marks {
+		if err := s.Verify(workload.DomainMark); err != nil {
+			return damaged("mark %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// damaged is the error of a proof file that was changed.
+func damaged(format string, args ...any) error {
+	return failf("somebody changed the file, or its disk did; that is no proof against a voter. Get it again from who saved it", "the file is damaged: "+format, args...)
 }
 
 func (a *app) printAudit(r *auditReport) error {

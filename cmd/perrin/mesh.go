@@ -246,10 +246,17 @@ func (a *app) versionCommand() *cobra.Command {
 	return cmd
 }
 
+// oneOf has the shell complete the values of a flag.
+func oneOf(cmd *cobra.Command, flag string, values []string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
 func (a *app) completionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish", Short: "Print a shell's completion script",
-		Long: "Print the script that makes a shell complete verbs, flags and, when a daemon\nanswers, the IDs of workloads.",
+		Long: "Print the script that makes a shell complete verbs, flags and, when a daemon\nanswers, the IDs of workloads. That of bash needs the package bash-completion.",
 		Example: examples(
 			"perrin completion bash > /etc/bash_completion.d/perrin",
 			"perrin completion zsh > \"${fpath[1]}/_perrin\"",

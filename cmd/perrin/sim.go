@@ -67,6 +67,7 @@ func (f *simFlags) register(cmd *cobra.Command) {
 	f.registerSeed(cmd)
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy in place of the scenario's: "+strings.Join(scenario.Policies, ", "))
 	cmd.Flags().StringVar(&f.command, "command", "", "process that decides, as policy own: words that spaces divide, no shell (docs/policies.md)")
+	oneOf(cmd, "policy", scenario.Policies)
 }
 
 func (a *app) simRunCommand() *cobra.Command {
@@ -143,7 +144,7 @@ When it began, how long it took and on which machine is the word of who ran it.`
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, s, err := study.Read(args[0])
 			if err != nil {
-				return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
+				return notStudy(args[0], err)
 			}
 			if err := m.Exact(); err != nil {
 				return &failure{err: err, code: exitUsage, hint: "`perrin sim bridge` compares such a run with the model"}
@@ -484,7 +485,12 @@ func (a *app) simProgress(began time.Time) func(study.Progress) {
 		if s.SoFar.N > 1 {
 			note += fmt.Sprintf(", median placement %.1f ± %.1f ms", s.SoFar.Mean, s.SoFar.Half)
 		}
-		p.Update(terminal.State{Done: int(s.Simulated / 1_000_000), Total: int(s.Total / 1_000_000), Note: note}, time.Now())
+		total := int(s.Total / 1_000_000)
+		done := min(int(s.Simulated/1_000_000), max(0, total-1)) // 100 % is when every run has ended
+		if s.Done == s.Replications {
+			done = total
+		}
+		p.Update(terminal.State{Done: done, Total: total, Note: note}, time.Now())
 		if s.Done == s.Replications {
 			p.Clear()
 		}

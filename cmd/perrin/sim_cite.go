@@ -32,6 +32,7 @@ so that a reader can run the same again.`,
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "plain", strings.Join(citeFormats, ", "))
+	oneOf(cmd, "format", citeFormats)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -42,7 +43,7 @@ func (a *app) simCite(args []string, format string) error {
 	if len(args) == 1 {
 		var err error
 		if m, s, err = study.Read(args[0]); err != nil {
-			return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
+			return notStudy(args[0], err)
 		}
 	}
 	return show(a, study.Cite(a.Version, time.Now().Year(), m, s), func(c *study.Cited) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/perrin-mesh/perrin/cmd/perrin/internal/terminal"
 	"github.com/perrin-mesh/perrin/simulations/study"
+	"github.com/perrin-mesh/perrin/simulations/sweep"
 )
 
 func (a *app) simCompareCommand() *cobra.Command {
@@ -25,10 +26,6 @@ corrected for the number of figures (Holm).`,
 			"perrin sim compare auction random"),
 		Args: exactly(2, "two folders, A and B"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			rows, err := study.Compare(args[0], args[1])
-			if err != nil {
-				return folderFailure(err)
-			}
 			first, err := folderWords(args[0])
 			if err != nil {
 				return err
@@ -36,6 +33,10 @@ corrected for the number of figures (Holm).`,
 			second, err := folderWords(args[1])
 			if err != nil {
 				return err
+			}
+			rows, err := study.Compare(args[0], args[1])
+			if err != nil {
+				return folderFailure(err)
 			}
 			return show(a, rows, func(rows []study.Compared) error { return a.printCompared(rows, first, second) })
 		},
@@ -47,6 +48,9 @@ corrected for the number of figures (Holm).`,
 // folderWords is a folder with what it was run on when that is not the model.
 func folderWords(dir string) (string, error) {
 	m, _, err := study.Read(dir)
+	if _, other := sweep.ReadIndex(dir); err != nil && other == nil {
+		return "", notStudy(dir, err)
+	}
 	if err != nil {
 		return "", folderFailure(err)
 	}

@@ -59,6 +59,7 @@ Exit codes: 0 when every invariant held, 1 when one did not.`,
 	cmd.Flags().IntVar(&f.Workers, "workers", 0, "tries at once (default: one for each CPU)")
 	cmd.Flags().StringVar(&f.plant, "plant", "", "a bug to put in: "+plantNames())
 	cmd.Flags().StringVar(&f.out, "out", "", "file for a scenario that fails (default fuzz-NAME-SEED.yaml here; it must not be there yet)")
+	oneOf(cmd, "plant", strings.Split(plantNames(), ", "))
 	a.jsonFlag(cmd)
 	return cmd
 }

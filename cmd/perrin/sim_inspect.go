@@ -74,10 +74,7 @@ func (f *inspectFlags) check(cmd *cobra.Command) error {
 func (a *app) simInspect(cmd *cobra.Command, dir string, f *inspectFlags) error {
 	m, s, err := study.Read(dir)
 	if err != nil {
-		if _, other := sweep.ReadIndex(dir); other == nil {
-			return &failure{err: fmt.Errorf("%s is a sweep", dir), code: exitUsage, hint: "name one of its cells: " + dir + "/cells/..."}
-		}
-		return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
+		return notStudy(dir, err)
 	}
 	if err := m.Exact(); err != nil {
 		return &failure{err: err, code: exitUsage, hint: "`perrin sim report` draws it"}
@@ -101,6 +98,14 @@ func (a *app) simInspect(cmd *cobra.Command, dir string, f *inspectFlags) error 
 		err = a.inspectSlowest(ctx, r)
 	}
 	return inspectFailure(err)
+}
+
+// notStudy says what a folder is that does not read as a study.
+func notStudy(dir string, err error) error {
+	if _, other := sweep.ReadIndex(dir); other == nil {
+		return &failure{err: fmt.Errorf("%s is a sweep", dir), code: exitUsage, hint: "name one of its cells: " + dir + "/cells/..."}
+	}
+	return &failure{err: err, code: exitUsage, hint: "name a folder that `perrin sim run` has made"}
 }
 
 // inspectFailure words what can go wrong.

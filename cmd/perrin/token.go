@@ -41,6 +41,7 @@ func (f *tokenFlags) add(cmd *cobra.Command, may, lasts string) {
 	fl.SortFlags = false
 	fl.StringVar(&f.to, "to", "", "the node it is for: its name while it is connected, or its identity, which perrin trust status shows there")
 	fl.StringVar(&f.may, "may", "", "observe (list, read, follow), operate (stop) and submit, with commas between"+may)
+	oneOf(cmd, "may", []string{"observe", "operate", "submit"})
 	fl.StringArrayVar(&f.only, "only", nil, "for this workload alone; repeatable (default: all of yours, now and later)")
 	fl.Int64Var(&f.maxPrice, "max-price", 0, "of what is submitted: micro-credits a second at most for each slot")
 	fl.StringVar(&f.quota, "quota", "", "of what is submitted and has not ended, in all: cpus=8,memory=16GiB,tasks=1000; and credits=50000, micro-credits that it may cost ever")
@@ -320,7 +321,7 @@ func (a *app) printToken(v *tokenView) error {
 	if v.Valid {
 		p("holds", "yes: may %s%s", mayText(v.May), onlyText(v.Only))
 	}
-	if !v.Asked {
+	if !v.Asked && v.Valid {
 		p("revoked", "not known: no daemon was asked")
 	}
 	_, err := fmt.Fprint(a.stdout, out.String())

@@ -69,11 +69,7 @@ func (a *app) printTrust(t *api.Trust) error {
 	p("certificate", "%s, signed by operator %s%s", terminal.Clean(c.Name, 64), terminal.Clean(c.Operator, 64), whose(&c))
 	p("", "made %s, renewed from %s on, ends %s", c.Issued.Local().Format(trustTime), c.Renews.Local().Format(trustTime), c.Ends.Local().Format(trustTime))
 	p("", "while no operator is up: good until %s", c.Grace.Local().Format(trustTime))
-	rules := "the defaults: the folder attest is empty"
-	if !t.Rules.IsZero() {
-		rules = t.Rules.Short()
-	}
-	p("asks", "of machines that prove something: %s (to be the same on every voter)", rules)
+	p("asks", "of machines that prove something: %s (to be the same on every voter)", rulesText(t))
 	if t.Invited > 0 {
 		p("invitations", "%d open, made on this node", t.Invited)
 	}
@@ -94,6 +90,17 @@ func (a *app) printTrust(t *api.Trust) error {
 	}
 	_, err := fmt.Fprint(a.stdout, out.String())
 	return err
+}
+
+// rulesText says what the node asks of machines, or why nobody can answer that.
+func rulesText(t *api.Trust) string {
+	switch {
+	case t.RulesWrong != "":
+		return "NOT IN FORCE, no machine counts: " + terminal.Clean(t.RulesWrong, 500)
+	case t.Rules.IsZero():
+		return "the defaults: there is no policy in " + orElse(terminal.Clean(t.RulesFolder, 300), "the folder attest")
+	}
+	return t.Rules.Short()
 }
 
 func operatorTable(t *api.Trust) *terminal.Table {

@@ -28,7 +28,13 @@ const virtualHint = "perrin run -- vm:vmlinuz+root.ext4 -- /bin/sh -c 'echo hi';
 // findVirtual looks at the files of a virtual machine: a kernel, and what
 // image.Recognise knows.
 func findVirtual(kind workload.Kind, files []string) (program, error) {
-	if len(files) < 2 || len(files) > 1+workload.MaxVMParts {
+	if len(files) == 1 && files[0] == "" {
+		return program{}, usagef(virtualHint, "%s: the kernel and the root file system are missing: want %s:KERNEL+ROOTFS", kind, kind)
+	}
+	if len(files) == 1 {
+		return program{}, usagef(virtualHint, "%s: %.200q is the kernel, and the root file system is missing: want %s:KERNEL+ROOTFS", kind, files[0], kind)
+	}
+	if len(files) > 1+workload.MaxVMParts {
 		return program{}, usagef(virtualHint, "%s: want KERNEL+ROOTFS, a kernel and 1 to %d more files, got %d", kind, workload.MaxVMParts, len(files))
 	}
 	var heads [][]byte

@@ -22,6 +22,9 @@ type Trust struct {
 	// Rules is a digest of what this node's operator asks of machines (perrin attest); zero
 	// is the defaults. Every voter is to have the same.
 	Rules workload.Digest `json:"attest_rules"`
+	// RulesFolder is where they lie, RulesWrong why they do not read: then no machine counts.
+	RulesFolder string `json:"attest_folder,omitempty"`
+	RulesWrong  string `json:"attest_wrong,omitempty"`
 	// Said is what the root and the operators have signed, as perrin trust export writes it.
 	Said []byte `json:"said,omitempty"`
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -69,10 +69,16 @@ func Open(dir string) error {
 		return err
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("%s is there and not empty: %w", dir, os.ErrExist)
+		return taken(dir)
 	}
 	return nil
 }
+
+// taken is the error of a folder that is not empty; it is an fs.ErrExist.
+type taken string
+
+func (t taken) Error() string        { return string(t) + " is there and not empty" }
+func (t taken) Is(target error) bool { return target == fs.ErrExist }
 
 // Manifest describes a study that has ended; text is the scenario's file.
 func (o *Outcome) Manifest(version string, text []byte, began time.Time) *Manifest {

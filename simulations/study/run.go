@@ -188,7 +188,12 @@ func (o *Outcome) replicate(ctx context.Context, opt *Options, begin time.Time) 
 	for {
 		select {
 		case err := <-failed:
-			return err
+			if err != nil || len(finished) == 0 {
+				return err
+			}
+			failed <- nil // there are replications to tell of
+			n := <-finished
+			medians = append(medians, figure(o.Results[n], "placement_p50"))
 		case n := <-finished:
 			medians = append(medians, figure(o.Results[n], "placement_p50"))
 		case <-tick.C:
