@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -138,11 +139,16 @@ func (n *Node) certificatesOf(entry []byte) (out [][]byte) {
 	if raw := n.host.Shown(cmd.Leader); raw != nil {
 		return [][]byte{raw}
 	}
-	n.book.Read(func(s *ledger.State) {
-		for _, c := range s.Certs([]workload.PeerID{cmd.Leader}, 0, cmd.At) {
-			out = [][]byte{c.Raw} // the last one that had begun
-		}
-	})
+	n.book.Read(func(s *ledger.State) { out = lastCertificate(s, cmd.Leader) })
+	return out
+}
+
+// lastCertificate is the last one of a node that a ledger has, of whatever time: an entry
+// has its leader's word for when it was made.
+func lastCertificate(s *ledger.State, who workload.PeerID) (out [][]byte) {
+	for _, c := range s.Certs([]workload.PeerID{who}, math.MinInt64, math.MaxInt64) {
+		out = [][]byte{c.Raw}
+	}
 	return out
 }
 

@@ -354,8 +354,10 @@ func (a *Audited) judge(e *Entry, marks []signedMark) {
 			return
 		}
 		a.add(Unsigned, e.Index, nil, "in the log that %d voters signed, and proves nothing against whom it names: %v", signed, err)
-	case !a.certified[who]:
-		a.add(BadProof, e.Index, []workload.PeerID{who}, "no certificate of %s, which signed the entry", who.Short())
+	case !a.certified[who] && signed == 0: // anybody makes a key, and signs with it
+		a.add(BadProof, e.Index, []workload.PeerID{who}, "no certificate of %s, which signed the entry, and no voter has signed for it", who.Short())
+	case !a.certified[who]: // a leader that leaves its own out of the log does not get away
+		a.add(BadAward, e.Index, []workload.PeerID{who}, "signed by %s, a node whose certificate is not known here, in the log that %d voters signed: %v", who.Short(), signed, err)
 	default:
 		a.add(BadAward, e.Index, []workload.PeerID{who}, "signed by %s, in the log that %d voters signed: %v", who.Short(), signed, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,6 +172,27 @@ func TestNobodyIsFramed(t *testing.T) {
 	p := m.proof(awards(m, func(a *ledger.Award) { a.Slots[0].Rate++ }))
 	if a := audited(t, root, p); !slices.Equal(a.kinds(), []FindingKind{BadAward}) || a.Findings[0].Nodes[0] != m.id(0) {
 		t.Errorf("signed by its leader: %+v", a.Findings)
+	}
+}
+
+// TestLeaderWithoutCertificate has a leader leave its certificate out of everything. What
+// it signed convicts its key as soon as one voter has it in its log; a key of nobody's,
+// which signed what is in no log, is told of nothing.
+func TestLeaderWithoutCertificate(t *testing.T) {
+	m := make3(t, 4, 2, time.Now())
+	root := meshtest.IDOf(m.mesh.Root)
+	bad := awards(m, func(a *ledger.Award) { a.Slots[0].Rate++ })
+	p := m.proof(bad, 1, 2)
+	p.Certificates = m.certs[1:]
+	a := audited(t, root, p)
+	if !slices.Equal(a.kinds(), []FindingKind{BadAward}) || !slices.Equal(a.Findings[0].Nodes, []workload.PeerID{m.id(0)}) ||
+		!strings.Contains(a.Findings[0].Detail, "a node whose certificate is not known here, in the log that 2 voters signed") {
+		t.Errorf("in the log of two voters: %+v", a.Findings)
+	}
+	p = m.proof(bad)
+	p.Certificates = m.certs[1:]
+	if a := audited(t, root, p); !slices.Equal(a.kinds(), []FindingKind{BadProof}) {
+		t.Errorf("in no log: %+v", a.Findings)
 	}
 }
 
