@@ -18,12 +18,10 @@ import (
 	"github.com/perrin-mesh/perrin/workload"
 )
 
-// Bounds of an audit: the marks that each voter is asked for, how long, and the bad
-// entries that one proof shows.
+// Bounds of an audit: the marks that each voter is asked for, and how long.
 const (
-	maxMarks      = 64
-	maxBadEntries = 16
-	auditFor      = 5 * time.Second
+	maxMarks = 64
+	auditFor = 5 * time.Second
 )
 
 // handleAudit signs heads of this server's chain. A head tells nothing of what is in
@@ -79,6 +77,7 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		return nil
 	}
 	out.Walked, out.From, out.To = true, chain[0].index, chain[len(chain)-1].index
+	var bad badEntries
 	for i := 1; i < len(chain); i++ {
 		data, err := c.group.Command(chain[i].index)
 		if err != nil { // compacted: a snapshot stands for it
@@ -95,11 +94,14 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		if spec, refused := n.refusedAward(out.Refused, data, e.Index); err == nil && refused {
 			e.Spec, err = spec, errRefused
 		}
-		if err != nil && len(proof.Entries) < maxBadEntries {
-			proof.Entries = append(proof.Entries, e)
-			proof.Certificates = append(proof.Certificates, n.certificatesOf(data)...)
-			at = append(at, e.Index)
+		if err != nil {
+			bad.note(n.knownSigner(cell, data), e)
 		}
+	}
+	for _, e := range bad.shown() {
+		proof.Entries = append(proof.Entries, e)
+		proof.Certificates = append(proof.Certificates, n.certificatesOf(e.Data)...)
+		at = append(at, e.Index)
 	}
 	for step := max(1, len(chain)/(maxMarks-maxBadEntries)); len(chain) > 0; chain = chain[:max(0, len(chain)-step)] {
 		if len(at) < maxMarks {

@@ -3,12 +3,15 @@ package node
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/mesh/meshtest"
+	"github.com/perrin-mesh/perrin/node/api"
 	"github.com/perrin-mesh/perrin/node/leader"
+	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
 )
 
@@ -39,4 +42,65 @@ func TestLastCertificate(t *testing.T) {
 			t.Error("a certificate of a node that has none")
 		}
 	})
+}
+
+// TestJunkHidesNoEvidence floods a log with what nobody signed, and then with what one
+// leader signed: a later leader's bad entry is shown.
+func TestJunkHidesNoEvidence(t *testing.T) {
+	one, other := workload.PeerID{1}, workload.PeerID{2}
+	var bad badEntries
+	for i := range uint64(100) {
+		bad.note(workload.PeerID{}, notary.Entry{Index: 1 + i})
+		bad.note(one, notary.Entry{Index: 101 + i})
+	}
+	bad.note(other, notary.Entry{Index: 500})
+	var at []uint64
+	for _, e := range bad.shown() {
+		at = append(at, e.Index)
+	}
+	if want := []uint64{101, 102, 103, 104, 500, 1, 2, 3, 4}; !slices.Equal(at, want) {
+		t.Errorf("shown %v, want %v", at, want)
+	}
+	for i := range 100 { // a cell of many liars
+		bad.note(workload.PeerID{3, byte(i)}, notary.Entry{Index: 600})
+	}
+	if n := len(bad.shown()); n != maxBadEntries {
+		t.Errorf("%d shown, want %d", n, maxBadEntries)
+	}
+}
+
+// TestJunkDropsNoRefusal has refusals of nobody's, then of one leader's, come in after
+// another leader's: that one is remembered.
+func TestJunkDropsNoRefusal(t *testing.T) {
+	var r refusals
+	index := uint64(0)
+	note := func(by workload.PeerID) {
+		index++
+		r.note(&ledger.Command{Leader: by}, &ledger.Result{Index: index, Reject: &ledger.Reject{Code: ledger.DoesNotReplay}}, func() bool { return !by.IsZero() })
+	}
+	has := func(index uint64) bool {
+		return slices.ContainsFunc(r, func(x api.Refusal) bool { return x.Index == index })
+	}
+	one, other := workload.PeerID{1}, workload.PeerID{2}
+	note(workload.PeerID{})
+	note(one)
+	note(one)
+	for range 2 * maxRefusals {
+		note(workload.PeerID{})
+	}
+	if len(r) != maxRefusals || !has(1) || !has(2) || !has(3) || !has(index) {
+		t.Errorf("after junk: %d, %+v", len(r), r[:4])
+	}
+	for range 2 * maxRefusals {
+		note(other)
+	}
+	if len(r) != maxRefusals || !has(1) || !has(2) || !has(3) || !has(index) {
+		t.Errorf("after another's: %d, %+v", len(r), r[:4])
+	}
+	for i := range 2 * maxRefusals { // each of another leader
+		note(workload.PeerID{9, byte(i), byte(i >> 8)})
+	}
+	if len(r) != maxRefusals || !has(1) || !has(index) {
+		t.Errorf("after many: %d, %+v", len(r), r[:4])
+	}
 }

@@ -1,8 +1,6 @@
 package node
 
 import (
-	"slices"
-
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/node/api"
 )
@@ -14,8 +12,9 @@ const maxRefusals = 256
 // that no honest leader proposes, the oldest first.
 type refusals []api.Refusal
 
-// note keeps what a replica says to an entry, when it is one of these. The oldest go,
-// but for the first, since everything after it is in doubt.
+// note keeps what a replica says to an entry, when it is one of these. What is unsigned
+// goes before what convicts somebody, and the first stays, since everything after it is
+// in doubt.
 //
 // signed says whether the leader that the command names has signed it, as a member:
 // whoever forwards an entry without such a signature writes any name into it.
@@ -24,7 +23,7 @@ func (r *refusals) note(cmd *ledger.Command, res *ledger.Result, signed func() b
 		return
 	}
 	if len(*r) == maxRefusals {
-		*r = slices.Delete(*r, 1, 2)
+		r.drop()
 	}
 	x := api.Refusal{Index: res.Index, Code: string(res.Reject.Code), Detail: res.Reject.Error()}
 	if cmd != nil && res.Reject.Code != ledger.NotProposed && signed() {
