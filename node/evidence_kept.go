@@ -1,9 +1,11 @@
 package node
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/perrin-mesh/perrin/consensus/ledger"
+	"github.com/perrin-mesh/perrin/node/leader"
 	"github.com/perrin-mesh/perrin/node/notary"
 	"github.com/perrin-mesh/perrin/workload"
 )
@@ -15,6 +17,24 @@ const (
 	maxJunk       = 4
 	maxBadOfOne   = 4
 )
+
+// maxFaults bounds the faults of a chain after which no more entries are told of whose
+// leader signed them over another history.
+const maxFaults = 64
+
+// otherHistory says so when the leader that signed an entry signed it over another history
+// than this chain, as far as that goes back (ledger.Seen).
+func otherHistory(chain heads, by workload.PeerID, e *notary.Entry) []string {
+	cmd, err := leader.OpenCommand(e.Data)
+	if err != nil || cmd.Seen == nil {
+		return nil
+	}
+	head, known := chain.at(cmd.Seen.Index)
+	if seen := cmd.Seen; seen.Index >= e.Index || known && head != seen.Head {
+		return []string{fmt.Sprintf("%s signed entry %d over the head %s of entry %d, which is not that of this node's chain", by.Short(), e.Index, seen.Head.Short(), seen.Index)}
+	}
+	return nil
+}
 
 // badEntries are those that an audit shows whole. What anybody can put into a log, junk
 // and what a key of nobody's signed, takes no room from what convicts a node; nor does

@@ -104,3 +104,28 @@ func TestJunkDropsNoRefusal(t *testing.T) {
 		t.Errorf("after many: %d, %+v", len(r), r[:4])
 	}
 }
+
+// TestOtherHistory has a leader sign an entry over heads of this chain, and of others.
+func TestOtherHistory(t *testing.T) {
+	key, head := meshtest.Key(t), workload.Digest{7}
+	by, chain := meshtest.IDOf(key), heads{{5, workload.Digest{5}}, {7, head}}
+	for name, tt := range map[string]struct {
+		seen *ledger.Seen
+		tell bool
+	}{
+		"the same":            {&ledger.Seen{Index: 7, Head: head}, false},
+		"another":             {&ledger.Seen{Index: 7, Head: workload.Digest{8}}, true},
+		"another's index":     {&ledger.Seen{Index: 5, Head: head}, true},
+		"before this chain":   {&ledger.Seen{Index: 2, Head: head}, false},
+		"of a later entry":    {&ledger.Seen{Index: 9, Head: head}, true},
+		"none, as at genesis": {nil, false},
+	} {
+		raw, err := leader.SealCommand(nil, key, workload.CellID{4}, &ledger.Command{Version: 1, Leader: by, Expire: &ledger.Expire{}, Seen: tt.seen})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := otherHistory(chain, by, &notary.Entry{Index: 9, Data: raw}); len(got) > 0 != tt.tell {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
