@@ -79,12 +79,12 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 	out.Walked, out.From, out.To = true, chain[0].index, chain[len(chain)-1].index
 	var bad badEntries
 	for i := 1; i < len(chain); i++ {
-		data, err := c.group.Command(chain[i].index)
+		term, data, err := c.group.Command(chain[i].index)
 		if err != nil { // compacted: a snapshot stands for it
 			out.From = chain[i].index
 			continue
 		}
-		e := notary.Entry{Index: chain[i].index, Before: chain[i-1].head, Data: data}
+		e := notary.Entry{Index: chain[i].index, Term: term, Before: chain[i-1].head, Data: data}
 		if e.After() != chain[i].head {
 			out.Faults = append(out.Faults, fmt.Sprintf("entry %d of this node's log does not give the head of the chain", e.Index))
 		}

@@ -157,7 +157,14 @@ func TestHashChainCoversEveryEntry(t *testing.T) {
 	if _, headB := b.Head(); headA == headB {
 		t.Error("two indexes, one head")
 	}
-	want := workload.DigestOf(append(make([]byte, 32), "\x00\x00\x00\x00\x00\x00\x00\x01one"...))
+	// Servers that a leader sends one entry in two terms, of which one refuses it,
+	// cannot pass for agreeing.
+	b = New(testRules())
+	b.ApplyIn(1, 1, nil, []byte("one"))
+	if _, headB := b.Head(); headA == headB {
+		t.Error("two terms, one head")
+	}
+	want := workload.DigestOf(append(make([]byte, 32), "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00one"...))
 	if headA != want {
 		t.Errorf("head %s, want %s", headA, want)
 	}

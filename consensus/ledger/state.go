@@ -156,7 +156,7 @@ func (s *State) ApplyIn(term, index uint64, cmd *Command, raw []byte) Result {
 		rej := rejectf(Replayed, "entry %d: the ledger is at %d", index, s.index)
 		return Result{Index: index, At: s.time, Reject: rej}
 	}
-	s.chain(index, raw)
+	s.chain(index, term, raw)
 	e := &entry{index: index, at: s.time}
 	rej := s.admissible(cmd)
 	if rej == nil {
@@ -177,14 +177,20 @@ func (s *State) ApplyIn(term, index uint64, cmd *Command, raw []byte) Result {
 	return e.res
 }
 
-// chain moves the head on: SHA-256(head || index, 8 bytes big-endian || raw).
-func (s *State) chain(index uint64, raw []byte) {
+// chain moves the head on.
+func (s *State) chain(index, term uint64, raw []byte) {
+	s.index, s.head = index, Next(s.head, index, term, raw)
+}
+
+// Next is the head of the hash chain after an entry: SHA-256(head || index || term ||
+// raw), both numbers in 8 bytes, big-endian. The term is in it since a command may be
+// refused for it: servers that have an entry in different terms have different heads.
+func Next(head workload.Digest, index, term uint64, raw []byte) workload.Digest {
 	h := sha256.New()
-	h.Write(s.head[:])
-	h.Write(binary.BigEndian.AppendUint64(nil, index))
+	h.Write(head[:])
+	h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, index), term))
 	h.Write(raw)
-	h.Sum(s.head[:0])
-	s.index = index
+	return workload.Digest(h.Sum(nil))
 }
 
 func (s *State) phaseOf(id workload.ID) workload.Phase {

@@ -2,8 +2,6 @@ package notary
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +43,7 @@ type Proof struct {
 // Entry is an entry of a cell's log with the head of the chain before it.
 type Entry struct {
 	Index  uint64          `json:"index"`
+	Term   uint64          `json:"term"`
 	Before workload.Digest `json:"before"`
 	Data   []byte          `json:"data"`
 	// Spec is the owner's, of an award that does not do what it asks for.
@@ -53,11 +52,7 @@ type Entry struct {
 
 // After is the head of the chain after the entry, as ledger.State.Apply makes it.
 func (e *Entry) After() workload.Digest {
-	h := sha256.New()
-	h.Write(e.Before[:])
-	h.Write(binary.BigEndian.AppendUint64(nil, e.Index))
-	h.Write(e.Data)
-	return workload.Digest(h.Sum(nil))
+	return ledger.Next(e.Before, e.Index, e.Term, e.Data)
 }
 
 // FindingKind is what an audit found.
