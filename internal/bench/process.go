@@ -61,14 +61,16 @@ type starter struct {
 }
 
 func newStarter(b *bench) (*starter, error) {
-	quiet := slog.New(slog.DiscardHandler)
-	host, err := sandbox.NewHost(sandbox.Config{Prefix: fmt.Sprintf("perrin-bench-%d", os.Getpid()), Logger: quiet})
+	dir, err := os.MkdirTemp(b.tmp, "starts-")
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(b.tmp, "starts-")
+	quiet := slog.New(slog.DiscardHandler)
+	// Two starters may be there at once, in one process: a host kills what others of its prefix left.
+	prefix := fmt.Sprintf("perrin-bench-%d-%s", os.Getpid(), filepath.Base(dir))
+	host, err := sandbox.NewHost(sandbox.Config{Prefix: prefix, Logger: quiet})
 	if err != nil {
-		return nil, errors.Join(err, host.Close())
+		return nil, err
 	}
 	s := &starter{host: host, r: process.New(host, quiet), dir: dir}
 	s.clock, s.wait = filepath.Join(s.dir, "clock"), filepath.Join(s.dir, "wait")
