@@ -26,7 +26,7 @@ func (a *app) untilReady(ctx context.Context) (*api.Status, error) {
 	defer tick.Stop()
 	for {
 		st, err := a.askStatus(ctx)
-		if _, _, code := explain(err); err == nil && st.Ready || err != nil && code != exitUnavailable {
+		if err == nil && st.Ready || err != nil && !later(err) {
 			return st, err
 		}
 		select {
@@ -35,4 +35,10 @@ func (a *app) untilReady(ctx context.Context) (*api.Status, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// later reports whether trying again may help.
+func later(err error) bool {
+	_, _, code := explain(err)
+	return code == exitUnavailable
 }
