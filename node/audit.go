@@ -91,14 +91,15 @@ func (n *Node) walk(cell workload.CellID, out *api.Audit, proof *notary.Proof) (
 		out.Entries++
 		award, err := notary.BadCommand(n.memo, cell, data)
 		out.Awards += award
-		if by := n.knownSigner(cell, data); !by.IsZero() && len(out.Faults) < maxFaults {
+		by := n.knownSigner(cell, data)
+		if !by.IsZero() && len(out.Faults) < maxFaults {
 			out.Faults = append(out.Faults, otherHistory(chain, by, &e)...)
 		}
 		if spec, refused := n.refusedAward(out.Refused, data, e.Index); err == nil && refused {
 			e.Spec, err = spec, errRefused
 		}
 		if err != nil {
-			bad.note(n.knownSigner(cell, data), e)
+			bad.note(by, e)
 		}
 	}
 	for _, e := range bad.shown() {

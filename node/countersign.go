@@ -28,15 +28,16 @@ func (n *Node) handleCountersign(_ context.Context, from workload.PeerID, m *wir
 	if !slices.Contains(voters, n.self) || !slices.Equal(voters, m.Voters) {
 		return nil, wire.Errorf(wire.Unavailable, "the voters of the cell have changed")
 	}
-	if err := n.clearsAgain(m); err != nil {
+	if err := n.clearsAgain(from, m); err != nil {
 		return nil, wire.Errorf(wire.Refused, "%s", workload.Cut(err.Error(), 200))
 	}
 	payload := wire.MustMarshal(m.Clearing.Countersign(m.Cell, voters))
 	return &wire.CountersignAnswer{Sig: n.memo.Sign(workload.DomainCountersign, payload, n.id.key)}, nil
 }
 
-// clearsAgain returns why an award is not one that every replica would apply.
-func (n *Node) clearsAgain(m *wire.CountersignMsg) error {
+// clearsAgain returns why an award of the leader that asks is not one that every replica
+// would apply.
+func (n *Node) clearsAgain(from workload.PeerID, m *wire.CountersignMsg) error {
 	spec, err := leader.OpenSpec(n.memo, m.Spec)
 	switch {
 	case err != nil:
@@ -47,7 +48,7 @@ func (n *Node) clearsAgain(m *wire.CountersignMsg) error {
 		return wire.Errorf(wire.Refused, "the spec is for another mesh")
 	}
 	r := rules(n.memo)
-	if rej := r.Check(&spec, leader.AwardOf(&m.Clearing)); rej != nil {
+	if rej := r.Check(from, &spec, leader.AwardOf(&m.Clearing)); rej != nil {
 		return rej
 	}
 	return nil

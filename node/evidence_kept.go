@@ -77,23 +77,3 @@ func (n *Node) knownSigner(cell workload.CellID, entry []byte) (by workload.Peer
 	})
 	return by
 }
-
-// drop forgets one refusal to make room: the second oldest of those whom most are held
-// against, where nobody counts as one. The first of each stays as long as that can be.
-func (r *refusals) drop() {
-	of := map[workload.PeerID][]int{}
-	most := workload.PeerID{}
-	for i, x := range *r {
-		of[x.Leader] = append(of[x.Leader], i)
-	}
-	for _, x := range *r {
-		if len(of[x.Leader]) > len(of[most]) {
-			most = x.Leader
-		}
-	}
-	at := 1
-	if list := of[most]; len(list) > 1 {
-		at = list[1]
-	}
-	*r = slices.Delete(*r, at, at+1)
-}

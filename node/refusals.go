@@ -1,8 +1,11 @@
 package node
 
 import (
+	"slices"
+
 	"github.com/perrin-mesh/perrin/consensus/ledger"
 	"github.com/perrin-mesh/perrin/node/api"
+	"github.com/perrin-mesh/perrin/workload"
 )
 
 // maxRefusals bounds the refusals that a server remembers for an audit.
@@ -30,6 +33,26 @@ func (r *refusals) note(cmd *ledger.Command, res *ledger.Result, signed func() b
 		x.Leader = cmd.Leader
 	}
 	*r = append(*r, x)
+}
+
+// drop forgets one refusal to make room: the second oldest of those whom most are held
+// against, where nobody counts as one. The first of each stays as long as that can be.
+func (r *refusals) drop() {
+	of := map[workload.PeerID][]int{}
+	most := workload.PeerID{}
+	for i, x := range *r {
+		of[x.Leader] = append(of[x.Leader], i)
+	}
+	for _, x := range *r {
+		if len(of[x.Leader]) > len(of[most]) {
+			most = x.Leader
+		}
+	}
+	at := 1
+	if list := of[most]; len(list) > 1 {
+		at = list[1]
+	}
+	*r = slices.Delete(*r, at, at+1)
 }
 
 // dishonest reports whether a leader that keeps to the rules never proposes what was

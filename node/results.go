@@ -103,8 +103,7 @@ func (n *Node) fillPublished(ctx context.Context, id workload.ID, tasks []api.Ta
 	asked.Wait()
 }
 
-// segments asks where the results of count tasks from one on lie. A leader of an
-// earlier version names all of the workload's.
+// segments asks where the results of count tasks from one on lie.
 func (n *Node) segments(ctx context.Context, id workload.ID, from, count uint32) (out []ledger.Segment, err error) {
 	for {
 		var page []ledger.Segment

@@ -36,8 +36,9 @@ What --measurement and policy.yaml want are the lines that this command prints a
 "measured", of a machine that you know to be well: of a TPM pcr4 and pcr7 change
 with the boot loader, pcr8 and pcr9 with the kernel, its command line and its
 initial file system. List pcr4 and pcr9 together (with GRUB pcr4, pcr8, pcr9): root
-on any kernel can extend pcr9, so alone it says nothing about who did. pcr10 changes with each program that IMA measures: list the
-programs in the file tpm-files instead, and each other one is refused by name.
+on any kernel can extend pcr9, so alone it says nothing about who did. pcr10 changes
+with each program that IMA measures: list the programs in the file tpm-files
+instead, and each other one is refused by name.
 Files count as known only beside those registers, and never with a BIOS, whose
 pcr4 is the boot sector alone
 (docs/threat-model.md#registers-and-files-of-a-tpm).
@@ -189,7 +190,7 @@ func writeTold(out *strings.Builder, told []api.Told) {
 		out.WriteString("\nNobody else has asked this machine yet.\n")
 		return
 	}
-	out.WriteString("\nIt proved, the last 64 times are kept,\n")
+	out.WriteString("\nIt proved (the last 64 times are kept)\n")
 	for _, t := range told {
 		fmt.Fprintf(out, "  %-4s to %s at %s", terminal.Clean(string(t.Kind), 8), nodeName(t.Name, t.To), t.At.UTC().Format("2006-01-02 15:04:05 MST"))
 		if !t.Workload.IsZero() {

@@ -34,8 +34,9 @@ made for the old identity, and keys of sealed work that it was to release, are l
 with it: make new tokens, and wait for sealed work to end.
 
 After a crash, or when no operator's node answers, the next start of the daemon or
-another perrin rotate-key ends what was begun, and --abort gives it up. A key changes once a day at most. An operator's node keeps its key: name
-another operator first, and take the right from this one. One of two voters of a cell,
+another perrin rotate-key ends what was begun, and --abort gives it up. A key changes
+once a day at most. An operator's node keeps its key: name another operator first,
+and take the right from this one. One of two voters of a cell,
 or its only one, keeps it too; of three the others have to be up. Whoever else has the old
 key can do the same before you do; then this is refused, and an operator has to deny
 the other one.`,

@@ -24,15 +24,8 @@ func (s *State) award(e *entry, c *Award, leader workload.PeerID) *Reject {
 	case slices.Contains(l.Used, c.Auction):
 		return rejectf(AuctionUsed, "%x", c.Auction)
 	}
-	if rej := s.rules.Check(l.Spec, c); rej != nil {
+	if rej := s.rules.Check(leader, l.Spec, c); rej != nil {
 		return rej
-	}
-	if l.Spec.Require != nil && s.rules.OpenProved != nil {
-		for i, p := range c.Proofs {
-			if p.By != leader { // anybody can sign one, and a leader answers for its own
-				return rejectf(NotProved, "proof %d: signed by %s, proposed by %s", i, p.By.Short(), leader.Short())
-			}
-		}
 	}
 	if l.Spec.Countersign && len(c.Slots) > 0 && s.rules.Countersigned != nil {
 		if err := s.rules.Countersigned(s.cell, c); err != nil {
@@ -48,18 +41,34 @@ func (s *State) award(e *entry, c *Award, leader workload.PeerID) *Reject {
 	return nil
 }
 
-// Check returns why an award of a workload of this spec is none; nil when its
-// clearing replays and each winner proved what the spec requires. It is what each
+// Check returns why an award that a leader proposed for a workload of this spec is
+// none; nil when its clearing replays and each winner proved to it what the spec requires. It is what each
 // replica checks before it applies an award, and a voter before it countersigns one.
-func (r *Rules) Check(spec *workload.Spec, c *Award) *Reject {
+func (r *Rules) Check(leader workload.PeerID, spec *workload.Spec, c *Award) *Reject {
 	if rej := sound(spec, c); rej != nil {
 		return rej
 	}
 	if rej := r.proved(spec, c); rej != nil {
 		return rej
 	}
+	if rej := r.ownProofs(leader, spec, c); rej != nil {
+		return rej
+	}
 	if err := r.Replay(c); err != nil {
 		return rejectf(DoesNotReplay, "%v", err)
+	}
+	return nil
+}
+
+// ownProofs checks that a leader signed the proofs itself: anybody can sign one.
+func (r *Rules) ownProofs(leader workload.PeerID, spec *workload.Spec, c *Award) *Reject {
+	if spec.Require == nil || r.OpenProved == nil {
+		return nil
+	}
+	for i, p := range c.Proofs {
+		if p.By != leader {
+			return rejectf(NotProved, "proof %d: signed by %s, proposed by %s", i, p.By.Short(), leader.Short())
+		}
 	}
 	return nil
 }

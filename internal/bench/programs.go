@@ -21,10 +21,28 @@ import (
 // nanoseconds, as eight bytes with the lowest first, to stdout:
 //
 //	clock_time_get(REALTIME, 1, 16); fd_write(1, 0, 1, 8)
-//
-// At 0 lies the one buffer of fd_write: eight bytes at 16.
 func wasmClock() []byte {
-	const i32, i64 = 0x7f, 0x7e
+	return wasmCommand([2]string{"clock_time_get", "fd_write"}, [2][]byte{{i32, i64, i32}, {i32, i32, i32, i32}},
+		0x41, 0, 0x42, 1, 0x41, 16, 0x10, 0, 0x1a, // clock_time_get(0, 1, 16), drop
+		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 1, 0x1a) // fd_write(1, 0, 1, 8), drop
+}
+
+// wasmWait is a WASI command that writes eight bytes and then reads stdin to its end:
+//
+//	fd_write(1, 0, 1, 8); fd_read(0, 0, 1, 8)
+func wasmWait() []byte {
+	return wasmCommand([2]string{"fd_write", "fd_read"}, [2][]byte{{i32, i32, i32, i32}, {i32, i32, i32, i32}},
+		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 0, 0x1a, // fd_write(1, 0, 1, 8), drop
+		0x41, 0, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 1, 0x1a) // fd_read(0, 0, 1, 8), drop
+}
+
+// Types of WebAssembly.
+const i32, i64 = 0x7f, 0x7e
+
+// wasmCommand is a WASI command whose code calls two functions of WASI, which take
+// these types and return an i32. At 0 lies the one buffer of the lists that some of
+// them take: eight bytes at 16.
+func wasmCommand(functions [2]string, takes [2][]byte, code ...byte) []byte {
 	name := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
 	list := func(items ...[]byte) []byte {
 		return append([]byte{byte(len(items))}, bytes.Join(items, nil)...)
@@ -32,17 +50,15 @@ func wasmClock() []byte {
 	section := func(id byte, content []byte) []byte {
 		return append([]byte{id, byte(len(content))}, content...) // all are shorter than 128 bytes
 	}
-	wasi := func(function string, kind byte) []byte {
-		return bytes.Join([][]byte{name("wasi_snapshot_preview1"), name(function), {0, kind}}, nil)
+	wasi := func(i int) []byte {
+		return bytes.Join([][]byte{name("wasi_snapshot_preview1"), name(functions[i]), {0, byte(i)}}, nil)
 	}
-	body := []byte{0, // no locals
-		0x41, 0, 0x42, 1, 0x41, 16, 0x10, 0, 0x1a, // clock_time_get(0, 1, 16), drop
-		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 1, 0x1a, // fd_write(1, 0, 1, 8), drop
-		0x0b}
+	kind := func(i int) []byte { return append(append([]byte{0x60}, name(string(takes[i]))...), 1, i32) }
+	body := append(append([]byte{0}, code...), 0x0b) // no locals
 	return bytes.Join([][]byte{
 		[]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, list([]byte{0x60, 3, i32, i64, i32, 1, i32}, []byte{0x60, 4, i32, i32, i32, i32, 1, i32}, []byte{0x60, 0, 0})),
-		section(2, list(wasi("clock_time_get", 0), wasi("fd_write", 1))),
+		section(1, list(kind(0), kind(1), []byte{0x60, 0, 0})),
+		section(2, list(wasi(0), wasi(1))),
 		section(3, list([]byte{2})),
 		section(5, list([]byte{0, 1})),
 		section(7, list(append(name("memory"), 2, 0), append(name("_start"), 0, 2))),

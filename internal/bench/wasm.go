@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -164,35 +163,4 @@ func (s *starter) wasmMemory(ctx context.Context, b *bench, r *wasm.Runner) erro
 		noting("proportional set size"))
 	b.out.add(atMost("the same for each further task of the workload", "MiB", float64(each)/unit, 2).noting("mean of %d", further))
 	return nil
-}
-
-// wasmWait is a WASI command that writes eight bytes and then reads stdin to its end:
-//
-//	fd_write(1, 0, 1, 8); fd_read(0, 0, 1, 8)
-//
-// At 0 lies the one buffer of both: eight bytes at 16.
-func wasmWait() []byte {
-	body := []byte{0, // no locals
-		0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 0, 0x1a, // fd_write(1, 0, 1, 8), drop
-		0x41, 0, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 1, 0x1a, // fd_read(0, 0, 1, 8), drop
-		0x0b}
-	const i32 = 0x7f
-	name := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
-	section := func(id byte, parts ...[]byte) []byte {
-		content := bytes.Join(parts, nil)
-		return append([]byte{id, byte(len(content))}, content...) // all are shorter than 128 bytes
-	}
-	wasi := func(function string) []byte {
-		return bytes.Join([][]byte{name("wasi_snapshot_preview1"), name(function), {0, 0}}, nil)
-	}
-	return bytes.Join([][]byte{
-		[]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, []byte{2, 0x60, 4, i32, i32, i32, i32, 1, i32, 0x60, 0, 0}),
-		section(2, []byte{2}, wasi("fd_write"), wasi("fd_read")),
-		section(3, []byte{1, 1}),
-		section(5, []byte{1, 0, 1}),
-		section(7, []byte{2}, name("memory"), []byte{2, 0}, name("_start"), []byte{0, 2}),
-		section(10, []byte{1, byte(len(body))}, body),
-		section(11, []byte{1, 0, 0x41, 0, 0x0b, 8, 16, 0, 0, 0, 8, 0, 0, 0}),
-	}, nil)
 }

@@ -372,7 +372,7 @@ func against(cell workload.CellID, e *Entry) error {
 		Replay:     func(a *ledger.Award) error { return Replay(nil, a) },
 		OpenProved: func(s workload.Signed) (workload.Proved, error) { return leader.OpenProved(nil, s) },
 	}
-	if rej := rules.Check(&spec, c.Award); rej != nil {
+	if rej := rules.Check(c.Leader, &spec, c.Award); rej != nil {
 		return fmt.Errorf("award of %s: %w", c.Award.Workload.Short(), rej)
 	}
 	if spec.Countersign && len(c.Award.Slots) > 0 {
